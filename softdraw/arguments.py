@@ -1,0 +1,181 @@
+"""What every public call does with its arguments: check them, say what is wrong and the way out, bring them to one form.
+
+The canonical form is what the kernels take: categories in the last dimension, ``tau``, ``seed`` and ``rows`` tensors
+that broadcast to ``(*batch, 1)``, a mask that has the shape of the logits. Values on an accelerator are never read here: a
+check of values belongs inside the operation, where it can be asynchronous and is not traced.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+
+import torch
+from torch import Tensor
+
+
+SEED_MIN, SEED_MAX = -(2**63), 2**64 - 1
+ROW_MAX = 2**63 - 1
+COLUMN_MAX = 2**32
+
+
+def compute_dtype(dtype: torch.dtype) -> torch.dtype:
+    """The dtype of noise, softmax and reductions: float64 for float64, else float32."""
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+def check_floating(name: str, x: object) -> None:
+    """``x`` is a floating-point tensor, or a TypeError says how to make it one."""
+    if not isinstance(x, Tensor):
+        raise TypeError(
+            f"{name} must be a floating-point tensor, got {type(x).__name__}: write torch.tensor(...) first"
+        )
+    if not x.is_floating_point():
+        way = "take its real part or its magnitude" if x.is_complex() else f"write {name}.float()"
+        raise TypeError(f"{name} must be floating point, got a tensor of {x.dtype}: {way}")
+
+
+def check_logits(logits: Tensor, dim: int) -> int:
+    """``logits`` is floating point and has categories in ``dim``; returns ``dim`` counted from the front."""
+    check_floating("logits", logits)
+    n = logits.dim()
+    if n == 0:
+        raise ValueError("logits must have a dimension of categories, got a 0-d tensor: give it the shape (..., K)")
+    if not -n <= dim < n:
+        raise IndexError(
+            f"dim must be from {-n} to {n - 1} for logits of shape {tuple(logits.shape)}, got {dim}: "
+            "it names the dimension of the categories"
+        )
+    if logits.shape[dim] == 0:
+        raise ValueError(f"logits must have at least one category, got shape {tuple(logits.shape)} with dim={dim}")
+    return dim % n
+
+
+def last(x: Tensor, dim: int) -> Tensor:
+    """``x`` with dimension ``dim`` (>= 0) moved to the end: ``x`` itself where it is there already."""
+    return x if dim == x.dim() - 1 else x.movedim(dim, -1)
+
+
+def prepare_mask(mask: Tensor | None, logits: Tensor, dim: int) -> Tensor | None:
+    """The mask at the shape of the logits (a view), categories last."""
+    if mask is None:
+        return None
+    if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
+        got = f"a tensor of {mask.dtype}" if isinstance(mask, Tensor) else type(mask).__name__
+        raise TypeError(f"mask must be a bool tensor (True = allowed), got {got}: write mask.bool() or mask > 0")
+    if mask.device != logits.device:
+        raise ValueError(f"mask is on {mask.device} and logits on {logits.device}: write mask.to(logits.device)")
+    if not _broadcasts(mask.shape, logits.shape):
+        raise ValueError(
+            f"mask of shape {tuple(mask.shape)} does not broadcast to logits of shape {tuple(logits.shape)}: "
+            "each of its dimensions, counted from the last, must be 1 or the size of the logits'"
+        )
+    return last(mask.expand(logits.shape), dim)
+
+
+def prepare_tau(tau: float | Tensor, logits: Tensor, dim: int) -> Tensor:
+    """``tau`` as a tensor that broadcasts to the logits with categories last; its values are checked by the kernel."""
+    if isinstance(tau, Tensor):
+        return _prepare_tau_tensor(tau, logits, dim)
+    if isinstance(tau, bool) or not isinstance(tau, (int, float)):
+        raise TypeError(f"tau must be a float or a floating-point tensor, got {type(tau).__name__}")
+    if not 0 < tau < math.inf:
+        raise ValueError(f"tau must be positive and finite, got {tau}: it relaxes the draw; small is close to one-hot")
+    dtype = compute_dtype(logits.dtype)
+    limits = torch.finfo(dtype)
+    return torch.full((), min(max(float(tau), limits.tiny), limits.max), dtype=dtype, device=logits.device)
+
+
+def _prepare_tau_tensor(tau: Tensor, logits: Tensor, dim: int) -> Tensor:
+    check_floating("tau", tau)
+    if tau.device != logits.device:
+        if tau.dim() > 0:
+            raise ValueError(f"tau is on {tau.device} and logits on {logits.device}: write tau.to(logits.device)")
+        tau = tau.to(logits.device)
+    if tau.numel() == 1 and tau.dim() <= logits.dim():
+        return tau.reshape(())
+    per_row = [1 if i == dim else n for i, n in enumerate(logits.shape)]
+    if not _broadcasts(tau.shape, per_row):
+        raise ValueError(
+            f"tau of shape {tuple(tau.shape)} does not fit logits of shape {tuple(logits.shape)} with categories in "
+            f"dim={dim}: it may be one number, or one for each row, of shape {tuple(per_row)} "
+            f"(write tau.unsqueeze({dim}) if it lacks that dimension)"
+        )
+    return last(tau.expand(per_row), dim)
+
+
+def prepare_seed(seed: int | Tensor | None, generator: torch.Generator | None, device: torch.device) -> Tensor:
+    """The 64-bit seed as a 0-d int64 tensor: ``seed`` itself, or one drawn from ``generator`` or the default one."""
+    if seed is None:
+        if generator is not None:
+            _check_generator(generator, device)
+        return torch.randint(-(2**63), 2**63 - 1, (), dtype=torch.int64, device=device, generator=generator)
+    if generator is not None:
+        raise ValueError("seed and generator were both given: the draw can come from one of them only; leave one out")
+    if isinstance(seed, Tensor):
+        if seed.dtype != torch.int64 or seed.dim() != 0:
+            raise TypeError(
+                f"seed must be an int or a 0-d int64 tensor, got a tensor of {seed.dtype} and shape "
+                f"{tuple(seed.shape)}: write torch.tensor(seed)"
+            )
+        return seed.to(device)
+    return torch.full((), _signed(seed), dtype=torch.int64, device=device)
+
+
+def _signed(seed: int) -> int:
+    """A seed from -2^63 to 2^64 - 1 as the int64 that has its bits."""
+    try:
+        if isinstance(seed, bool):
+            raise TypeError
+        seed = operator.index(seed)
+    except TypeError:
+        raise TypeError(f"seed must be an int or a 0-d int64 tensor, got {type(seed).__name__}") from None
+    if not SEED_MIN <= seed <= SEED_MAX:
+        raise ValueError(f"seed must fit in 64 bits (-2**63 to 2**64 - 1), got {seed}: write seed % 2**64")
+    return seed - 2**64 if seed > ROW_MAX else seed
+
+
+def _check_generator(generator: torch.Generator, device: torch.device) -> None:
+    if not isinstance(generator, torch.Generator):
+        raise TypeError(f"generator must be a torch.Generator, got {type(generator).__name__}: an int goes to seed=")
+    if generator.device.type != device.type:
+        raise ValueError(
+            f"generator is on {generator.device} and the draw on {device}: write torch.Generator('{device.type}')"
+        )
+
+
+def prepare_rows(rows: int | Tensor, batch: torch.Size, device: torch.device) -> Tensor | None:
+    """The id of every row as int64 of shape ``(*batch, 1)``, or None for 0, 1, 2, ... in the order of the batch."""
+    if isinstance(rows, Tensor):
+        return _prepare_row_ids(rows, batch, device)
+    if isinstance(rows, bool) or not isinstance(rows, int):
+        raise TypeError(f"rows must be an int (the id of the first row) or an int64 tensor, got {type(rows).__name__}")
+    if rows == 0:
+        return None
+    if not 0 <= rows <= ROW_MAX - batch.numel():
+        raise ValueError(f"rows must be from 0 to 2**63 - 1 less the number of rows, got {rows}")
+    return row_ids(batch, device) + rows
+
+
+def row_ids(batch: torch.Size | tuple[int, ...], device: torch.device) -> Tensor:
+    """The default ids: the flattened index over the batch, int64 of shape ``(*batch, 1)``."""
+    return torch.arange(math.prod(batch), device=device).view(*batch, 1)
+
+
+def _prepare_row_ids(rows: Tensor, batch: torch.Size, device: torch.device) -> Tensor:
+    if rows.dtype not in (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8):
+        raise TypeError(f"rows must be an int or an int64 tensor, got a tensor of {rows.dtype}: write rows.long()")
+    if rows.device != device:
+        raise ValueError(f"rows is on {rows.device} and the draw on {device}: write rows.to('{device}')")
+    if not _broadcasts(rows.shape, batch) or (rows.dim() == 0 and len(batch) > 0):
+        raise ValueError(
+            f"rows of shape {tuple(rows.shape)} does not give an id to every row of a batch of shape {tuple(batch)}: "
+            "give it that shape, or an int for the first id"
+        )
+    return rows.long().expand(batch).unsqueeze(-1)
+
+
+def _broadcasts(shape: torch.Size | list[int], target: torch.Size | list[int]) -> bool:
+    if len(shape) > len(target):
+        return False
+    return all(a in (1, b) for a, b in zip(reversed(shape), reversed(target), strict=False))

@@ -1,0 +1,274 @@
+"""What a call site writes: draws from the categorical law of some logits, soft or hard, and the noise itself."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from softdraw import operations
+from softdraw.arguments import (
+    COLUMN_MAX,
+    check_floating,
+    check_logits,
+    compute_dtype,
+    last,
+    prepare_mask,
+    prepare_rows,
+    prepare_seed,
+    prepare_tau,
+    row_ids,
+)
+
+__all__ = ["gumbel_max", "gumbel_noise", "gumbel_softmax", "straight_through"]
+
+
+def gumbel_softmax(
+    logits: Tensor,
+    tau: float | Tensor = 1.0,
+    hard: bool = False,
+    *misplaced: Any,
+    dim: int = -1,
+    mask: Tensor | None = None,
+    noise: bool = True,
+    seed: int | Tensor | None = None,
+    generator: torch.Generator | None = None,
+    rows: int | Tensor = 0,
+) -> Tensor:
+    r"""Draw from the categorical law of ``logits``, relaxed (soft) or exact (hard), with a gradient.
+
+    .. math:: y = \mathrm{softmax}((\theta + G) / \tau), \qquad G_j \sim \mathrm{Gumbel}(0, 1) \text{ iid}
+
+    and with ``hard=True`` the one-hot of :math:`\arg\max_j (\theta_j + G_j)`, which has the law
+    :math:`\mathrm{softmax}(\theta)` exactly, whatever tau is. Soft and hard draws of one seed share their argmax.
+
+    Args:
+        logits: unnormalised log-probabilities, ``(..., K)`` (or K at ``dim``), any floating dtype, any strides.
+        tau: relaxes the draw, never changes its law: > 0, a number or a tensor of one element, or one per row (the shape
+            of the logits with 1 at ``dim``). Soft draws tend to one-hots as tau tends to 0, to 1/K as it grows.
+        hard: return a one-hot, bit-exact in every dtype, in place of the relaxed draw.
+        dim: the dimension of the categories.
+        mask: bool, True = allowed, broadcasts to the logits. A forbidden category has zero mass and zero gradient.
+        noise: False leaves G out: ``softmax(logits / tau)``, or the one-hot of the argmax. The evaluation mode.
+        seed: int or 0-d int64 tensor; the draw is then a pure function of the arguments.
+        generator: where the seed comes from otherwise; default: torch's default generator of the logits' device.
+        rows: keys the noise by the caller's ids: the id of the first row, or an id for every row (the shape of the
+            logits without ``dim``). Default: the flattened index over all dimensions but ``dim``.
+
+    Returns:
+        Tensor with the shape, dtype, device and layout of the logits. A row with nothing allowed is all zero; a row
+        with NaN or +inf among its allowed logits is NaN. Computed in float32 (float64 for float64), then cast.
+
+    Gradient:
+        Soft: that of y, exact for :math:`E[f(y)]`, so biased for the discrete objective; the bias vanishes with tau and
+        the variance grows like 1/tau. Hard: the straight-through Gumbel-softmax estimator, the soft draw's Jacobian at
+        the same noise; biased. ``tau`` gets its own gradient. With ``noise=False, hard=True`` it is that of the softmax.
+
+    Raises:
+        TypeError, ValueError, IndexError: naming the argument, what it got and what is allowed.
+
+    Example:
+        >>> logits = torch.tensor([[1.0, 2.0, 3.0], [2.0, 1.0, 0.5]])
+        >>> softdraw.gumbel_softmax(logits, tau=1.0, seed=0)
+        >>> softdraw.gumbel_softmax(logits, tau=1.0, hard=True, seed=0)
+
+    Source:
+        Jang, Gu and Poole (2017), "Categorical reparameterization with Gumbel-softmax", eqs. 1 and 2;
+        Maddison, Mnih and Teh (2017), "The concrete distribution", eq. 10.
+    """
+    if misplaced:
+        raise TypeError(
+            f"gumbel_softmax() takes logits, tau and hard by position, got {misplaced[0]!r} as a fourth: write dim=... "
+            "and the rest by keyword (torch's fourth positional argument is its unused eps, not dim)"
+        )
+    dim = check_logits(logits, dim)
+    x = last(logits, dim)
+    operation = operations.gumbel_softmax_hard if hard else operations.gumbel_softmax_soft
+    y = operation(
+        x,
+        prepare_tau(tau, logits, dim),
+        prepare_seed(seed, generator, logits.device) if noise else None,
+        prepare_rows(rows, x.shape[:-1], logits.device),
+        prepare_mask(mask, logits, dim),
+    )
+    return y if x is logits else y.movedim(-1, dim)
+
+
+def gumbel_max(
+    logits: Tensor,
+    *,
+    dim: int = -1,
+    mask: Tensor | None = None,
+    sample_shape: Sequence[int] = (),
+    seed: int | Tensor | None = None,
+    generator: torch.Generator | None = None,
+    rows: int | Tensor = 0,
+) -> Tensor:
+    r"""Draw category indices from the categorical law of ``logits``, exactly.
+
+    .. math:: x = \arg\max_j (\theta_j + G_j) \sim \mathrm{Categorical}(\mathrm{softmax}(\theta))
+
+    Args:
+        logits: unnormalised log-probabilities, ``(..., K)`` (or K at ``dim``), any floating dtype, any strides.
+        dim: the dimension of the categories.
+        mask: bool, True = allowed, broadcasts to the logits. A forbidden category is never drawn.
+        sample_shape: shape of independent draws; each has a noise stream of its own, and the first is the plain draw.
+        seed, generator, rows: as for :func:`gumbel_softmax`; with one seed the index is where its one-hot is 1.
+
+    Returns:
+        int64 of shape ``(*sample_shape, *batch)``, batch being the shape of the logits without ``dim``. Ties go to the
+        smallest index. -1 where no draw exists: nothing allowed, or NaN or +inf among the allowed logits.
+
+    Gradient:
+        None: an index has no gradient.
+
+    Raises:
+        TypeError, ValueError, IndexError: naming the argument, what it got and what is allowed.
+
+    Example:
+        >>> logits = torch.tensor([[1.0, 2.0, 3.0], [2.0, 1.0, 0.5]])
+        >>> softdraw.gumbel_max(logits, seed=0)
+        >>> softdraw.gumbel_max(logits, sample_shape=(4,), seed=0)
+
+    Source:
+        Gumbel (1954), "Statistical theory of extreme values"; Maddison, Tarlow and Minka (2014), "A* sampling", sec. 2.
+    """
+    dim = check_logits(logits, dim)
+    x = last(logits.detach(), dim)
+    shape = _sizes("sample_shape", sample_shape)
+    index = operations.gumbel_max(
+        x,
+        prepare_seed(seed, generator, logits.device),
+        prepare_rows(rows, x.shape[:-1], logits.device),
+        prepare_mask(mask, logits, dim),
+        math.prod(shape),
+    )
+    return index.reshape(*shape, *x.shape[:-1])
+
+
+def gumbel_noise(
+    shape: Sequence[int],
+    *,
+    seed: int | Tensor,
+    rows: int | Tensor = 0,
+    col_start: int = 0,
+    stream: int = 0,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str | None = None,
+) -> Tensor:
+    r"""Standard Gumbel noise, a pure function of (seed, row, column, stream): what every draw of this library adds.
+
+    .. math:: G = -\log(-\log(1 - u)), \qquad u = u(\text{seed}, \text{row}, \text{column}, \text{stream}) \in (0, 1)
+
+    Any block of a larger tensor of noise is had by itself, bit for bit, through ``rows`` and ``col_start``.
+
+    Args:
+        shape: ``(*batch, columns)``; a row is one index into ``batch``, flattened.
+        seed: 64 bits, an int or a 0-d int64 tensor.
+        rows: the id of the first row (the others count on from it), or an id for every row, int64 of shape ``batch``.
+        col_start: the index of the first column; columns are below 2^32.
+        stream: the index of an independent draw under one seed, below 2^31; :func:`gumbel_max` gives stream i to sample i.
+        dtype: float64 is computed in float64, everything else in float32 and cast.
+        device: default: that of a tensor seed, else the CPU.
+
+    Returns:
+        Tensor of shape ``shape``, values between -2.82 and 45.1. The survival function is right down to 2^-60.
+
+    Gradient:
+        None: noise depends on no parameter.
+
+    Raises:
+        TypeError, ValueError: naming the argument, what it got and what is allowed.
+
+    Example:
+        >>> softdraw.gumbel_noise((2, 3), seed=0)
+        >>> softdraw.gumbel_noise((1, 2), seed=0, rows=1, col_start=1)  # the same block
+
+    Source:
+        Salmon et al. (2011), "Parallel random numbers: as easy as 1, 2, 3" (Philox4x32-10).
+    """
+    *batch, cols = sizes = _sizes("shape", shape) or _no_columns()
+    if not dtype.is_floating_point:
+        raise TypeError(f"dtype must be a floating-point dtype, got {dtype}")
+    if not 0 <= col_start <= COLUMN_MAX - cols:
+        raise ValueError(f"col_start must be from 0 to 2**32 less the {cols} columns of the shape, got {col_start}")
+    if not 0 <= stream < 2**31:
+        raise ValueError(f"stream must be from 0 to 2**31 - 1, got {stream}")
+    if device is None:
+        device = seed.device if isinstance(seed, Tensor) else "cpu"
+    device = torch.device(device)
+    key = prepare_seed(seed, None, device)
+    ids = prepare_rows(rows, torch.Size(batch), device)
+    ids = row_ids(tuple(batch), device) if ids is None else ids
+    which = torch.full((), stream, dtype=torch.int64, device=device)
+    return operations.gumbel_noise(key, ids, which, cols, col_start, compute_dtype(dtype)).to(dtype).view(sizes)
+
+
+def straight_through(hard: Tensor, soft: Tensor) -> Tensor:
+    r"""The value of ``hard``, bit for bit, with the gradient of ``soft``.
+
+    .. math:: y = h, \qquad \partial y / \partial s = I, \quad \partial y / \partial h = 0
+
+    The usual ``(hard + soft) - soft.detach()`` is off by a rounding error for most values of soft; this is not.
+
+    Args:
+        hard: the value, any shape.
+        soft: of the same shape and dtype; receives the whole gradient.
+
+    Returns:
+        A new tensor equal to ``hard``.
+
+    Gradient:
+        The identity for ``soft``, zero for ``hard``: the straight-through estimator, biased unless the loss is linear.
+
+    Raises:
+        TypeError: ``hard`` or ``soft`` is not floating point, or their dtypes differ. ValueError: their shapes differ.
+
+    Example:
+        >>> soft = torch.tensor([0.2, 0.7, 0.1], requires_grad=True)
+        >>> hard = torch.tensor([0.0, 1.0, 0.0])
+        >>> softdraw.straight_through(hard, soft)
+        >>> (softdraw.straight_through(hard, soft) * torch.tensor([1.0, 2.0, 3.0])).sum().backward(); soft.grad
+
+    Source:
+        Bengio, Léonard and Courville (2013), "Estimating or propagating gradients through stochastic neurons", sec. 4.
+    """
+    check_floating("soft", soft)
+    if not isinstance(hard, Tensor) or hard.dtype != soft.dtype:
+        got = f"a tensor of {hard.dtype}" if isinstance(hard, Tensor) else type(hard).__name__
+        raise TypeError(f"hard must be a tensor of soft's dtype {soft.dtype}, got {got}: write hard.to(soft.dtype)")
+    if hard.shape != soft.shape:
+        raise ValueError(
+            f"hard and soft must have one shape, got {tuple(hard.shape)} and {tuple(soft.shape)}: "
+            "expand or reshape one of them first"
+        )
+    return _StraightThrough.apply(hard, soft)
+
+
+class _StraightThrough(torch.autograd.Function):
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(hard: Tensor, soft: Tensor) -> Tensor:
+        return hard.clone()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
+        pass
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[None, Tensor]:
+        return None, grad
+
+
+def _sizes(name: str, shape: Sequence[int]) -> tuple[int, ...]:
+    if isinstance(shape, int) or not all(isinstance(n, int) and n >= 0 for n in shape):
+        raise TypeError(f"{name} must be a sequence of sizes >= 0, got {shape!r}: write ({shape},) for one dimension")
+    return tuple(shape)
+
+
+def _no_columns() -> tuple[int, ...]:
+    raise ValueError("shape must have at least one dimension, that of the columns, got ()")

@@ -1,0 +1,118 @@
+"""The operations in plain torch: what is right by definition, and what every fast body must equal.
+
+A body takes logits with the categories last; ``tau`` (any floating dtype), ``seed`` and ``rows`` (int64) broadcast to
+``(*batch, 1)``; ``rows=None`` stands for 0, 1, 2, ... and ``seed=None`` for no noise. With scores s = logits + G,
+a forbidden category at -inf, and m = max s:
+
+    soft     y_j = exp((s_j - m) / tau) / sum_i exp((s_i - m) / tau)
+    index    x = the smallest j with s_j = m
+
+Dividing differences by tau, not scores, is what keeps any positive tau safe: the exponent is never above 0.
+A row with nothing allowed (m = -inf) is all zero and has index -1. A row with NaN or +inf is NaN and has index -1.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from softdraw import noise
+from softdraw.arguments import compute_dtype, row_ids
+
+_CHUNK = 2**22  # scores held at once by gumbel_max
+
+
+def soft(logits: Tensor, tau: Tensor, seed: Tensor | None, rows: Tensor | None, mask: Tensor | None) -> Tensor:
+    """The relaxed draw: rows of the simplex, in the dtype and layout of the logits."""
+    s = _scores(logits, seed, rows, mask, stream=_zero(logits))
+    top = s.amax(-1, keepdim=True)
+    top = torch.where(top == -math.inf, 0, top)
+    e = torch.exp((s - top) / _checked(tau, s.dtype))
+    total = e.sum(-1, keepdim=True)
+    return _laid_out_like(e / torch.where(total == 0, 1, total), logits)
+
+
+def hard(logits: Tensor, tau: Tensor, seed: Tensor | None, rows: Tensor | None, mask: Tensor | None) -> Tensor:
+    """The exact draw as a one-hot, in the dtype and layout of the logits; tau is only checked: it never moves a draw."""
+    _checked(tau, logits.dtype)
+    index, top = _argmax(_scores(logits, seed, rows, mask, stream=_zero(logits)))
+    categories = torch.arange(logits.shape[-1], device=logits.device)
+    y = (categories == index.unsqueeze(-1)).to(logits.dtype)
+    return _laid_out_like(y.masked_fill((top.isnan() | (top == math.inf)).unsqueeze(-1), math.nan), logits)
+
+
+def index(logits: Tensor, seed: Tensor, rows: Tensor | None, mask: Tensor | None, samples: int) -> Tensor:
+    """The exact draw as an index: int64 of shape ``(samples, *batch)``; sample i is noise stream i."""
+    out = torch.empty((samples, *logits.shape[:-1]), dtype=torch.int64, device=logits.device)
+    step = max(1, _CHUNK // max(1, logits.numel()))
+    for first in range(0, samples, step):
+        streams = torch.arange(first, min(first + step, samples), device=logits.device)
+        stream = streams.view(-1, *[1] * logits.dim())
+        out[first : first + step] = _argmax(_scores(logits, seed, rows, mask, stream))[0]
+    return out
+
+
+def gumbel(seed: Tensor, rows: Tensor, cols: int, col_start: int, stream: Tensor, dtype: torch.dtype) -> Tensor:
+    """Standard Gumbel noise of shape ``(..., cols)``."""
+    return noise.gumbel(seed, rows, cols, col_start, stream, dtype)
+
+
+def softmax_vjp(y: Tensor, grad: Tensor, tau: Tensor) -> tuple[Tensor, Tensor]:
+    r"""Gradients of :math:`y = \mathrm{softmax}(s / \tau)` for s and for tau, from the output alone; differentiable.
+
+    With z = s / tau and v = J(y) g = y (g - <g, y>):  ds = v / tau  and  dtau = -<v, z> / tau.
+    Since sum v = 0, z may be replaced by log y = z - logsumexp z, so z need not be kept. A category of
+    zero mass passes no gradient, whatever arrives there (0 * inf would be NaN).
+    """
+    dtype = compute_dtype(y.dtype)
+    t, p = _clamped(tau, dtype), y.to(dtype)
+    g = grad.to(dtype).masked_fill(p == 0, 0)
+    v = p * (g - (g * p).sum(-1, keepdim=True))
+    dtau = -(v * p.clamp_min(torch.finfo(dtype).tiny).log()).sum(-1, keepdim=True) / t
+    return (v / t).to(y.dtype), dtau.sum_to_size(tau.shape).to(tau.dtype)
+
+
+def _zero(logits: Tensor) -> Tensor:
+    return torch.zeros((), dtype=torch.int64, device=logits.device)
+
+
+def _scores(logits: Tensor, seed: Tensor | None, rows: Tensor | None, mask: Tensor | None, stream: Tensor) -> Tensor:
+    """Logits plus noise in the compute dtype, -inf where forbidden."""
+    s = logits.to(compute_dtype(logits.dtype))
+    if seed is not None:
+        ids = row_ids(logits.shape[:-1], logits.device) if rows is None else rows
+        s = s + noise.gumbel(seed, ids, logits.shape[-1], 0, stream, s.dtype)
+    return s if mask is None else s.masked_fill(~mask, -math.inf)
+
+
+def _argmax(s: Tensor) -> tuple[Tensor, Tensor]:
+    """The smallest index of the maximum (-1 for a row that has no finite one) and the maximum."""
+    top, at = s.max(-1)
+    return torch.where(top.isfinite(), at, -1), top
+
+
+def _checked(tau: Tensor, dtype: torch.dtype) -> Tensor:
+    """``tau`` in the compute dtype; a value that is not positive and finite is an error."""
+    legal = ((tau > 0) & (tau < math.inf)).all()
+    if tau.device.type != "cpu":
+        torch._assert_async(legal, "tau must be positive and finite")  # no wait for the device
+    elif not legal:
+        raise ValueError(
+            f"tau must be positive and finite, got {tau.min().item()} as its smallest and {tau.max().item()} as its "
+            "largest value: a learned tau wants a positive form, as softdraw.nn.LearnedTau has it"
+        )
+    return _clamped(tau, dtype)
+
+
+def _clamped(tau: Tensor, dtype: torch.dtype) -> Tensor:
+    """``tau`` in the compute dtype, where a wider type's value could have become 0 or inf."""
+    limits = torch.finfo(dtype)
+    return tau.to(dtype).clamp(limits.tiny, limits.max)
+
+
+def _laid_out_like(y: Tensor, logits: Tensor) -> Tensor:
+    """``y`` in the dtype and the strides of the logits (channels_last in, channels_last out)."""
+    out = torch.empty_like(logits)
+    return out.copy_(y) if y.dtype != out.dtype or y.stride() != out.stride() else y

@@ -1,0 +1,179 @@
+"""The operations as autograd, torch.func, torch.compile and export see them; the numbers come from ``kernels``.
+
+Each operation has one set of rules (gradient, vmap, shapes) and two forms: a plain ``autograd.Function`` for eager
+calls, which costs a few microseconds, and a ``torch.library`` operator wherever something looks at the graph
+(torch.compile, torch.export, fake tensors, any other dispatch mode), which sees one opaque, functional node.
+The noise is made again in the backward pass from the seed and the row ids; it is never stored. Nor is the seed ever
+drawn here: it is an input, so a recomputed or replayed graph makes the same draw.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import _get_current_dispatch_mode
+
+from softdraw import kernels
+from softdraw.arguments import row_ids
+from softdraw.kernels.reference import softmax_vjp
+
+_PLAIN = (Tensor, torch.nn.Parameter)
+
+
+def _operation(
+    forward: Callable, fake: Callable, vmap: Callable, autograd: tuple[Callable, Callable] | None
+) -> Callable:
+    """One callable from a typed body and its rules; ``autograd`` is (setup_context, backward) or None."""
+    name = forward.__name__.lstrip("_")
+    operator: Any = torch.library.custom_op(f"softdraw::{name}", forward, mutates_args=())
+    operator.register_fake(fake)
+    operator.register_vmap(vmap)
+    rules = {"forward": staticmethod(forward), "vmap": staticmethod(vmap)}
+    if autograd is None:
+        rules["setup_context"] = staticmethod(lambda ctx, inputs, output: ctx.mark_non_differentiable(output))
+    else:
+        setup_context, backward = autograd
+        operator.register_autograd(backward, setup_context=setup_context)
+        rules |= {"setup_context": staticmethod(setup_context), "backward": staticmethod(backward)}
+    function: Any = type(name, (torch.autograd.Function,), rules)
+
+    def call(x: Tensor, *rest: Any) -> Tensor:
+        seen = torch.compiler.is_compiling() or type(x) not in _PLAIN or _get_current_dispatch_mode() is not None
+        return operator(x, *rest) if seen else function.apply(x, *rest)
+
+    return call
+
+
+# Soft: y is saved, being the output it costs nothing; the logits are not kept.
+
+
+def _gumbel_softmax_soft(
+    logits: Tensor, tau: Tensor, seed: Tensor | None, rows: Tensor | None, mask: Tensor | None
+) -> Tensor:
+    return kernels.body(logits.device).soft(logits, tau, seed, rows, mask)
+
+
+def _soft_setup(ctx: Any, inputs: tuple, output: Tensor) -> None:
+    ctx.save_for_backward(output, inputs[1])
+
+
+def _soft_backward(ctx: Any, grad: Tensor) -> tuple:
+    y, tau = ctx.saved_tensors
+    dlogits, dtau = softmax_vjp(y, grad, tau)
+    return dlogits, dtau if ctx.needs_input_grad[1] else None, None, None, None
+
+
+def _soft_vmap(info: Any, in_dims: tuple, logits: Tensor, tau: Tensor, *rest: Tensor | None) -> tuple[Tensor, int]:
+    logits, tau, seed, rows, mask = _batched(info, in_dims, logits, tau, *rest)
+    return gumbel_softmax_soft(logits, tau, seed, rows, mask), 0
+
+
+gumbel_softmax_soft = _operation(
+    _gumbel_softmax_soft, lambda logits, *_: torch.empty_like(logits), _soft_vmap, (_soft_setup, _soft_backward)
+)
+
+
+# Hard: the gradient is that of the soft draw with the same noise, made again from the inputs.
+
+
+def _gumbel_softmax_hard(
+    logits: Tensor, tau: Tensor, seed: Tensor | None, rows: Tensor | None, mask: Tensor | None
+) -> Tensor:
+    return kernels.body(logits.device).hard(logits, tau, seed, rows, mask)
+
+
+def _hard_setup(ctx: Any, inputs: tuple, output: Tensor) -> None:
+    ctx.save_for_backward(*inputs)
+
+
+def _hard_backward(ctx: Any, grad: Tensor) -> tuple:
+    logits, tau, seed, rows, mask = ctx.saved_tensors
+    y = gumbel_softmax_soft(logits, tau, seed, rows, mask)
+    dlogits, dtau = softmax_vjp(y, grad, tau)
+    return dlogits, dtau if ctx.needs_input_grad[1] else None, None, None, None
+
+
+def _hard_vmap(info: Any, in_dims: tuple, logits: Tensor, tau: Tensor, *rest: Tensor | None) -> tuple[Tensor, int]:
+    logits, tau, seed, rows, mask = _batched(info, in_dims, logits, tau, *rest)
+    return gumbel_softmax_hard(logits, tau, seed, rows, mask), 0
+
+
+gumbel_softmax_hard = _operation(
+    _gumbel_softmax_hard, lambda logits, *_: torch.empty_like(logits), _hard_vmap, (_hard_setup, _hard_backward)
+)
+
+
+# Index and noise: no gradient.
+
+
+def _gumbel_max(logits: Tensor, seed: Tensor, rows: Tensor | None, mask: Tensor | None, samples: int) -> Tensor:
+    return kernels.body(logits.device).index(logits, seed, rows, mask, samples)
+
+
+def _max_fake(logits: Tensor, seed: Tensor, rows: Tensor | None, mask: Tensor | None, samples: int) -> Tensor:
+    return logits.new_empty((samples, *logits.shape[:-1]), dtype=torch.int64)
+
+
+def _max_vmap(
+    info: Any, in_dims: tuple, logits: Tensor, seed: Tensor, rows: Tensor | None, mask: Tensor | None, samples: int
+) -> tuple[Tensor, int]:
+    dims = (in_dims[0], None, *in_dims[1:4])
+    logits, _, seed, rows, mask = _batched(info, dims, logits, None, seed, rows, mask)
+    return gumbel_max(logits, seed, rows, mask, samples), 1
+
+
+gumbel_max = _operation(_gumbel_max, _max_fake, _max_vmap, None)
+
+
+def _gumbel_noise(seed: Tensor, rows: Tensor, stream: Tensor, cols: int, col_start: int, dtype: torch.dtype) -> Tensor:
+    return kernels.body(seed.device).gumbel(seed, rows, cols, col_start, stream, dtype)
+
+
+def _noise_fake(seed: Tensor, rows: Tensor, stream: Tensor, cols: int, col_start: int, dtype: torch.dtype) -> Tensor:
+    return rows.new_empty((*torch.broadcast_shapes(seed.shape, rows.shape)[:-1], cols), dtype=dtype)
+
+
+def _noise_vmap(
+    info: Any, in_dims: tuple, seed: Tensor, rows: Tensor, stream: Tensor, cols: int, col_start: int, dtype: torch.dtype
+) -> tuple[Tensor, int]:
+    rank = 1 + max(x.dim() - (d is not None) for x, d in zip((seed, rows, stream), in_dims[:3], strict=True))
+    seed, rows, stream = (_aligned(x, d, rank) for x, d in zip((seed, rows, stream), in_dims[:3], strict=True))
+    return gumbel_noise(seed, rows.expand(info.batch_size, *rows.shape[-rank + 1 :]), stream, cols, col_start, dtype), 0
+
+
+gumbel_noise = _operation(_gumbel_noise, _noise_fake, _noise_vmap, None)
+
+
+def _batched(
+    info: Any,
+    in_dims: tuple,
+    logits: Tensor,
+    tau: Any,
+    seed: Tensor | None,
+    rows: Tensor | None,
+    mask: Tensor | None,
+) -> tuple[Tensor, Any, Any, Any, Any]:
+    """Arguments with the mapped dimension in front, so that one call serves the whole map.
+
+    Each example keeps the row ids that it would have alone: the default ids do not run on over the mapped dimension.
+    Whether examples share their noise is thus decided by the seed, mapped or not: vmap's own two random modes.
+    """
+    if in_dims[0] is None:
+        logits = logits.expand(info.batch_size, *logits.shape)
+    else:
+        logits = logits.movedim(in_dims[0], 0)
+    if rows is None:
+        rows = row_ids(logits.shape[1:-1], logits.device)
+    rest = (_aligned(x, d, logits.dim()) for x, d in zip((tau, seed, rows, mask), in_dims[1:], strict=True))
+    return logits, *rest
+
+
+def _aligned(x: Tensor | None, dim: int | None, rank: int) -> Any:
+    """``x`` with its mapped dimension (if any) in front and padded by ones to ``rank``, so that it broadcasts."""
+    if x is None or dim is None:
+        return x
+    x = x.movedim(dim, 0)
+    return x.reshape(x.shape[0], *[1] * (rank - x.dim()), *x.shape[1:])
