@@ -1,8 +1,8 @@
-"""What every public call does with its arguments: check them, say what is wrong and the way out, bring them to one form.
+"""What every public call does with its arguments: check them, say the way out, bring them to one form.
 
 The canonical form is what the kernels take: categories in the last dimension, ``tau``, ``seed`` and ``rows`` tensors
-that broadcast to ``(*batch, 1)``, a mask that has the shape of the logits. Values on an accelerator are never read here: a
-check of values belongs inside the operation, where it can be asynchronous and is not traced.
+that broadcast to ``(*batch, 1)``, a mask that has the shape of the logits. Values on an accelerator are never read
+here: a check of values belongs inside the operation, where it can be asynchronous and is not traced.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import operator
 
 import torch
 from torch import Tensor
-
 
 SEED_MIN, SEED_MAX = -(2**63), 2**64 - 1
 ROW_MAX = 2**63 - 1

@@ -47,8 +47,8 @@ def gumbel_softmax(
 
     Args:
         logits: unnormalised log-probabilities, ``(..., K)`` (or K at ``dim``), any floating dtype, any strides.
-        tau: relaxes the draw, never changes its law: > 0, a number or a tensor of one element, or one per row (the shape
-            of the logits with 1 at ``dim``). Soft draws tend to one-hots as tau tends to 0, to 1/K as it grows.
+        tau: relaxes the draw, never changes its law: > 0, a number or a tensor of one element, or one per row (the
+            shape of the logits with 1 at ``dim``). Soft draws tend to one-hots as tau tends to 0, to 1/K as it grows.
         hard: return a one-hot, bit-exact in every dtype, in place of the relaxed draw.
         dim: the dimension of the categories.
         mask: bool, True = allowed, broadcasts to the logits. A forbidden category has zero mass and zero gradient.
@@ -65,7 +65,7 @@ def gumbel_softmax(
     Gradient:
         Soft: that of y, exact for :math:`E[f(y)]`, so biased for the discrete objective; the bias vanishes with tau and
         the variance grows like 1/tau. Hard: the straight-through Gumbel-softmax estimator, the soft draw's Jacobian at
-        the same noise; biased. ``tau`` gets its own gradient. With ``noise=False, hard=True`` it is that of the softmax.
+        the same noise; biased. ``tau`` gets its own gradient. ``noise=False, hard=True`` has that of the softmax.
 
     Raises:
         TypeError, ValueError, IndexError: naming the argument, what it got and what is allowed.
@@ -170,7 +170,7 @@ def gumbel_noise(
         seed: 64 bits, an int or a 0-d int64 tensor.
         rows: the id of the first row (the others count on from it), or an id for every row, int64 of shape ``batch``.
         col_start: the index of the first column; columns are below 2^32.
-        stream: the index of an independent draw under one seed, below 2^31; :func:`gumbel_max` gives stream i to sample i.
+        stream: an independent draw under one seed, below 2^31; :func:`gumbel_max` gives stream i to sample i.
         dtype: float64 is computed in float64, everything else in float32 and cast.
         device: default: that of a tensor seed, else the CPU.
 

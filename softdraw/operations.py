@@ -161,10 +161,8 @@ def _batched(
     Each example keeps the row ids that it would have alone: the default ids do not run on over the mapped dimension.
     Whether examples share their noise is thus decided by the seed, mapped or not: vmap's own two random modes.
     """
-    if in_dims[0] is None:
-        logits = logits.expand(info.batch_size, *logits.shape)
-    else:
-        logits = logits.movedim(in_dims[0], 0)
+    mapped = in_dims[0] is not None
+    logits = logits.movedim(in_dims[0], 0) if mapped else logits.expand(info.batch_size, *logits.shape)
     if rows is None:
         rows = row_ids(logits.shape[1:-1], logits.device)
     rest = (_aligned(x, d, logits.dim()) for x, d in zip((tau, seed, rows, mask), in_dims[1:], strict=True))

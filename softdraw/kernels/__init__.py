@@ -12,7 +12,7 @@ __all__ = ["body", "reason"]
 
 
 def body(device: torch.device) -> ModuleType:
-    """The module whose ``soft``, ``hard``, ``index`` and ``gumbel`` run on this device: the fastest one that works here."""
+    """The module whose ``soft``, ``hard``, ``index`` and ``gumbel`` run on this device: the fastest there is."""
     return reference
 
 

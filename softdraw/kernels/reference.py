@@ -35,7 +35,7 @@ def soft(logits: Tensor, tau: Tensor, seed: Tensor | None, rows: Tensor | None, 
 
 
 def hard(logits: Tensor, tau: Tensor, seed: Tensor | None, rows: Tensor | None, mask: Tensor | None) -> Tensor:
-    """The exact draw as a one-hot, in the dtype and layout of the logits; tau is only checked: it never moves a draw."""
+    """The exact draw as a one-hot, in the dtype and layout of the logits; tau is checked, and moves no draw."""
     _checked(tau, logits.dtype)
     index, top = _argmax(_scores(logits, seed, rows, mask, stream=_zero(logits)))
     categories = torch.arange(logits.shape[-1], device=logits.device)
