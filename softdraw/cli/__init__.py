@@ -16,7 +16,6 @@ from softdraw.errors import InputError
 app = typer.Typer(
     name="softdraw",
     help="Discrete draws that keep their gradient.",
-    no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -32,6 +31,7 @@ def _program() -> None:
 
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run one command line; returns its exit code."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     try:
         code = app(args=arguments, prog_name="softdraw", standalone_mode=False)
     except InputError as error:
@@ -41,11 +41,11 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         if not hasattr(error, "format_message"):  # every version of typer's (and click's) usage errors has it
             raise
-        return _refused(error.format_message())  # pyright: ignore[reportAttributeAccessIssue]
+        message = error.format_message()  # pyright: ignore[reportAttributeAccessIssue]
+        return _refused(f"{message.rstrip('.')}: see softdraw --help")
     return code if isinstance(code, int) else 0
 
 
 def _refused(message: str) -> int:
-    if message:  # empty where typer has just printed the help
-        print("softdraw: " + " ".join(message.split()), file=sys.stderr)
+    print("softdraw: " + " ".join(message.split()), file=sys.stderr)
     return 2
