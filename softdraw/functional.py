@@ -73,7 +73,11 @@ def gumbel_softmax(
     Example:
         >>> logits = torch.tensor([[1.0, 2.0, 3.0], [2.0, 1.0, 0.5]])
         >>> softdraw.gumbel_softmax(logits, tau=1.0, seed=0)
+        tensor([[0.2233, 0.1455, 0.6313],
+                [0.7805, 0.0630, 0.1565]])
         >>> softdraw.gumbel_softmax(logits, tau=1.0, hard=True, seed=0)
+        tensor([[0., 0., 1.],
+                [1., 0., 0.]])
 
     Source:
         Jang, Gu and Poole (2017), "Categorical reparameterization with Gumbel-softmax", eqs. 1 and 2;
@@ -131,7 +135,12 @@ def gumbel_max(
     Example:
         >>> logits = torch.tensor([[1.0, 2.0, 3.0], [2.0, 1.0, 0.5]])
         >>> softdraw.gumbel_max(logits, seed=0)
+        tensor([2, 0])
         >>> softdraw.gumbel_max(logits, sample_shape=(4,), seed=0)
+        tensor([[2, 0],
+                [1, 0],
+                [2, 0],
+                [2, 1]])
 
     Source:
         Gumbel (1954), "Statistical theory of extreme values"; Maddison, Tarlow and Minka (2014), "A* sampling", sec. 2.
@@ -185,7 +194,10 @@ def gumbel_noise(
 
     Example:
         >>> softdraw.gumbel_noise((2, 3), seed=0)
+        tensor([[ 0.6748, -0.7536, -0.2857],
+                [ 0.6162, -0.9003,  0.5092]])
         >>> softdraw.gumbel_noise((1, 2), seed=0, rows=1, col_start=1)  # the same block
+        tensor([[-0.9003,  0.5092]])
 
     Source:
         Salmon et al. (2011), "Parallel random numbers: as easy as 1, 2, 3" (Philox4x32-10).
@@ -231,7 +243,10 @@ def straight_through(hard: Tensor, soft: Tensor) -> Tensor:
         >>> soft = torch.tensor([0.2, 0.7, 0.1], requires_grad=True)
         >>> hard = torch.tensor([0.0, 1.0, 0.0])
         >>> softdraw.straight_through(hard, soft)
-        >>> (softdraw.straight_through(hard, soft) * torch.tensor([1.0, 2.0, 3.0])).sum().backward(); soft.grad
+        tensor([0., 1., 0.], grad_fn=<_StraightThroughBackward>)
+        >>> (softdraw.straight_through(hard, soft) * torch.tensor([1.0, 2.0, 3.0])).sum().backward()
+        >>> soft.grad
+        tensor([1., 2., 3.])
 
     Source:
         Bengio, Léonard and Courville (2013), "Estimating or propagating gradients through stochastic neurons", sec. 4.
@@ -260,8 +275,8 @@ class _StraightThrough(torch.autograd.Function):
         pass
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[None, Tensor]:
-        return None, grad
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[None, Tensor]:
+        return None, grad_outputs[0]
 
 
 def _sizes(name: str, shape: Sequence[int]) -> tuple[int, ...]:

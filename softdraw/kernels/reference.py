@@ -97,7 +97,8 @@ def _checked(tau: Tensor, dtype: torch.dtype) -> Tensor:
     """``tau`` in the compute dtype; a value that is not positive and finite is an error."""
     legal = ((tau > 0) & (tau < math.inf)).all()
     if tau.device.type != "cpu":
-        torch._assert_async(legal, "tau must be positive and finite")  # no wait for the device
+        # This check waits for no device; torch has no public name for it.
+        torch._assert_async(legal, "tau must be positive and finite")  # pyright: ignore[reportPrivateImportUsage]
     elif not legal:
         raise ValueError(
             f"tau must be positive and finite, got {tau.min().item()} as its smallest and {tau.max().item()} as its "
