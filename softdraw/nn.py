@@ -58,7 +58,8 @@ class GumbelSoftmax(nn.Module):
             raise ValueError(f"tau must be positive and finite, got {tau}")
         self.register_buffer("tau", torch.tensor(float(tau)))
         _check_mode("eval_mode", eval_mode)
-        self.hard, self.dim, self.eval_mode = hard, dim, eval_mode
+        self.hard, self.dim = hard, dim
+        self.eval_mode: Mode = eval_mode
 
     def forward(
         self,
@@ -97,7 +98,7 @@ class GumbelSoftmax(nn.Module):
         return f"hard={self.hard}, dim={self.dim}, eval_mode={self.eval_mode!r}"
 
 
-def _check_mode(name: str, mode: str) -> None:
+def _check_mode(name: str, mode: object) -> None:
     if mode not in get_args(Mode):
         raise ValueError(f"{name} must be one of {', '.join(map(repr, get_args(Mode)))}, got {mode!r}")
 
