@@ -111,6 +111,11 @@ def prepare_seed(seed: int | Tensor | None, generator: torch.Generator | None, d
         return torch.randint(-(2**63), 2**63 - 1, (), dtype=torch.int64, device=device, generator=generator)
     if generator is not None:
         raise ValueError("seed and generator were both given: the draw can come from one of them only; leave one out")
+    return seed_tensor(seed, device)
+
+
+def seed_tensor(seed: int | Tensor, device: torch.device) -> Tensor:
+    """A given seed as a 0-d int64 tensor on ``device``."""
     if isinstance(seed, Tensor):
         if seed.dtype != torch.int64 or seed.dim() != 0:
             raise TypeError(

@@ -21,6 +21,7 @@ from softdraw.arguments import (
     prepare_seed,
     prepare_tau,
     row_ids,
+    seed_tensor,
 )
 
 __all__ = ["gumbel_max", "gumbel_noise", "gumbel_softmax", "straight_through"]
@@ -90,14 +91,13 @@ def gumbel_softmax(
         )
     dim = check_logits(logits, dim)
     x = last(logits, dim)
+    relaxation = prepare_tau(tau, logits, dim)
+    ids = prepare_rows(rows, x.shape[:-1], logits.device)
+    allowed = prepare_mask(mask, logits, dim)
+    # Last, so that a call that is refused draws no seed.
+    key = prepare_seed(seed, generator, logits.device) if noise else None
     operation = operations.gumbel_softmax_hard if hard else operations.gumbel_softmax_soft
-    y = operation(
-        x,
-        prepare_tau(tau, logits, dim),
-        prepare_seed(seed, generator, logits.device) if noise else None,
-        prepare_rows(rows, x.shape[:-1], logits.device),
-        prepare_mask(mask, logits, dim),
-    )
+    y = operation(x, relaxation, key, ids, allowed)
     return y if x is logits else y.movedim(-1, dim)
 
 
@@ -148,13 +148,10 @@ def gumbel_max(
     dim = check_logits(logits, dim)
     x = last(logits.detach(), dim)
     shape = _sizes("sample_shape", sample_shape)
-    index = operations.gumbel_max(
-        x,
-        prepare_seed(seed, generator, logits.device),
-        prepare_rows(rows, x.shape[:-1], logits.device),
-        prepare_mask(mask, logits, dim),
-        math.prod(shape),
-    )
+    ids = prepare_rows(rows, x.shape[:-1], logits.device)
+    allowed = prepare_mask(mask, logits, dim)
+    key = prepare_seed(seed, generator, logits.device)
+    index = operations.gumbel_max(x, key, ids, allowed, math.prod(shape))
     return index.reshape(*shape, *x.shape[:-1])
 
 
@@ -212,7 +209,7 @@ def gumbel_noise(
     if device is None:
         device = seed.device if isinstance(seed, Tensor) else "cpu"
     device = torch.device(device)
-    key = prepare_seed(seed, None, device)
+    key = seed_tensor(seed, device)
     ids = prepare_rows(rows, torch.Size(batch), device)
     ids = row_ids(tuple(batch), device) if ids is None else ids
     which = torch.full((), stream, dtype=torch.int64, device=device)
