@@ -11,6 +11,8 @@ from collections.abc import Sequence
 import typer
 
 from softdraw.cli.info import info
+from softdraw.cli.sample import sample
+from softdraw.cli.train import train
 from softdraw.errors import InputError
 
 app = typer.Typer(
@@ -20,8 +22,9 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for command in (info,):
+for command in (train, info):
     app.command()(command)
+app.command(context_settings={"ignore_unknown_options": True})(sample)  # logits may begin with a minus
 
 
 @app.callback()

@@ -1,0 +1,108 @@
+"""A run's folder: what it may hold, and writes that are whole or did not happen.
+
+A file is written under another name, forced to the disk and then renamed over its predecessor, so that a process that
+is killed at any moment leaves the old file or the new one, never a part.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from softdraw.errors import InputError
+
+PICTURES = ("reconstructions.png", "samples.png", "codes.png", "curves.png")
+_FILES = ("config.json", "metrics.jsonl", "checkpoint.pt", *PICTURES)
+_PART = ".part"
+
+
+class Folder:
+    """The folder at ``path``; nothing is written before :meth:`create`.
+
+    Raises:
+        InputError: it holds a run and ``resume`` is False, or it holds anything else.
+    """
+
+    def __init__(self, path: Path, resume: bool) -> None:
+        self.path = path
+        try:
+            found = sorted(os.listdir(path)) if os.path.lexists(path) else []
+        except OSError as error:
+            raise InputError(f"--out {path} cannot be used ({error.strerror}): give another folder") from None
+        foreign = [name for name in found if name.removesuffix(_PART) not in _FILES]
+        if foreign:
+            raise InputError(f"--out {path} holds other files ({foreign[0]}): give a new folder")
+        if found and not resume:
+            raise InputError(f"--out {path} holds a run already: add --resume to continue it, or give another folder")
+
+    def create(self, config: dict[str, Any]) -> None:
+        """Make the folder and write its ``config.json``."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"--out {self.path} cannot be made ({error.strerror}): give another folder") from None
+        self.write("config.json", (json.dumps(config, indent=2) + "\n").encode())
+
+    def write(self, name: str, content: bytes) -> None:
+        """Replace the file ``name`` by ``content``, whole or not at all."""
+        part = self.path / (name + _PART)
+        try:
+            with part.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(part, self.path / name)
+            self._sync()
+        except OSError as error:
+            raise InputError(
+                f"--out {self.path}: {name} cannot be written ({error.strerror}): free some space, or give "
+                "another folder"
+            ) from None
+
+    def _sync(self) -> None:
+        """Force the renaming itself to the disk, where folders can be opened (not on Windows)."""
+        with contextlib.suppress(PermissionError):
+            handle = os.open(self.path, os.O_RDONLY)
+            try:
+                os.fsync(handle)
+            finally:
+                os.close(handle)
+
+    def config(self) -> dict[str, Any] | None:
+        """The ``config.json`` of the run that is here, None where none got as far as that."""
+        file = self.path / "config.json"
+        if not file.exists():
+            if (self.path / "checkpoint.pt").exists():
+                raise InputError(f"{self.path} holds a checkpoint but no config.json: give another folder")
+            return None
+        try:
+            return dict(json.loads(file.read_text()))
+        except (OSError, ValueError, TypeError):
+            raise InputError(f"{file} is not the configuration of a run: give another folder") from None
+
+    def save(self, state: dict[str, Any]) -> None:
+        """Write ``metrics.jsonl`` and then ``checkpoint.pt``, which holds the same metrics and is what counts."""
+        lines = "".join(json.dumps(record) + "\n" for record in state["history"])
+        self.write("metrics.jsonl", lines.encode())
+        buffer = io.BytesIO()
+        torch.save(state, buffer)
+        self.write("checkpoint.pt", buffer.getvalue())
+
+    def load(self) -> dict[str, Any] | None:
+        """The last checkpoint, None before the first; the metrics are put back to where it was."""
+        file = self.path / "checkpoint.pt"
+        if not file.exists():
+            return None
+        try:
+            state = torch.load(file, map_location="cpu", weights_only=True)
+            lines = "".join(json.dumps(record) + "\n" for record in state["history"])
+        except Exception:  # a broken archive shows itself in many ways
+            raise InputError(f"{file} cannot be read: give another --out to start again") from None
+        self.write("metrics.jsonl", lines.encode())
+        return state

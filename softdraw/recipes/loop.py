@@ -1,0 +1,148 @@
+"""The training loop: one generator decides everything, and the state between two epochs fits in one checkpoint."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import softdraw
+from softdraw.errors import InputError
+from softdraw.metrics import CodeUsage
+from softdraw.recipes import data
+from softdraw.recipes.model import Autoencoder, kl_to_uniform, reconstruction
+from softdraw.recipes.ranks import Ranks
+from softdraw.recipes.settings import Settings
+from softdraw.schedules import TauScheduler
+
+_CHUNK = 512  # images evaluated at once
+
+
+class Trainer:
+    """A run: ``epoch`` goes on by one, ``history`` has a record for each; ``state`` and ``load`` are its checkpoint.
+
+    The generator, seeded once, gives in this order: the split, the weights, the seed of all evaluations, then for each
+    epoch the order of the images and for each step the seed of its draws. Every rank has a copy of it in the same
+    state, so all agree on the global batch without a word. An image's draws are keyed by its id: they depend neither on
+    its place in the batch nor on the number of ranks.
+    """
+
+    def __init__(self, settings: Settings, device: torch.device, ranks: Ranks) -> None:
+        self.settings, self.ranks, self.device = settings, ranks, device
+        self.generator = torch.Generator().manual_seed(settings.seed)
+        self.images = data.load(settings.data, settings.validation, self.generator)
+        self.train, self.valid = self.images.train.to(device), self.images.valid.to(device)
+        self.model = Autoencoder(self.train.shape[1], settings, self.generator).to(device)
+        self.evaluation_seed = self._seed()
+        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=settings.learning_rate)
+        steps = settings.epochs * math.ceil(len(self.train) / settings.batch_size)
+        self.tau = TauScheduler(self.model, settings.tau(steps))
+        self.kl_weight = settings.kl_weight(steps)
+        self.parallel = nn.parallel.DistributedDataParallel(self.model) if ranks.count > 1 else self.model
+        self.history: list[dict[str, float]] = []
+        self.seconds = {"training": 0.0, "total": 0.0}
+
+    def epoch(self) -> dict[str, float]:
+        """One pass over the training images and an evaluation on both parts; returns the new record of the history."""
+        start = time.perf_counter()
+        objective = self._pass()
+        self.seconds["training"] += time.perf_counter() - start
+        if not math.isfinite(objective):
+            raise InputError(
+                f"the loss became {objective} in epoch {len(self.history) + 1}: raise the end of --tau, or lower --lr"
+            )
+        record = {
+            "epoch": len(self.history) + 1,
+            "step": self.tau.last_step,
+            "tau": self.tau.get_last_value(),
+            "objective": objective,  # the loss itself, on relaxed draws unless --hard
+            **{f"train_{name}": value for name, value in self.evaluate(self.train, draws=1).items()},
+            **{f"valid_{name}": value for name, value in self.evaluate(self.valid, self.settings.draws).items()},
+        }
+        self.history.append(record)
+        self.seconds["total"] += time.perf_counter() - start
+        return record
+
+    def _pass(self) -> float:
+        total = torch.zeros((), dtype=torch.float64, device=self.device)
+        order = torch.randperm(len(self.train), generator=self.generator)
+        for ids in order.to(self.device).split(self.settings.batch_size):
+            total += self._step(ids)
+        return float(self.ranks.sum(total)) / len(self.train)
+
+    def _step(self, ids: Tensor) -> Tensor:
+        """One update from the global batch ``ids``; returns the summed loss of this rank's slice of it."""
+        mine, seed = self.ranks.slice(ids), self._seed()
+        error, kl = self.parallel(self.train[mine], seed, mine)
+        losses = error + self.kl_weight(self.tau.last_step) * kl
+        # DDP divides summed gradients by the number of ranks; ours is the global batch's mean, whatever the slices
+        loss = losses.sum() * (self.ranks.count / len(ids))
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+        self.tau.step()
+        return losses.detach().double().sum()
+
+    @torch.no_grad()
+    def evaluate(self, x: Tensor, draws: int) -> dict[str, float]:
+        """The nELBO of the discrete model, by exact draws from q(z | x), in nats per image, and how the codes are used.
+
+        ``shuffled`` decodes each image from its neighbour's code instead: what the code carries is the difference.
+        """
+        usage = CodeUsage(self.settings.categories, self.settings.groups)
+        sums = torch.zeros(3, dtype=torch.float64, device=self.device)
+        for ids in self.ranks.slice(torch.arange(len(x), device=self.device)).split(_CHUNK):
+            logits, index = self.codes(x, ids, draws)
+            _, neighbours = self.codes(x, (ids + 1) % len(x), draws)
+            usage.update(index)
+            terms = (self._error(index, x[ids]), kl_to_uniform(logits), self._error(neighbours, x[ids]))
+            sums += torch.stack([term.double().sum() for term in terms])
+        error, kl, shuffled = (self.ranks.sum(sums) / len(x)).tolist()
+        used = usage.compute()
+        return {
+            "nelbo": error + kl,
+            "reconstruction": error,
+            "kl": kl,
+            "shuffled_nelbo": shuffled + kl,
+            "perplexity": used["perplexity_hard"],
+            "active_codes": used["active_codes"],
+        }
+
+    def codes(self, x: Tensor, ids: Tensor, draws: int) -> tuple[Tensor, Tensor]:
+        """Logits ``(B, L, K)`` of the images ``ids`` of ``x``, and exact draws ``(draws, B, L)``, always the same."""
+        logits = self.model.encode(x[ids])
+        rows = self.model.rows(ids)
+        return logits, softdraw.gumbel_max(logits, sample_shape=(draws,), seed=self.evaluation_seed, rows=rows)
+
+    def pixel_logits(self, index: Tensor) -> Tensor:
+        """What the decoder makes of code indices ``(..., L)``: ``(..., D)``."""
+        return self.model.decode(F.one_hot(index, self.settings.categories).float())
+
+    def _error(self, index: Tensor, x: Tensor) -> Tensor:
+        return reconstruction(self.pixel_logits(index), x).mean(0)
+
+    def _seed(self) -> Tensor:
+        return torch.randint(-(2**63), 2**63 - 1, (), generator=self.generator)
+
+    def state(self) -> dict[str, Any]:
+        """All that changes from epoch to epoch."""
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "tau": self.tau.state_dict(),
+            "generator": self.generator.get_state(),
+            "history": self.history,
+            "seconds": self.seconds,
+        }
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Continue from ``state``."""
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.tau.load_state_dict(state["tau"])
+        self.generator.set_state(state["generator"])
+        self.history, self.seconds = state["history"], state["seconds"]

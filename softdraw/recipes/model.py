@@ -1,0 +1,74 @@
+"""A categorical variational autoencoder: image -> L draws from K categories -> image.
+
+    theta = encoder(x)                                            (B, L, K) logits of q(z | x)
+    z     ~ q(z | x) = prod_l Categorical(softmax(theta_l))       drawn with its gradient
+    nELBO = -log p(x | z) + KL(q(z | x) || uniform)               in nats per image
+
+Source: Jang, Gu and Poole (2017), "Categorical reparameterization with Gumbel-softmax", section 4.2;
+Kingma and Welling (2014), "Auto-encoding variational Bayes", eq. 3.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from softdraw.nn import GumbelSoftmax
+from softdraw.recipes.settings import Settings
+
+
+class Autoencoder(nn.Module):
+    """``forward`` gives both terms of the nELBO; ``encode`` and ``decode`` are its halves."""
+
+    def __init__(self, pixels: int, settings: Settings, generator: torch.Generator) -> None:
+        super().__init__()
+        self.groups, self.categories = settings.groups, settings.categories
+        codes = self.groups * self.categories
+        self.encoder = _mlp(pixels, settings.width, codes)
+        self.draw = GumbelSoftmax(tau=settings.tau_start, hard=settings.hard)
+        self.decoder = _mlp(codes, settings.width, pixels)
+        for weight in self.parameters():  # from the run's own generator: the global one is left alone
+            if weight.dim() == 2:
+                nn.init.kaiming_uniform_(weight, a=math.sqrt(5), generator=generator)
+            else:
+                nn.init.zeros_(weight)
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Logits of the codes. No activation follows the last layer: a ReLU there would bar every category below 0."""
+        return self.encoder(2 * x - 1).unflatten(-1, (self.groups, self.categories))  # (B, L, K)
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Logits of the pixels."""
+        return self.decoder(z.flatten(-2))  # (..., D)
+
+    def forward(self, x: Tensor, seed: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
+        """Reconstruction and KL terms, each ``(B,)``; ``ids`` keys the draw of each image, wherever it is."""
+        logits = self.encode(x)
+        z = self.draw(logits, seed=seed, rows=self.rows(ids))
+        return reconstruction(self.decode(z), x), kl_to_uniform(logits)
+
+    def rows(self, ids: Tensor) -> Tensor:
+        """The noise row of every latent of the images ``ids``: ``(B, L)``."""
+        return ids.unsqueeze(-1) * self.groups + torch.arange(self.groups, device=ids.device)
+
+
+def _mlp(inputs: int, width: int, outputs: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Linear(inputs, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, outputs)
+    )
+
+
+def reconstruction(pixel_logits: Tensor, x: Tensor) -> Tensor:
+    """-log p(x | z) of independent Bernoulli pixels, in nats per image. From logits: a sigmoid first would lose
+    the gradient of a confident mistake. A grey x counts as the share of its bits that are on."""
+    x = x.expand_as(pixel_logits)
+    return F.binary_cross_entropy_with_logits(pixel_logits, x, reduction="none").sum(-1)
+
+
+def kl_to_uniform(logits: Tensor) -> Tensor:
+    """KL(q || uniform) = sum_l (log K - H(q_l)), in nats per image: exact, so it adds no variance."""
+    log_q = logits.log_softmax(-1)  # (B, L, K)
+    return (log_q.exp() * (log_q + math.log(logits.shape[-1]))).sum((-2, -1))

@@ -1,0 +1,129 @@
+"""The pictures of a run, drawn off screen: what goes in and comes out, what the prior gives, which codes are used."""
+
+from __future__ import annotations
+
+import io
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from softdraw.errors import InputError
+from softdraw.recipes.folder import PICTURES
+from softdraw.recipes.loop import Trainer
+
+_COLUMNS = 16
+_TRAIN, _VALID, _SHUFFLED = "#0072b2", "#d55e00", "#666666"  # told apart with any colour vision
+
+
+@torch.no_grad()
+def draw_all(trainer: Trainer) -> dict[str, bytes]:
+    """Every picture of a run as PNG, by file name."""
+    figures = (_reconstructions(trainer), _samples(trainer), _codes(trainer), _curves(trainer))
+    return {name: _png(figure) for name, figure in zip(PICTURES, figures, strict=True)}
+
+
+def require() -> None:
+    """Fail before the training, not after it, where matplotlib is missing."""
+    try:
+        import matplotlib  # noqa: F401
+    except ModuleNotFoundError:
+        raise InputError("the pictures need matplotlib: pip install 'softdraw[cli]'") from None
+
+
+def _figure(width: float, height: float, **subplots: Any) -> tuple[Any, Any]:
+    """A figure on the Agg canvas by itself: no window, and no state of pyplot's that a user's program might share."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure, figure.subplots(**subplots)
+
+
+def _png(figure: Any) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=120)
+    return buffer.getvalue()
+
+
+def _reconstructions(trainer: Trainer) -> Any:
+    """Blocks of two rows: held-out images, and under each what the decoder makes of one draw of its code."""
+    x = trainer.valid[: 4 * _COLUMNS]
+    ids = torch.arange(len(x), device=x.device)
+    out = trainer.pixel_logits(trainer.codes(trainer.valid, ids, draws=1)[1][0]).sigmoid()
+    pairs = [row for a, b in zip(x.split(_COLUMNS), out.split(_COLUMNS), strict=True) for row in (a, b)]
+    bits = trainer.settings.groups * math.log2(trainer.settings.categories)
+    title = f"Held-out images (upper row of each pair) and their reconstructions from {bits:.0f}-bit codes (lower row)"
+    return _tiles(pairs, trainer.images.shape, title, gap_every=2)
+
+
+def _samples(trainer: Trainer) -> Any:
+    """Codes drawn uniformly, the prior, and decoded."""
+    settings = trainer.settings
+    generator = torch.Generator().manual_seed(settings.seed)
+    index = torch.randint(settings.categories, (6 * _COLUMNS, settings.groups), generator=generator)
+    rows = trainer.pixel_logits(index.to(trainer.device)).sigmoid().split(_COLUMNS)
+    return _tiles(list(rows), trainer.images.shape, "Decoded from the prior: codes drawn uniformly at random")
+
+
+def _tiles(rows: list[Tensor], shape: tuple[int, int], title: str, gap_every: int = 1) -> Any:
+    """Rows of images on one canvas, a line between images and a wider gap after every ``gap_every`` rows."""
+    height, width = shape
+    line = max(1, round(height / 8))
+    count = max(len(row) for row in rows)
+    bands = []
+    for i, row in enumerate(rows):
+        band = torch.full((count, height + (line if (i + 1) % gap_every == 0 else 0), width + line), math.nan)
+        band[: len(row), :height, :width] = row.cpu().unflatten(-1, shape)
+        bands.append(band.transpose(0, 1).flatten(1))
+    canvas = torch.cat(bands)[: -line or None, :-line]
+    inches = 10.0
+    figure, axes = _figure(inches, inches * canvas.shape[0] / canvas.shape[1] + 0.5)
+    axes.imshow(canvas.numpy(), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+    axes.set_axis_off()
+    axes.set_title(title, fontsize=11)
+    return figure
+
+
+def _codes(trainer: Trainer) -> Any:
+    """How often each of the L x K codes is drawn for the held-out images."""
+    settings = trainer.settings
+    n = len(trainer.valid)
+    ids = torch.arange(n, device=trainer.device)
+    index = torch.cat([trainer.codes(trainer.valid, part, settings.draws)[1] for part in ids.split(512)], dim=1)
+    share = torch.nn.functional.one_hot(index, settings.categories).double().mean((0, 1)).cpu()  # (L, K)
+    figure, axes = _figure(
+        max(5.0, min(14.0, 2.5 + 0.42 * settings.categories)), max(3.0, min(14.0, 1.5 + 0.3 * settings.groups))
+    )
+    image = axes.imshow(100 * share.numpy(), cmap="viridis", vmin=0, aspect="auto", interpolation="nearest")
+    axes.set(xlabel="category", ylabel="latent", title=f"Use of each code by the {n:,} held-out images")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.get_major_locator().set_params(integer=True)
+    figure.colorbar(image, label=f"share of the latent's draws (%)\nuniform: {100 / settings.categories:.3g} %")
+    return figure
+
+
+def _curves(trainer: Trainer) -> Any:
+    history = trainer.history
+    epochs = [record["epoch"] for record in history]
+    figure, (elbo, tau, perplexity) = _figure(8, 9, nrows=3, sharex=True, height_ratios=(2, 1, 1))
+    for key, name, colour in (
+        ("train_nelbo", "training images", _TRAIN),
+        ("valid_nelbo", "held-out images", _VALID),
+        ("valid_shuffled_nelbo", "held-out images, codes shuffled", _SHUFFLED),
+    ):
+        elbo.plot(epochs, [record[key] for record in history], label=name, color=colour)
+    elbo.set(ylabel="negative ELBO (nats per image)", title="Exact draws: lower is better")
+    elbo.legend(frameon=False)
+    tau.plot(epochs, [record["tau"] for record in history], color=_TRAIN)
+    tau.set(ylabel="tau")
+    perplexity.plot(epochs, [record["valid_perplexity"] for record in history], color=_VALID)
+    perplexity.set(ylabel="code perplexity", xlabel="epoch", ylim=(1, 1.05 * trainer.settings.categories))
+    perplexity.axhline(trainer.settings.categories, color=_SHUFFLED, linestyle=":", label="uniform use")
+    perplexity.legend(frameon=False, loc="lower right")
+    for axes in (elbo, tau, perplexity):
+        axes.grid(alpha=0.25)
+        axes.xaxis.get_major_locator().set_params(integer=True)
+    return figure

@@ -1,0 +1,83 @@
+"""The processes of a run: one, or those that torchrun started. Every rank holds all images and takes its slice."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from softdraw.errors import InputError
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """This process's place among ``count``."""
+
+    rank: int = 0
+    count: int = 1
+
+    @property
+    def first(self) -> bool:
+        """Whether this is the rank that writes and prints."""
+        return self.rank == 0
+
+    def slice(self, x: Tensor) -> Tensor:
+        """This rank's part of ``x``: contiguous, sizes differ by one at most, and may be 0."""
+        return x.tensor_split(self.count)[self.rank]
+
+    def sum(self, x: Tensor) -> Tensor:
+        """``x`` added up over the ranks."""
+        if self.count > 1:
+            dist.all_reduce(x)
+        return x
+
+    def broadcast(self, x: T) -> T:
+        """The first rank's ``x`` on every rank."""
+        box: list[Any] = [x]
+        if self.count > 1:
+            dist.broadcast_object_list(box)
+        return box[0]
+
+    def agreed(self, action: Callable[[], T]) -> T:
+        """``action()`` on every rank; a bad input that one rank meets ends all of them, with the same message."""
+        try:
+            result, message = action(), None
+        except InputError as error:
+            result, message = None, str(error)
+        messages: list[Any] = [message]
+        if self.count > 1:
+            messages = [None] * self.count
+            dist.all_gather_object(messages, message)
+        for message in messages:
+            if message is not None:
+                raise InputError(message)
+        return result  # pyright: ignore[reportReturnType]
+
+    def barrier(self) -> None:
+        """Wait for all ranks."""
+        if self.count > 1:
+            dist.barrier()
+
+
+@contextmanager
+def started() -> Iterator[Ranks]:
+    """The ranks that torchrun's environment describes, connected for as long as the block runs."""
+    count = int(os.environ.get("WORLD_SIZE", "1"))
+    if count == 1:
+        yield Ranks()
+        return
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count())
+    dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
+    try:
+        yield Ranks(dist.get_rank(), count)
+    finally:
+        dist.destroy_process_group()

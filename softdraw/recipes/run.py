@@ -1,0 +1,93 @@
+"""One run from its folder to its pictures: fresh, or continued from the last checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from softdraw.errors import InputError
+from softdraw.recipes import pictures
+from softdraw.recipes.folder import Folder
+from softdraw.recipes.loop import Trainer
+from softdraw.recipes.ranks import Ranks
+from softdraw.recipes.settings import Settings, resolve_device
+
+_PIXELS = "pixels_sha256"
+
+
+def run(
+    given: dict[str, Any],
+    out: Path,
+    resume: bool,
+    ranks: Ranks,
+    on_start: Callable[[Trainer], None],
+    on_epoch: Callable[[Trainer], None],
+) -> Trainer:
+    """Train to the end, with a checkpoint after every epoch; returns the trainer with its history.
+
+    Args:
+        given: the settings that the user chose; the others are the defaults, or when resuming those of the run.
+        out: the folder of the run.
+        resume: continue the run in ``out``; where there is none yet, start it.
+        ranks: this process's place; the first rank alone writes.
+        on_start: called once before the first epoch, on_epoch after every one, its checkpoint being written.
+
+    Raises:
+        InputError: on every rank, when one of them meets a bad input.
+    """
+    pictures.require()
+    folder = ranks.agreed(lambda: Folder(out, resume) if ranks.first else None)
+    saved = ranks.broadcast(ranks.agreed(lambda: folder.config() if folder else None))
+    trainer = ranks.agreed(lambda: _trainer(given, saved, out, ranks))
+    state = ranks.broadcast(ranks.agreed(lambda: _prepared(folder, trainer, saved) if folder else None))
+    if state:
+        trainer.load(state)
+    on_start(trainer)
+    while len(trainer.history) < trainer.settings.epochs:
+        trainer.epoch()
+        if folder:
+            folder.save(trainer.state())
+        on_epoch(trainer)
+    if folder:
+        for name, picture in pictures.draw_all(trainer).items():
+            folder.write(name, picture)
+    return trainer
+
+
+def _trainer(given: dict[str, Any], saved: dict[str, Any] | None, out: Path, ranks: Ranks) -> Trainer:
+    """The trainer of the settings; those of a resumed run must be the ones that it was started with."""
+    base = _settings(saved, out) if saved else Settings()
+    settings = replace(base, **given)
+    device = resolve_device(settings.device)
+    settings = replace(settings, device=device.type)
+    if saved:
+        changed = {name: value for name, value in asdict(settings).items() if name != "data" and value != saved[name]}
+        if changed:
+            name, value = next(iter(changed.items()))
+            raise InputError(
+                f"--resume: the run in {out} has {name} {saved[name]}, not {value}: "
+                "give the same options, or another --out"
+            )
+    trainer = Trainer(settings, device, ranks)
+    if saved and trainer.images.fingerprint != saved[_PIXELS]:
+        raise InputError(
+            f"--resume: the pixels of {settings.data} are not those of the run in {out}: give another --out"
+        )
+    return trainer
+
+
+def _settings(saved: dict[str, Any], out: Path) -> Settings:
+    try:
+        return Settings(**{name: value for name, value in saved.items() if name != _PIXELS})
+    except (TypeError, ValueError):
+        raise InputError(f"{out / 'config.json'} is not that of a run of this version: give another --out") from None
+
+
+def _prepared(folder: Folder, trainer: Trainer, saved: dict[str, Any] | None) -> dict[str, Any] | None:
+    """The state to continue from, or None and a folder with its configuration for a run that starts."""
+    if saved:
+        return folder.load()
+    folder.create(asdict(trainer.settings) | {_PIXELS: trainer.images.fingerprint})
+    return None
