@@ -8,6 +8,7 @@ import math
 import struct
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -51,7 +52,8 @@ def _digits() -> np.ndarray:
         raise InputError(
             "the digits come with scikit-learn: pip install 'softdraw[cli]', or give --data FILE"
         ) from None
-    return np.asarray(load_digits()["images"])
+    digits: Any = load_digits()
+    return digits.images
 
 
 def _read(path: Path) -> np.ndarray:

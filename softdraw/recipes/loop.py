@@ -51,10 +51,6 @@ class Trainer:
         start = time.perf_counter()
         objective = self._pass()
         self.seconds["training"] += time.perf_counter() - start
-        if not math.isfinite(objective):
-            raise InputError(
-                f"the loss became {objective} in epoch {len(self.history) + 1}: raise the end of --tau, or lower --lr"
-            )
         record = {
             "epoch": len(self.history) + 1,
             "step": self.tau.last_step,
@@ -63,6 +59,8 @@ class Trainer:
             **{f"train_{name}": value for name, value in self.evaluate(self.train, draws=1).items()},
             **{f"valid_{name}": value for name, value in self.evaluate(self.valid, self.settings.draws).items()},
         }
+        if not all(math.isfinite(record[name]) for name in ("objective", "train_nelbo", "valid_nelbo")):
+            raise InputError(f"the loss is not finite after epoch {record['epoch']}: lower --lr, or raise --tau")
         self.history.append(record)
         self.seconds["total"] += time.perf_counter() - start
         return record
@@ -120,6 +118,7 @@ class Trainer:
 
     def pixel_logits(self, index: Tensor) -> Tensor:
         """What the decoder makes of code indices ``(..., L)``: ``(..., D)``."""
+        index = index.clamp_min(0)  # -1, no draw: only where the logits are NaN, and then so is the KL term
         return self.model.decode(F.one_hot(index, self.settings.categories).float())
 
     def _error(self, index: Tensor, x: Tensor) -> Tensor:

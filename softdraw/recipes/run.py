@@ -47,13 +47,15 @@ def run(
     on_start(trainer)
     while len(trainer.history) < trainer.settings.epochs:
         trainer.epoch()
-        if folder:
-            folder.save(trainer.state())
+        ranks.agreed(lambda: folder.save(trainer.state()) if folder else None)
         on_epoch(trainer)
-    if folder:
-        for name, picture in pictures.draw_all(trainer).items():
-            folder.write(name, picture)
+    ranks.agreed(lambda: _picture(folder, trainer) if folder else None)
     return trainer
+
+
+def _picture(folder: Folder, trainer: Trainer) -> None:
+    for name, picture in pictures.draw_all(trainer).items():
+        folder.write(name, picture)
 
 
 def _trainer(given: dict[str, Any], saved: dict[str, Any] | None, out: Path, ranks: Ranks) -> Trainer:

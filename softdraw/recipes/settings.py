@@ -58,6 +58,8 @@ class Settings:
             )
         if self.epochs < 1 or self.batch_size < 1:
             raise InputError(f"--epochs and --batch must be at least 1, got {self.epochs} and {self.batch_size}")
+        if not 0 < self.learning_rate < math.inf:
+            raise InputError(f"--lr must be positive and finite, got {self.learning_rate}")
         if not 0 <= self.seed < 2**63:
             raise InputError(f"--seed must be from 0 to 2**63 - 1, got {self.seed}")
 

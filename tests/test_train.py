@@ -1,0 +1,154 @@
+"""`softdraw train` from end to end: what it writes, that it learns, and that no kill and no number of ranks changes it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from softdraw.cli import run as softdraw
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+ENVIRONMENT = {**os.environ, "PYTHONPATH": ROOT, "OMP_NUM_THREADS": "1"}
+SMALL = ["--latents", "4x5", "--batch", "32"]
+
+
+@pytest.fixture(scope="module")
+def pixels(tmp_path_factory):
+    """60 images of 4x6 in two kinds, bright left or bright right: one bit to code."""
+    rng = np.random.default_rng(0)
+    images = rng.uniform(0, 0.2, (60, 4, 6))
+    images[:30, :, :3] += 0.7
+    images[30:, :, 3:] += 0.7
+    path = tmp_path_factory.mktemp("data") / "two.npy"
+    np.save(path, images)
+    return str(path)
+
+
+def command(data, out, *options):
+    return [*SMALL, "--data", data, "--out", str(out), *options]
+
+
+def records(out):
+    return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def whole(pixels, tmp_path_factory):
+    """A run of 30 epochs that nothing interrupted."""
+    out = tmp_path_factory.mktemp("run") / "whole"
+    assert softdraw(["train", *command(pixels, out, "--epochs", "30")]) == 0
+    return out
+
+
+@pytest.mark.xdist_group("train")
+def test_a_run_learns_and_writes_its_files(whole):
+    assert {f.name for f in whole.iterdir()} == {
+        "config.json", "metrics.jsonl", "checkpoint.pt", "reconstructions.png", "samples.png", "codes.png", "curves.png",
+    }  # fmt: skip
+    history = records(whole)
+    assert [record["epoch"] for record in history] == list(range(1, 31))
+    assert history[-1]["step"] == 30 * 2  # 48 images in batches of 32
+    assert history[-1]["tau"] == 0.5
+    assert history[-1]["valid_nelbo"] < history[0]["valid_nelbo"] - 1
+    # Two kinds of image, one bit: the code must carry at least most of ln 2 to tell them apart
+    assert history[-1]["valid_kl"] > 0.5
+    assert history[-1]["valid_shuffled_nelbo"] > history[-1]["valid_nelbo"] + 1
+    for record in history:
+        assert record["valid_nelbo"] == pytest.approx(record["valid_reconstruction"] + record["valid_kl"], rel=1e-12)
+    for picture in whole.glob("*.png"):
+        assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.xdist_group("train")
+@pytest.mark.parametrize("moment", ["at once", "config.json", "checkpoint.pt.part", "checkpoint.pt", "later", "pictures"])
+def test_killed_and_resumed_equals_uninterrupted(whole, pixels, tmp_path, moment):
+    out = tmp_path / "run"
+    arguments = [sys.executable, "-m", "softdraw", "train", *command(pixels, out, "--epochs", "30", "--resume")]
+    process = subprocess.Popen(arguments, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    wait_for(moment, out, process)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert softdraw(["train", *command(pixels, out, "--epochs", "30", "--resume")]) == 0
+    for name in ("metrics.jsonl", "config.json"):
+        assert (out / name).read_bytes() == (whole / name).read_bytes()
+    assert not list(out.glob("*.part"))
+
+
+def wait_for(moment, out, process):
+    """Return as soon as the run has come to ``moment``, or is over."""
+    if moment == "at once":
+        return time.sleep(0.5)
+    target = out / {"later": "metrics.jsonl", "pictures": "reconstructions.png"}.get(moment, moment)
+    lines = 12 if moment == "later" else 0
+    while process.poll() is None:
+        if target.exists() and (not lines or len(target.read_bytes().splitlines()) >= lines):
+            return None
+    return None
+
+
+@pytest.mark.xdist_group("train")
+def test_torn_writes_are_cut_off(whole, pixels, tmp_path):
+    """What a kill between two writes leaves: metrics ahead of the checkpoint, and parts of files."""
+    out = tmp_path / "run"
+    assert softdraw(["train", *command(pixels, out, "--epochs", "30")]) == 0
+    with (out / "metrics.jsonl").open("a") as file:
+        file.write('{"epoch": 31}\n{"epo')
+    (out / "checkpoint.pt.part").write_bytes(b"half a checkpoint")
+    (out / "config.json.part").write_bytes(b"{")
+    assert softdraw(["train", *command(pixels, out, "--resume")]) == 0
+    assert (out / "metrics.jsonl").read_bytes() == (whole / "metrics.jsonl").read_bytes()
+
+
+@pytest.mark.xdist_group("train")
+@pytest.mark.parametrize("hard", [[], ["--hard"]])
+def test_two_ranks_train_as_one(pixels, tmp_path, hard):
+    """Batches of 7 over 2 ranks: uneven slices. The draws are the same; float sums differ in their order only."""
+    options = [*hard, "--epochs", "3", "--batch", "7"]
+    one, two = tmp_path / "one", tmp_path / "two"
+    assert softdraw(["train", *command(pixels, one, *options)]) == 0
+    torchrun(2, command(pixels, two, *options))
+    assert (one / "config.json").read_bytes() == (two / "config.json").read_bytes()
+    for a, b in zip(records(one), records(two), strict=True):
+        assert a.keys() == b.keys()
+        for name in a:
+            assert b[name] == pytest.approx(a[name], rel=1e-4), name
+
+
+@pytest.mark.xdist_group("train")
+def test_a_bad_input_ends_every_rank_with_one_line(pixels, tmp_path):
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "notes.txt").touch()
+    ended = torchrun(2, command(pixels, tmp_path / "full"), check=False)
+    ours = [line for line in ended.stderr.splitlines() if line.startswith("softdraw: ")]
+    assert len(ours) == 1
+    assert "holds other files (notes.txt)" in ours[0]
+    assert "Traceback" not in ended.stderr.partition("ChildFailedError")[0].partition("Traceback")[0]
+    assert re.search(r"exitcode\s*:\s*2", ended.stderr)
+
+
+def torchrun(count, arguments, check=True):
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count)]
+    return subprocess.run(
+        [*launcher, "-m", "softdraw", "train", *arguments],
+        env=ENVIRONMENT, check=check, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+
+
+@pytest.mark.xdist_group("train")
+def test_output_without_a_terminal_is_plain(pixels, tmp_path, capsys):
+    assert softdraw(["train", *command(pixels, tmp_path / "a", "--epochs", "20", "--hard")]) == 0
+    printed = capsys.readouterr().out
+    assert "\x1b" not in printed
+    assert "\r" not in printed
+    assert len(re.findall(r"^epoch \d+/20 +nELBO", printed, re.MULTILINE)) == 10
+    for row in ("negative ELBO", "reconstruction", "KL", "shuffled", "difference", "perplexity", "active codes"):
+        assert row in printed
+    assert "samples per second" in printed
