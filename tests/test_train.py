@@ -68,7 +68,9 @@ def test_a_run_learns_and_writes_its_files(whole):
 
 
 @pytest.mark.xdist_group("train")
-@pytest.mark.parametrize("moment", ["at once", "config.json", "checkpoint.pt.part", "checkpoint.pt", "later", "pictures"])
+@pytest.mark.parametrize(
+    "moment", ["at once", "config.json", "checkpoint.pt.part", "checkpoint.pt", "later", "pictures"]
+)
 def test_killed_and_resumed_equals_uninterrupted(whole, pixels, tmp_path, moment):
     out = tmp_path / "run"
     arguments = [sys.executable, "-m", "softdraw", "train", *command(pixels, out, "--epochs", "30", "--resume")]

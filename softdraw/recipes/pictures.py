@@ -56,7 +56,7 @@ def _reconstructions(trainer: Trainer) -> Any:
     pairs = [row for a, b in zip(x.split(_COLUMNS), out.split(_COLUMNS), strict=True) for row in (a, b)]
     bits = trainer.settings.groups * math.log2(trainer.settings.categories)
     title = f"Held-out images (upper row of each pair) and their reconstructions from {bits:.0f}-bit codes (lower row)"
-    return _tiles(pairs, trainer.images.shape, title, gap_every=2)
+    return _tiles(pairs, trainer.images.shape, title, group=2)
 
 
 def _samples(trainer: Trainer) -> Any:
@@ -68,19 +68,19 @@ def _samples(trainer: Trainer) -> Any:
     return _tiles(list(rows), trainer.images.shape, "Decoded from the prior: codes drawn uniformly at random")
 
 
-def _tiles(rows: list[Tensor], shape: tuple[int, int], title: str, gap_every: int = 1) -> Any:
-    """Rows of images on one canvas, a line between images and a wider gap after every ``gap_every`` rows."""
+def _tiles(rows: list[Tensor], shape: tuple[int, int], title: str, group: int = 1) -> Any:
+    """Rows of images on one canvas, a line between images and a wider one after every group of rows."""
     height, width = shape
     line = max(1, round(height / 8))
     count = max(len(row) for row in rows)
     bands = []
     for i, row in enumerate(rows):
-        band = torch.full((count, height + (line if (i + 1) % gap_every == 0 else 0), width + line), math.nan)
+        below = line if (i + 1) % group or group == 1 else 3 * line
+        band = torch.full((count, height + below, width + line), math.nan)
         band[: len(row), :height, :width] = row.cpu().unflatten(-1, shape)
         bands.append(band.transpose(0, 1).flatten(1))
-    canvas = torch.cat(bands)[: -line or None, :-line]
-    inches = 10.0
-    figure, axes = _figure(inches, inches * canvas.shape[0] / canvas.shape[1] + 0.5)
+    canvas = torch.cat(bands)[:-line, :-line]
+    figure, axes = _figure(10, 10 * canvas.shape[0] / canvas.shape[1] + 0.5)
     axes.imshow(canvas.numpy(), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
     axes.set_axis_off()
     axes.set_title(title, fontsize=11)
