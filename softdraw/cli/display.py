@@ -85,7 +85,5 @@ _ROWS = (
 
 def _summary(trainer: Trainer) -> str:
     last = trainer.history[-1]
-    return (
-        f"nELBO {last['train_nelbo']:.2f} train {last['valid_nelbo']:.2f} held out (nats)  "
-        f"tau {last['tau']:.3f}  perplexity {last['valid_perplexity']:.2f}"
-    )
+    nelbo, tau, perplexity = last["valid_nelbo"], last["tau"], last["valid_perplexity"]
+    return f"held-out nELBO {nelbo:.2f} nats  tau {tau:.3g}  perplexity {perplexity:.2f}"

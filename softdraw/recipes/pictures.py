@@ -73,13 +73,13 @@ def _tiles(rows: list[Tensor], shape: tuple[int, int], title: str, group: int = 
     height, width = shape
     line = max(1, round(height / 8))
     count = max(len(row) for row in rows)
-    bands = []
+    below, bands = line, []
     for i, row in enumerate(rows):
         below = line if (i + 1) % group or group == 1 else 3 * line
         band = torch.full((count, height + below, width + line), math.nan)
         band[: len(row), :height, :width] = row.cpu().unflatten(-1, shape)
         bands.append(band.transpose(0, 1).flatten(1))
-    canvas = torch.cat(bands)[:-line, :-line]
+    canvas = torch.cat(bands)[:-below, :-line]
     figure, axes = _figure(10, 10 * canvas.shape[0] / canvas.shape[1] + 0.5)
     axes.imshow(canvas.numpy(), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
     axes.set_axis_off()
