@@ -68,6 +68,21 @@ def test_draws_depend_on_ids_alone(trainer):
             assert torch.equal(together[part], alone)
 
 
+@pytest.mark.parametrize("images", [1, 7])
+def test_gradients_of_ranks_average_to_the_global_one(trainer, monkeypatch, images):
+    """Three ranks: slices of 3, 2 and 2 images, or of 1, 0 and 0."""
+    ids, seed = torch.arange(images), torch.tensor(3)
+    trainer.model.train()
+    parameters = list(trainer.model.parameters())
+    whole = torch.autograd.grad(trainer.loss(ids, seed), parameters)
+    shares = []
+    for rank in range(3):
+        monkeypatch.setattr(trainer, "ranks", Ranks(rank, 3))
+        shares.append(torch.autograd.grad(trainer.loss(ids, seed), parameters))
+    for wanted, *parts in zip(whole, *shares, strict=True):
+        torch.testing.assert_close(torch.stack(parts).mean(0), wanted)
+
+
 def test_slices_of_ranks_are_the_whole_batch():
     batch = torch.arange(7)
     for count in (1, 2, 3, 9):

@@ -69,21 +69,23 @@ class Trainer:
         total = torch.zeros((), dtype=torch.float64, device=self.device)
         order = torch.randperm(len(self.train), generator=self.generator)
         for ids in order.to(self.device).split(self.settings.batch_size):
-            total += self._step(ids)
+            loss = self.loss(ids, self._seed())
+            self.optimizer.zero_grad()
+            loss.backward()
+            self.optimizer.step()
+            self.tau.step()
+            total += loss.detach() * len(ids) / self.ranks.count
         return float(self.ranks.sum(total)) / len(self.train)
 
-    def _step(self, ids: Tensor) -> Tensor:
-        """One update from the global batch ``ids``; returns the summed loss of this rank's slice of it."""
-        mine, seed = self.ranks.slice(ids), self._seed()
+    def loss(self, ids: Tensor, seed: Tensor) -> Tensor:
+        """This rank's share of the loss of the global batch ``ids``: the mean over the ranks is that over the images.
+
+        DDP takes the mean of the ranks' gradients, so a share is a sum over the slice, however few images that has,
+        times ranks / images.
+        """
+        mine = self.ranks.slice(ids)
         error, kl = self.parallel(self.train[mine], seed, mine)
-        losses = error + self.kl_weight(self.tau.last_step) * kl
-        # DDP divides summed gradients by the number of ranks; ours is the global batch's mean, whatever the slices
-        loss = losses.sum() * (self.ranks.count / len(ids))
-        self.optimizer.zero_grad()
-        loss.backward()
-        self.optimizer.step()
-        self.tau.step()
-        return losses.detach().double().sum()
+        return (error + self.kl_weight(self.tau.last_step) * kl).sum() * (self.ranks.count / len(ids))
 
     @torch.no_grad()
     def evaluate(self, x: Tensor, draws: int) -> dict[str, float]:

@@ -25,13 +25,14 @@ class Settings:
     tau_end: float = 0.5  # then closer to one-hot, which is what validation decodes
     schedule: str = "exponential"  # Jang et al.; reaches tau_end when half of the steps are done
     hard: bool = False  # True: one-hots forward, the relaxed gradient backward (straight-through)
-    epochs: int = 200
-    batch_size: int = 64
-    learning_rate: float = 2e-3
+    epochs: int = 200  # the held-out nELBO falls by less than a tenth of a nat over the last twenty
+    batch_size: int = 64  # 23 steps an epoch on the digits
+    learning_rate: float = 2e-3  # Adam's
     width: int = 256  # hidden units of the encoder and of the decoder
-    kl_warmup: float = (
-        0.5  # share of the steps over which the KL term's weight rises to 1: without it most codes stay unused
-    )
+    # Share of the steps over which the weight of the KL term rises from 0 to 1. At full weight from the start the codes
+    # carry little when the decoder stops waiting for them: 20x10 codes, lr 1e-3 and 100 epochs of the digits end at a
+    # held-out nELBO of 25.96 nats without it and 24.66 with it.
+    kl_warmup: float = 0.5
     validation: float = 0.2  # share of the images that is never trained on
     draws: int = 4  # exact draws for each validation image
     seed: int = 0
