@@ -29,8 +29,8 @@ class Settings:
     batch_size: int = 64  # 23 steps an epoch on the digits
     learning_rate: float = 2e-3  # Adam's
     width: int = 256  # hidden units of the encoder and of the decoder
-    # Share of the steps over which the weight of the KL term rises from 0 to 1. At full weight from the start it presses
-    # the codes to the prior before the decoder has learned to read them: 20x10 codes, lr 1e-3 and 100 epochs of the
+    # Share of the steps over which the weight of the KL term rises from 0 to 1. At full weight from the start it
+    # presses codes to the prior before the decoder can read them: 20x10 codes, lr 1e-3 and 100 epochs of the
     # digits end at a held-out nELBO of 25.96 nats without the rise and at 24.66 with it.
     kl_warmup: float = 0.5
     validation: float = 0.2  # share of the images that is never trained on
