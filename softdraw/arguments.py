@@ -16,6 +16,8 @@ from torch import Tensor
 SEED_MIN, SEED_MAX = -(2**63), 2**64 - 1
 ROW_MAX = 2**63 - 1
 COLUMN_MAX = 2**32
+INTEGERS = (int, torch.SymInt)  # a traced size is an int
+NUMBERS = (*INTEGERS, float, torch.SymFloat)
 
 
 def compute_dtype(dtype: torch.dtype) -> torch.dtype:
@@ -32,6 +34,8 @@ def check_floating(name: str, x: object) -> None:
     if not x.is_floating_point():
         way = "take its real part or its magnitude" if x.is_complex() else f"write {name}.float()"
         raise TypeError(f"{name} must be floating point, got a tensor of {x.dtype}: {way}")
+    if x.dtype == torch.float8_e8m0fnu:
+        raise TypeError(f"{name} must have a sign, which {x.dtype} has not: write {name}.float()")
 
 
 def check_logits(logits: Tensor, dim: int) -> int:
@@ -76,7 +80,7 @@ def prepare_tau(tau: float | Tensor, logits: Tensor, dim: int) -> Tensor:
     """``tau`` as a tensor that broadcasts to the logits with categories last; its values are checked by the kernel."""
     if isinstance(tau, Tensor):
         return _prepare_tau_tensor(tau, logits, dim)
-    if isinstance(tau, bool) or not isinstance(tau, (int, float)):
+    if isinstance(tau, bool) or not isinstance(tau, NUMBERS):
         raise TypeError(f"tau must be a float or a floating-point tensor, got {type(tau).__name__}")
     if not 0 < tau < math.inf:
         raise ValueError(f"tau must be positive and finite, got {tau}: it relaxes the draw; small is close to one-hot")
@@ -152,7 +156,7 @@ def prepare_rows(rows: int | Tensor, batch: torch.Size, device: torch.device) ->
     """The id of every row as int64 of shape ``(*batch, 1)``, or None for 0, 1, 2, ... in the order of the batch."""
     if isinstance(rows, Tensor):
         return _prepare_row_ids(rows, batch, device)
-    if isinstance(rows, bool) or not isinstance(rows, int):
+    if isinstance(rows, bool) or not isinstance(rows, INTEGERS):
         raise TypeError(f"rows must be an int (the id of the first row) or an int64 tensor, got {type(rows).__name__}")
     if rows == 0:
         return None
@@ -171,12 +175,15 @@ def _prepare_row_ids(rows: Tensor, batch: torch.Size, device: torch.device) -> T
         raise TypeError(f"rows must be an int or an int64 tensor, got a tensor of {rows.dtype}: write rows.long()")
     if rows.device != device:
         raise ValueError(f"rows is on {rows.device} and the draw on {device}: write rows.to('{device}')")
-    if not _broadcasts(rows.shape, batch) or (rows.dim() == 0 and len(batch) > 0):
+    given, inner = rows.dim(), batch[rows.dim() :]
+    # No broadcasting: it would give several rows one id, hence the same noise.
+    if rows.shape != batch[:given] or (given == 0 and len(batch) > 0):
         raise ValueError(
             f"rows of shape {tuple(rows.shape)} does not give an id to every row of a batch of shape {tuple(batch)}: "
-            "give it that shape, or an int for the first id"
+            "give it that shape, or the first dimensions of it (ids of samples), or an int for the first id"
         )
-    return rows.long().expand(batch).unsqueeze(-1)
+    ids = rows.long().view(*rows.shape, *[1] * (len(inner) + 1))
+    return ids * inner.numel() + row_ids(inner, device) if inner else ids
 
 
 def _broadcasts(shape: torch.Size | list[int], target: torch.Size | list[int]) -> bool:

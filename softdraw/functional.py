@@ -12,6 +12,7 @@ from torch import Tensor
 from softdraw import operations
 from softdraw.arguments import (
     COLUMN_MAX,
+    INTEGERS,
     check_floating,
     check_logits,
     compute_dtype,
@@ -56,8 +57,10 @@ def gumbel_softmax(
         noise: False leaves G out: ``softmax(logits / tau)``, or the one-hot of the argmax. The evaluation mode.
         seed: int or 0-d int64 tensor; the draw is then a pure function of the arguments.
         generator: where the seed comes from otherwise; default: torch's default generator of the logits' device.
-        rows: keys the noise by the caller's ids: the id of the first row, or an id for every row (the shape of the
-            logits without ``dim``). Default: the flattened index over all dimensions but ``dim``.
+        rows: keys the noise by the caller's ids. An int is the id of the first row, the others count on from it. An
+            int64 tensor of the batch's shape (that of the logits without ``dim``) is an id for every row; one of the
+            batch's first dimensions is an id for every sample, whose n rows are then id * n, ..., id * n + n - 1.
+            Default 0: the flattened index over the batch.
 
     Returns:
         Tensor with the shape, dtype, device and layout of the logits. A row with nothing allowed is all zero; a row
@@ -152,7 +155,7 @@ def gumbel_max(
     allowed = prepare_mask(mask, logits, dim)
     key = prepare_seed(seed, generator, logits.device)
     index = operations.gumbel_max(x, key, ids, allowed, math.prod(shape))
-    return index.reshape(*shape, *x.shape[:-1])
+    return index.reshape((*shape, *x.shape[:-1]))
 
 
 def gumbel_noise(
@@ -174,7 +177,7 @@ def gumbel_noise(
     Args:
         shape: ``(*batch, columns)``; a row is one index into ``batch``, flattened.
         seed: 64 bits, an int or a 0-d int64 tensor.
-        rows: the id of the first row (the others count on from it), or an id for every row, int64 of shape ``batch``.
+        rows: as for :func:`gumbel_softmax`: the id of the first row, or ids of rows or of samples.
         col_start: the index of the first column; columns are below 2^32.
         stream: an independent draw under one seed, below 2^31; :func:`gumbel_max` gives stream i to sample i.
         dtype: float64 is computed in float64, everything else in float32 and cast.
@@ -202,10 +205,12 @@ def gumbel_noise(
     *batch, cols = sizes = _sizes("shape", shape) or _no_columns()
     if not dtype.is_floating_point:
         raise TypeError(f"dtype must be a floating-point dtype, got {dtype}")
-    if not 0 <= col_start <= COLUMN_MAX - cols:
-        raise ValueError(f"col_start must be from 0 to 2**32 less the {cols} columns of the shape, got {col_start}")
+    if not isinstance(stream, int) or not isinstance(col_start, int):
+        raise TypeError(f"stream and col_start must be ints, got {stream!r} and {col_start!r}")
     if not 0 <= stream < 2**31:
         raise ValueError(f"stream must be from 0 to 2**31 - 1, got {stream}")
+    if not 0 <= col_start <= COLUMN_MAX - cols:
+        raise ValueError(f"col_start must be from 0 to 2**32 less the {cols} columns of the shape, got {col_start}")
     if device is None:
         device = seed.device if isinstance(seed, Tensor) else "cpu"
     device = torch.device(device)
@@ -277,7 +282,7 @@ class _StraightThrough(torch.autograd.Function):
 
 
 def _sizes(name: str, shape: Sequence[int]) -> tuple[int, ...]:
-    if isinstance(shape, int) or not all(isinstance(n, int) and n >= 0 for n in shape):
+    if isinstance(shape, int) or not all(isinstance(n, INTEGERS) and n >= 0 for n in shape):
         raise TypeError(f"{name} must be a sequence of sizes >= 0, got {shape!r}: write ({shape},) for one dimension")
     return tuple(shape)
 

@@ -1,7 +1,9 @@
 """How a code is used: perplexities, active codes, largest probability; plain numbers, from sums that accumulate.
 
 For the usage p of K codes (mean over everything but the codes), perplexity is exp(H(p)): K when all are used alike, 1
-when one is used alone. Soft takes the mean of the given probabilities, hard counts each row's argmax.
+when one is used alone. Soft takes the mean of the given probabilities, hard counts each row's argmax. Draws of a
+posterior that ignores its input are evenly used too: to see whether codes carry anything, give the posterior's own
+probabilities or argmax, and look at its divergence from the prior.
 """
 
 from __future__ import annotations
@@ -45,14 +47,23 @@ def code_usage(
         >>> softdraw.metrics.code_usage(torch.tensor([0, 1, 2, 3]), num_codes=4)["perplexity_hard"]
         4.0
     """
+    _check_codes(codes)
     floating = codes.is_floating_point()
     if not floating and num_codes is None:
         raise ValueError("num_codes is needed when codes are indices: it is K, the size of the codebook")
     source = ([] if group_dim is None else [group_dim]) + ([dim] if floating else [])
     x = codes.movedim(source, list(range(-len(source), 0)))
-    usage = CodeUsage(num_codes or x.shape[-1], 1 if group_dim is None else codes.shape[group_dim])
+    usage = CodeUsage(
+        num_codes if num_codes is not None else x.shape[-1], 1 if group_dim is None else codes.shape[group_dim]
+    )
     usage.update(x)
     return usage.compute()
+
+
+def _check_codes(codes: object) -> None:
+    if not isinstance(codes, Tensor) or codes.dtype == torch.bool or codes.is_complex():
+        got = f"a tensor of {codes.dtype}" if isinstance(codes, Tensor) else type(codes).__name__
+        raise TypeError(f"codes must be probabilities, one-hots as floats, or int64 indices, got {got}")
 
 
 class CodeUsage:
@@ -90,8 +101,14 @@ class CodeUsage:
     @torch.no_grad()
     def update(self, codes: Tensor) -> None:
         """Add a batch: ``(..., K)`` probabilities or indices; if grouped ``(..., groups, K)`` or ``(..., groups)``."""
+        _check_codes(codes)
         if codes.is_floating_point():
             rows = self._shaped(codes, (self.groups, self.num_codes))
+            if rows.device.type == "cpu" and bool((rows < 0).any()):
+                raise ValueError(
+                    f"codes must be one-hots or probabilities, got values down to {float(rows.min()):.4g}: "
+                    "write logits.softmax(-1)"
+                )
             index = torch.where(rows.sum(-1) > 0, rows.argmax(-1), -1)
             soft = torch.where(index.unsqueeze(-1) < 0, 0, rows).sum(0, dtype=torch.float64)
         else:

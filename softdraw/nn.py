@@ -54,9 +54,14 @@ class GumbelSoftmax(nn.Module):
 
     def __init__(self, tau: float = 1.0, hard: bool = False, dim: int = -1, eval_mode: Mode = "argmax") -> None:
         super().__init__()
+        if not isinstance(tau, (int, float)):
+            raise TypeError(
+                f"tau must be a number, got {type(tau).__name__}: pass what is learned to the call, tau=..."
+            )
         if not 0 < tau < math.inf:
             raise ValueError(f"tau must be positive and finite, got {tau}")
-        self.register_buffer("tau", torch.tensor(float(tau)))
+        limits = torch.finfo(torch.float32)
+        self.register_buffer("tau", torch.tensor(min(max(float(tau), limits.tiny), limits.max)))
         _check_mode("eval_mode", eval_mode)
         self.hard, self.dim = hard, dim
         self.eval_mode: Mode = eval_mode
@@ -133,8 +138,8 @@ class LearnedTau(nn.Module):
 
     def __init__(self, init: float = 1.0, floor: float = 0.1) -> None:
         super().__init__()
-        if not init > floor >= 0:
-            raise ValueError(f"init and floor must be init > floor >= 0, got init={init} and floor={floor}")
+        if not math.inf > init > floor >= 0:
+            raise ValueError(f"init and floor must be finite, init > floor >= 0, got init={init} and floor={floor}")
         above = init - floor
         inverse_softplus = above + math.log(-math.expm1(-above))  # log(e^x - 1), safe for large x
         self.floor = floor

@@ -81,7 +81,7 @@ def gumbel(seed: Tensor, rows: Tensor, cols: int, col_start: int, stream: Tensor
     columns = torch.arange(col_start, col_start + cols, device=x.device)
     if x.device.type != "cpu":  # finding the few tail elements would wait for the device
         return gumbel_from_words(x, tail_words(seed, rows, columns, stream), dtype)
-    tail = torch.zeros((), dtype=torch.int64)
+    tail = torch.zeros((), dtype=torch.int64, device=x.device)
     small = x < _TAIL
     if bool(small.any()):
         here = [t.expand(x.shape)[small] for t in (seed, rows, columns, stream)]

@@ -98,7 +98,7 @@ def piecewise(values: Mapping[int, float]) -> Schedule:
     starts = sorted(values)
     if not starts or starts[0] != 0:
         raise ValueError(f"values must give the value at step 0, got steps {starts}: add {{0: ...}}")
-    return lambda step: values[starts[bisect.bisect_right(starts, step) - 1]]
+    return lambda step: values[starts[max(bisect.bisect_right(starts, step) - 1, 0)]]
 
 
 def _check_steps(steps: int) -> None:
@@ -129,8 +129,12 @@ class TauScheduler:
     """
 
     def __init__(self, target: object, schedule: Schedule, attr: str = "tau") -> None:
+        if not callable(schedule):
+            raise TypeError(
+                f"schedule must be a function step -> value, got {schedule!r}: write schedules.constant({schedule!r})"
+            )
         modules = target.modules() if isinstance(target, nn.Module) else [target]
-        self._owners = [m for m in modules if attr in _own_names(m)]
+        self._owners = [m for m in modules if _holds(m, attr)]
         if not self._owners:
             raise ValueError(f"target has no module with an attribute {attr!r}: name the one to schedule with attr=...")
         if any(isinstance(getattr(owner, attr), nn.Parameter) for owner in self._owners):
@@ -169,8 +173,8 @@ class TauScheduler:
                 setattr(owner, self.attr, self._last_value)
 
 
-def _own_names(x: object) -> set[str]:
-    """What ``x`` itself holds; a wrapper that only forwards its content's attributes has no value to write."""
-    if isinstance(x, nn.Module):
-        return {*vars(x), *x._buffers, *x._parameters}
-    return {*getattr(x, "__dict__", ()), *getattr(type(x), "__slots__", ())}
+def _holds(x: object, attr: str) -> bool:
+    """Whether ``x`` itself has the attribute: a module that only forwards its content's has no value to write."""
+    if not isinstance(x, nn.Module):
+        return hasattr(x, attr)
+    return attr in {*vars(x), *x._buffers, *x._parameters} or hasattr(type(x), attr)

@@ -98,3 +98,8 @@ def test_bad_inputs(capsys, tmp_path, monkeypatch, arguments, message):
     assert printed.err.startswith("softdraw: ")
     assert printed.err.count("\n") == 1
     assert message in printed.err
+
+
+def test_logits_longer_than_a_file_name_may_be(capsys):
+    assert softdraw(["sample", ",".join(["0.125"] * 100), "--hard"]) == 0
+    assert capsys.readouterr().out.count("\n") >= 3

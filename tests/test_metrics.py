@@ -79,6 +79,8 @@ def test_metric_errors():
         code_usage(torch.tensor([4]), num_codes=4)
     with pytest.raises(ValueError, match=r"end in the shape \(2, 5\), got \(3, 5\)"):
         CodeUsage(5, groups=2).update(torch.zeros(3, 5))
+    with pytest.raises(ValueError, match=r"down to -3: write logits.softmax\(-1\)"):
+        code_usage(torch.tensor([[-3.0, 1.0], [2.0, 1.0]]))
     with pytest.raises(ValueError, match="at least 1"):
         CodeUsage(0)
 

@@ -53,6 +53,8 @@ def test_tau_is_saved_and_moves_with_the_module():
 def test_module_errors():
     with pytest.raises(ValueError, match="tau must be positive and finite, got -1"):
         GumbelSoftmax(tau=-1)
+    with pytest.raises(TypeError, match="got LearnedTau: pass what is learned to the call"):
+        GumbelSoftmax(tau=LearnedTau())
     with pytest.raises(ValueError, match="eval_mode must be one of 'argmax', 'softmax', 'sample', got 'mean'"):
         GumbelSoftmax(eval_mode="mean")
     with pytest.raises(ValueError, match="mode must be one of"):

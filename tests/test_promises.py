@@ -366,3 +366,47 @@ def test_rows_key_the_draw(hard):
     assert torch.equal(torch.cat(halves), whole)
     index = softdraw.gumbel_max(logits[order], seed=1, rows=ids[order])
     assert torch.equal(index, softdraw.gumbel_max(logits, seed=1, rows=100)[order])
+
+
+def test_ids_of_samples_key_all_their_rows():
+    logits, ids = make((4, 3, 2, 5)), torch.tensor([7, 0, 2**40, 3])
+    got = softdraw.gumbel_softmax(logits, 0.5, seed=1, rows=ids)
+    every = ids.view(4, 1, 1) * 6 + torch.arange(6).view(3, 2)
+    assert torch.equal(got, softdraw.gumbel_softmax(logits, 0.5, seed=1, rows=every))
+    assert torch.equal(softdraw.gumbel_softmax(logits.movedim(-1, 1), 0.5, dim=1, seed=1, rows=ids), got.movedim(-1, 1))
+    default = softdraw.gumbel_softmax(logits, 0.5, seed=1)
+    assert torch.equal(softdraw.gumbel_softmax(logits, 0.5, seed=1, rows=torch.arange(4)), default)
+    square = softdraw.gumbel_max(torch.zeros(6, 6, 50), seed=1, rows=torch.arange(6))
+    assert len({tuple(row.tolist()) for row in square}) == 6
+    for shape in ((4, 1, 1), (4, 1), (3,), (1,), (4, 3, 1), ()):
+        with pytest.raises(ValueError, match="does not give an id to every row"):
+            softdraw.gumbel_softmax(logits, seed=1, rows=torch.zeros(shape, dtype=torch.int64))
+
+
+def test_a_batch_without_dimensions_has_a_0d_index():
+    logits = make((5,))
+    index = softdraw.gumbel_max(logits, seed=3)
+    assert index.shape == ()
+    assert torch.equal(index, softdraw.gumbel_max(logits[None], seed=3)[0])
+    assert torch.equal(torch.func.vmap(lambda x: softdraw.gumbel_max(x, seed=3))(logits[None])[0], index)
+
+
+def test_another_default_device_and_dtype_change_nothing():
+    logits = make((5, 4))
+    want = softdraw.gumbel_softmax(logits, 0.5, seed=1), softdraw.gumbel_noise((2, 3), seed=1)
+    with torch.device("meta"):
+        assert torch.equal(softdraw.gumbel_softmax(logits, 0.5, seed=1), want[0])
+        assert torch.equal(softdraw.gumbel_noise((2, 3), seed=1), want[1])
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert torch.equal(softdraw.gumbel_softmax(logits, 0.5, seed=1), want[0])
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.float8_e5m2])
+def test_float8_logits(dtype):
+    logits = make((40, 4)).to(dtype)
+    y = softdraw.gumbel_softmax(logits, 0.5, hard=True, seed=1)
+    assert y.dtype == dtype
+    assert torch.equal(y.float().argmax(-1), softdraw.gumbel_max(logits.float(), seed=1))

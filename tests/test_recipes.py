@@ -62,9 +62,9 @@ def test_draws_depend_on_ids_alone(trainer):
     ids = torch.randperm(100, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         logits = model.encode(trainer.train[ids])
-        together = model.draw(logits, seed=seed, rows=model.rows(ids), hard=True)
+        together = model.draw(logits, seed=seed, rows=ids, hard=True)
         for part in (slice(0, 1), slice(13, 60), slice(99, 100)):
-            alone = model.draw(logits[part], seed=seed, rows=model.rows(ids[part]), hard=True)
+            alone = model.draw(logits[part], seed=seed, rows=ids[part], hard=True)
             assert torch.equal(together[part], alone)
 
 

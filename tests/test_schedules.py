@@ -110,3 +110,5 @@ def test_any_object_and_errors():
         TauScheduler(torch.nn.Linear(2, 2), schedules.constant(1.0))
     with pytest.raises(TypeError, match="learned"):
         TauScheduler(torch.nn.Linear(2, 2), schedules.constant(1.0), attr="weight")
+    with pytest.raises(TypeError, match=r"write schedules.constant\(0.5\)"):
+        TauScheduler(torch.nn.Linear(2, 2), 0.5, attr="weight")

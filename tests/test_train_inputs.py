@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import gzip
+import os
 import struct
 
 import numpy as np
 import pytest
+import torch
 
 from softdraw.cli import run as softdraw
 
@@ -36,10 +39,10 @@ def refused(capsys, *arguments):
         (["--latents", "axb"], "got 'axb'"),
         (["--latents", "0x10"], "at least 1x2, got 0x10"),
         (["--latents", "5x1"], "at least 1x2, got 5x1"),
-        (["--tau", "0"], "--tau must be positive and finite"),
-        (["--tau", "-1"], "--tau must be positive and finite"),
-        (["--tau", "1:0"], "--tau must be positive and finite"),
-        (["--tau", "nan"], "--tau must be positive and finite"),
+        (["--tau", "0"], "--tau must be from 1e-38 to 1e38"),
+        (["--tau", "-1"], "--tau must be from 1e-38 to 1e38"),
+        (["--tau", "1:0"], "--tau must be from 1e-38 to 1e38"),
+        (["--tau", "nan"], "--tau must be from 1e-38 to 1e38"),
         (["--tau", "warm"], "got 'warm'"),
         (["--schedule", "sideways"], "--schedule must be one of constant"),
         (["--schedule", "constant"], "holds one tau"),
@@ -162,3 +165,58 @@ def test_formats_hold_the_same_images(tmp_path):
         assert (len(images.train), len(images.valid)) == (24, 6)
         both = torch.cat([images.valid, images.train]).numpy()
         np.testing.assert_array_equal(both, wanted[torch.randperm(30, generator=torch.Generator().manual_seed(0))])
+
+
+@pytest.mark.parametrize("config", ["{}", "[]", '""', "null", '{"seed": 1}'])
+def test_a_config_that_is_not_one_is_refused_and_nothing_is_lost(capsys, data, tmp_path, config):
+    out = tmp_path / "run"
+    arguments = ["--data", data, "--out", out, "--epochs", "1", "--latents", "2x2"]
+    assert softdraw(["train", *map(str, arguments)]) == 0
+    capsys.readouterr()
+    (out / "config.json").write_text(config)
+    before = {f.name: f.read_bytes() for f in out.iterdir()}
+    assert "give another" in refused(capsys, *arguments, "--resume")
+    assert {f.name: f.read_bytes() for f in out.iterdir()} == before
+
+
+def test_an_edited_checkpoint_is_refused(capsys, data, tmp_path):
+    out = tmp_path / "run"
+    arguments = ["--data", data, "--out", out, "--epochs", "1", "--latents", "2x2"]
+    assert softdraw(["train", *map(str, arguments)]) == 0
+    capsys.readouterr()
+    state = torch.load(out / "checkpoint.pt", weights_only=True)
+    del state["model"]
+    torch.save(state, out / "checkpoint.pt")
+    assert "is not of this run" in refused(capsys, *arguments, "--resume")
+
+
+def test_a_folder_in_use_and_pictures_of_the_users_own_are_left_alone(capsys, data, tmp_path):
+    out = tmp_path / "run"
+    arguments = ["--data", data, "--out", out, "--epochs", "1", "--latents", "2x2"]
+    assert softdraw(["train", *map(str, arguments)]) == 0
+    capsys.readouterr()
+    held = os.open(out, os.O_RDONLY)
+    fcntl.flock(held, fcntl.LOCK_EX)
+    assert "is in use by another run" in refused(capsys, *arguments, "--resume")
+    os.close(held)
+    own = tmp_path / "own"
+    own.mkdir()
+    (own / "curves.png").write_bytes(b"mine")
+    assert "holds other files" in refused(capsys, "--data", data, "--out", own, "--resume")
+    assert (own / "curves.png").read_bytes() == b"mine"
+
+
+def test_names_with_brackets_are_not_markup(capsys, tmp_path):
+    folder = tmp_path / "x["
+    folder.mkdir()
+    np.save(folder / "b].npy", GOOD)
+    assert (
+        softdraw(["train", "--data", str(folder / "b].npy"), "--epochs", "1", "--out", str(tmp_path / "[red]o")]) == 0
+    )
+    assert "[red]o" in capsys.readouterr().out
+
+
+def test_world_size_without_torchrun(capsys, data, tmp_path, monkeypatch):
+    for size in ("2", "abc", "", "0"):
+        monkeypatch.setenv("WORLD_SIZE", size)
+        assert "torchrun" in refused(capsys, "--data", data, "--out", tmp_path / "run")

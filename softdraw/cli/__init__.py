@@ -5,8 +5,11 @@ A command file imports what is heavy inside its function, so that ``softdraw --h
 
 from __future__ import annotations
 
+import errno
+import io
 import sys
 from collections.abc import Sequence
+from typing import Annotated
 
 import typer
 
@@ -27,20 +30,37 @@ for command in (train, info):
 app.command(context_settings={"ignore_unknown_options": True})(sample)  # logits may begin with a minus
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        import softdraw
+
+        print(softdraw.__version__)
+        raise typer.Exit
+
+
 @app.callback()
-def _program() -> None:
+def _program(
+    version: Annotated[bool, typer.Option("--version", callback=_print_version, help="Print it and exit.")] = False,
+) -> None:
     """Discrete draws that keep their gradient."""
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run one command line; returns its exit code."""
     arguments = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a path may hold what the terminal cannot show
     try:
         code = app(args=arguments, prog_name="softdraw", standalone_mode=False)
     except InputError as error:
         return _refused(str(error))
-    except typer.Abort:
+    except (typer.Abort, KeyboardInterrupt):
         return 130
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        return _refused("the output cannot be written (no space left): free some, or send it elsewhere")
     except Exception as error:
         if not hasattr(error, "format_message"):  # every version of typer's (and click's) usage errors has it
             raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from types import TracebackType
 
@@ -19,7 +20,7 @@ class Display:
 
     def __init__(self, out: Path, quiet: bool) -> None:
         self.out = out
-        self.console = Console(quiet=quiet, highlight=False, soft_wrap=True)
+        self.console = Console(quiet=quiet, highlight=False, soft_wrap=True, markup=False, emoji=False)
         self.bar = Progress(
             TextColumn("epoch {task.completed:.0f}/{task.total:.0f}"),
             BarColumn(bar_width=None),
@@ -35,6 +36,8 @@ class Display:
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.bar.stop()
+        if kind is KeyboardInterrupt:
+            self.console.print(f"stopped; softdraw train --out {self.out} --resume goes on after the last full epoch")
 
     def start(self, trainer: Trainer) -> None:
         """Say what is about to be trained, and show the bar."""
@@ -65,7 +68,14 @@ class Display:
         for name, key, digits in _ROWS:
             table.add_row(name, *(f"{last[f'{part}_{key}']:.{digits}f}" for part in ("train", "valid")))
         gaps = (last[f"{part}_shuffled_nelbo"] - last[f"{part}_nelbo"] for part in ("train", "valid"))
-        table.add_row("difference: what the codes carry", *(f"{gap:.2f}" for gap in gaps))
+        table.add_row("  difference", *(f"{gap:.2f}" for gap in gaps))
+        table.add_row(
+            "negative ELBO, one image for all",
+            *(f"{trainer.without_code(x):.2f}" for x in (trainer.train, trainer.valid)),
+        )
+        table.add_row(
+            "information in a code, bits", *(f"{last[f'{part}_kl'] / math.log(2):.2f}" for part in ("train", "valid"))
+        )
         self.console.print(table)
         training, total = trainer.seconds["training"], trainer.seconds["total"]
         rate = len(trainer.train) * len(trainer.history) / training
@@ -77,9 +87,9 @@ _ROWS = (
     ("negative ELBO", "nelbo", 2),
     ("  reconstruction", "reconstruction", 2),
     ("  KL to the uniform prior", "kl", 2),
-    ("negative ELBO, codes shuffled", "shuffled_nelbo", 2),
-    ("code perplexity", "perplexity", 2),
+    ("perplexity of the codes", "perplexity", 2),
     ("active codes", "active_codes", 0),
+    ("negative ELBO, codes shuffled", "shuffled_nelbo", 2),
 )
 
 

@@ -89,23 +89,32 @@ def _read(argument: str) -> Tensor:
     import torch
 
     if argument == "-":
-        if sys.stdin.isatty():
+        if sys.stdin is None or sys.stdin.isatty():
             raise InputError(f"no logits: {_HOW}")
         return _parsed(sys.stdin.read(), "standard input")
     path = Path(argument)
     try:
-        if not path.is_file():
+        if not _is_file(path):
             return _parsed(argument, repr(argument))
         if path.suffix != ".npy":
             return _parsed(path.read_text(), argument)
         import numpy as np
 
         content = np.load(path, allow_pickle=False)
-        return torch.from_numpy(np.atleast_2d(np.asarray(content, dtype=np.float64)))
+        if content.dtype.kind not in "buif":
+            raise InputError(f"{argument!r} holds values of type {content.dtype}: logits must be real numbers")
+        return torch.from_numpy(np.atleast_2d(content.astype(np.float64)))
     except InputError:
         raise
     except Exception as error:  # numpy has many types of error for a broken file
         raise InputError(f"{argument!r} cannot be read ({error}): {_HOW}") from None
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # longer than a name may be: numbers, then
+        return False
 
 
 def _parsed(text: str, where: str) -> Tensor:

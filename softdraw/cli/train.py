@@ -32,7 +32,8 @@ def train(
         int | None, typer.Option(help="Decides the split, the weights, the order and every draw.  [0]")
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="The run's folder, made anew.  [runs/ and the name of the data]")
+        Path | None,
+        typer.Option(help="The run's folder; holds no run yet, unless --resume.  [runs/ and the name of the data]"),
     ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue the run in --out, or start it if there is none.")

@@ -36,7 +36,7 @@ def soft(logits: Tensor, tau: Tensor, seed: Tensor | None, rows: Tensor | None, 
 
 def hard(logits: Tensor, tau: Tensor, seed: Tensor | None, rows: Tensor | None, mask: Tensor | None) -> Tensor:
     """The exact draw as a one-hot, in the dtype and layout of the logits; tau is checked, and moves no draw."""
-    _checked(tau, logits.dtype)
+    _checked(tau, compute_dtype(logits.dtype))
     index, top = _argmax(_scores(logits, seed, rows, mask, stream=_zero(logits)))
     categories = torch.arange(logits.shape[-1], device=logits.device)
     y = (categories == index.unsqueeze(-1)).to(logits.dtype)
@@ -101,8 +101,8 @@ def _checked(tau: Tensor, dtype: torch.dtype) -> Tensor:
         torch._assert_async(legal, "tau must be positive and finite")  # pyright: ignore[reportPrivateImportUsage]
     elif not legal:
         raise ValueError(
-            f"tau must be positive and finite, got {tau.min().item()} as its smallest and {tau.max().item()} as its "
-            "largest value: a learned tau wants a positive form, as softdraw.nn.LearnedTau has it"
+            f"tau must be positive and finite, got values from {tau.min().item()} to {tau.max().item()}: "
+            "end a schedule above 0, and learn a positive form, as softdraw.nn.LearnedTau has it"
         )
     return _clamped(tau, dtype)
 

@@ -57,9 +57,9 @@ def _digits() -> np.ndarray:
 
 
 def _read(path: Path) -> np.ndarray:
-    if not path.is_file():
-        raise InputError(f"--data {path}: no such file: give an .npy, .npz, idx or idx.gz file, or 'digits'")
     try:
+        if not path.is_file():
+            raise InputError(f"--data {path}: no such file: give an .npy, .npz, idx or idx.gz file, or 'digits'")
         if path.suffix in (".npy", ".npz"):
             return _numpy(path)
         raw = path.read_bytes()
@@ -111,7 +111,8 @@ def _checked(raw: np.ndarray, source: str) -> tuple[Tensor, tuple[int, int]]:
         raise InputError(f"{where} has shape {raw.shape}: images must be (N, H, W) or (N, D)")
     if len(raw) < _FEWEST:
         raise InputError(f"{where} holds {len(raw)} images: at least {_FEWEST} are needed")
-    values = raw.reshape(len(raw), -1).astype(np.float32)
+    with np.errstate(over="ignore"):  # an overflow is among the infinite pixels below
+        values = raw.reshape(len(raw), -1).astype(np.float32)
     bad = ~np.isfinite(values)
     if bad.any():
         raise InputError(

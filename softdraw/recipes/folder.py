@@ -31,11 +31,17 @@ class Folder:
 
     def __init__(self, path: Path, resume: bool) -> None:
         self.path = path
+        self._held: int | None = None
         try:
             found = sorted(os.listdir(path)) if os.path.lexists(path) else []
         except OSError as error:
             raise InputError(f"--out {path} cannot be used ({error.strerror}): give another folder") from None
-        foreign = [name for name in found if name.removesuffix(_PART) not in _FILES]
+        pictures_alone = found and not {"config.json", "config.json.part"} & set(found)
+        foreign = (
+            found
+            if pictures_alone and "checkpoint.pt" not in found
+            else [name for name in found if name.removesuffix(_PART) not in _FILES]
+        )
         if foreign:
             raise InputError(f"--out {path} holds other files ({foreign[0]}): give a new folder")
         if found and not resume:
@@ -47,7 +53,28 @@ class Folder:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise InputError(f"--out {self.path} cannot be made ({error.strerror}): give another folder") from None
+        self._lock()
+        if (self.path / "config.json").exists():  # made by another process since this one looked
+            raise InputError(f"--out {self.path} holds a run already: give another folder")
         self.write("config.json", (json.dumps(config, indent=2) + "\n").encode())
+
+    def release(self) -> None:
+        """Let other processes have the folder."""
+        if self._held is not None:
+            os.close(self._held)
+            self._held = None
+
+    def _lock(self) -> None:
+        """Hold the folder until ``release`` or the process's end, where the system has such locks (not on Windows)."""
+        try:
+            import fcntl
+        except ModuleNotFoundError:
+            return
+        self._held = os.open(self.path, os.O_RDONLY)
+        try:
+            fcntl.flock(self._held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise InputError(f"--out {self.path} is in use by another run: wait, or give another folder") from None
 
     def write(self, name: str, content: bytes) -> None:
         """Replace the file ``name`` by ``content``, whole or not at all."""
@@ -77,12 +104,15 @@ class Folder:
     def config(self) -> dict[str, Any] | None:
         """The ``config.json`` of the run that is here, None where none got as far as that."""
         file = self.path / "config.json"
-        if not file.exists():
-            if (self.path / "checkpoint.pt").exists():
-                raise InputError(f"{self.path} holds a checkpoint but no config.json: give another folder")
-            return None
         try:
+            if not file.exists():
+                if (self.path / "checkpoint.pt").exists():
+                    raise InputError(f"{self.path} holds a checkpoint but no config.json: give another folder")
+                return None
+            self._lock()
             return dict(json.loads(file.read_text()))
+        except InputError:
+            raise
         except (OSError, ValueError, TypeError):
             raise InputError(f"{file} is not the configuration of a run: give another folder") from None
 

@@ -91,14 +91,15 @@ class Trainer:
     def evaluate(self, x: Tensor, draws: int) -> dict[str, float]:
         """The nELBO of the discrete model, by exact draws from q(z | x), in nats per image, and how the codes are used.
 
-        ``shuffled`` decodes each image from its neighbour's code instead: what the code carries is the difference.
+        ``shuffled`` decodes each image from its neighbour's code instead, which shows that the decoder listens to the
+        code. Usage is that of the most likely codes: draws of a posterior that ignores the image are evenly used too.
         """
         usage = CodeUsage(self.settings.categories, self.settings.groups)
         sums = torch.zeros(3, dtype=torch.float64, device=self.device)
         for ids in self.ranks.slice(torch.arange(len(x), device=self.device)).split(_CHUNK):
             logits, index = self.codes(x, ids, draws)
             _, neighbours = self.codes(x, (ids + 1) % len(x), draws)
-            usage.update(index)
+            usage.update(logits.argmax(-1))
             terms = (self._error(index, x[ids]), kl_to_uniform(logits), self._error(neighbours, x[ids]))
             sums += torch.stack([term.double().sum() for term in terms])
         error, kl, shuffled = (self.ranks.sum(sums) / len(x)).tolist()
@@ -115,8 +116,12 @@ class Trainer:
     def codes(self, x: Tensor, ids: Tensor, draws: int) -> tuple[Tensor, Tensor]:
         """Logits ``(B, L, K)`` of the images ``ids`` of ``x``, and exact draws ``(draws, B, L)``, always the same."""
         logits = self.model.encode(x[ids])
-        rows = self.model.rows(ids)
-        return logits, softdraw.gumbel_max(logits, sample_shape=(draws,), seed=self.evaluation_seed, rows=rows)
+        return logits, softdraw.gumbel_max(logits, sample_shape=(draws,), seed=self.evaluation_seed, rows=ids)
+
+    def without_code(self, x: Tensor) -> float:
+        """The nELBO of a model that has no code: one image for all, the mean of the training images, in nats."""
+        on = (self.train.sum(0) + 0.5) / (len(self.train) + 1)  # never 0 or 1, where an image not seen would cost inf
+        return float(reconstruction(on.logit().expand_as(x), x).double().mean())
 
     def pixel_logits(self, index: Tensor) -> Tensor:
         """What the decoder makes of code indices ``(..., L)``: ``(..., D)``."""

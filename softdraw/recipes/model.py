@@ -47,12 +47,8 @@ class Autoencoder(nn.Module):
     def forward(self, x: Tensor, seed: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
         """Reconstruction and KL terms, each ``(B,)``; ``ids`` keys the draw of each image, wherever it is."""
         logits = self.encode(x)
-        z = self.draw(logits, seed=seed, rows=self.rows(ids))
+        z = self.draw(logits, seed=seed, rows=ids)
         return reconstruction(self.decode(z), x), kl_to_uniform(logits)
-
-    def rows(self, ids: Tensor) -> Tensor:
-        """The noise row of every latent of the images ``ids``: ``(B, L)``."""
-        return ids.unsqueeze(-1) * self.groups + torch.arange(self.groups, device=ids.device)
 
 
 def _mlp(inputs: int, width: int, outputs: int) -> nn.Sequential:

@@ -12,6 +12,7 @@ from torch import Tensor
 from softdraw.errors import InputError
 from softdraw.recipes.folder import PICTURES
 from softdraw.recipes.loop import Trainer
+from softdraw.recipes.model import kl_to_uniform
 
 _COLUMNS = 16
 _TRAIN, _VALID, _SHUFFLED = "#0072b2", "#d55e00", "#666666"  # told apart with any colour vision
@@ -88,20 +89,26 @@ def _tiles(rows: list[Tensor], shape: tuple[int, int], title: str, group: int = 
 
 
 def _codes(trainer: Trainer) -> Any:
-    """How often each of the L x K codes is drawn for the held-out images."""
+    """How often each of the L x K codes is the most likely one, and beside it what each latent carries."""
     settings = trainer.settings
-    n = len(trainer.valid)
-    ids = torch.arange(n, device=trainer.device)
-    index = torch.cat([trainer.codes(trainer.valid, part, settings.draws)[1] for part in ids.split(512)], dim=1)
-    share = torch.nn.functional.one_hot(index, settings.categories).double().mean((0, 1)).cpu()  # (L, K)
-    figure, axes = _figure(
-        max(5.0, min(14.0, 2.5 + 0.42 * settings.categories)), max(3.0, min(14.0, 1.5 + 0.3 * settings.groups))
+    logits = torch.cat([trainer.model.encode(part) for part in trainer.valid.split(512)]).cpu()  # (N, L, K)
+    share = torch.nn.functional.one_hot(logits.argmax(-1), settings.categories).double().mean(0)  # (L, K)
+    bits = kl_to_uniform(logits.unsqueeze(-2)).mean(0) / math.log(2)  # (L,)
+    figure, (axes, carried) = _figure(
+        max(6.5, min(15.0, 4.5 + 0.42 * settings.categories)),
+        max(3.0, min(14.0, 1.5 + 0.3 * settings.groups)),
+        ncols=2,
+        sharey=True,
+        width_ratios=(max(4, settings.categories), 4),
     )
     image = axes.imshow(100 * share.numpy(), cmap="viridis", vmin=0, aspect="auto", interpolation="nearest")
-    axes.set(xlabel="category", ylabel="latent", title=f"Use of each code by the {n:,} held-out images")
+    axes.set(xlabel="category", ylabel="latent", title=f"Most likely codes of the {len(logits):,} held-out images")
     for axis in (axes.xaxis, axes.yaxis):
-        axis.get_major_locator().set_params(integer=True)
-    figure.colorbar(image, label=f"share of the latent's draws (%)\nuniform: {100 / settings.categories:.3g} %")
+        axis.get_major_locator().set_params(integer=True, nbins=12)
+    figure.colorbar(image, ax=axes, label=f"share of the images (%), uniform: {100 / settings.categories:.3g} %")
+    carried.barh(range(settings.groups), bits.tolist(), color=_VALID)
+    carried.set(xlabel="bits an image", title="KL to the prior")
+    carried.grid(axis="x", alpha=0.25)
     return figure
 
 
@@ -115,12 +122,13 @@ def _curves(trainer: Trainer) -> Any:
         ("valid_shuffled_nelbo", "held-out images, codes shuffled", _SHUFFLED),
     ):
         elbo.plot(epochs, [record[key] for record in history], label=name, color=colour)
-    elbo.set(ylabel="negative ELBO (nats per image)", title="Exact draws: lower is better")
+    elbo.axhline(trainer.without_code(trainer.valid), color=_SHUFFLED, linestyle=":", label="held-out images, no code")
+    elbo.set(ylabel="negative ELBO (nats per image)", title="The discrete model, by exact draws of its codes")
     elbo.legend(frameon=False)
     tau.plot(epochs, [record["tau"] for record in history], color=_TRAIN)
     tau.set(ylabel="tau")
     perplexity.plot(epochs, [record["valid_perplexity"] for record in history], color=_VALID)
-    perplexity.set(ylabel="code perplexity", xlabel="epoch", ylim=(1, 1.05 * trainer.settings.categories))
+    perplexity.set(ylabel="perplexity of the codes", xlabel="epoch", ylim=(1, 1.05 * trainer.settings.categories))
     perplexity.axhline(trainer.settings.categories, color=_SHUFFLED, linestyle=":", label="uniform use")
     perplexity.legend(frameon=False, loc="lower right")
     for axes in (elbo, tau, perplexity):

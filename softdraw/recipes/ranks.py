@@ -70,7 +70,10 @@ class Ranks:
 @contextmanager
 def started() -> Iterator[Ranks]:
     """The ranks that torchrun's environment describes, connected for as long as the block runs."""
-    count = int(os.environ.get("WORLD_SIZE", "1"))
+    size = os.environ.get("WORLD_SIZE", "1")
+    if not size.isdecimal() or int(size) < 1 or (int(size) > 1 and "RANK" not in os.environ):
+        raise InputError(f"WORLD_SIZE={size} is set, but not by torchrun: unset it, or start with torchrun")
+    count = int(size)
     if count == 1:
         yield Ranks()
         return

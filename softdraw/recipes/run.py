@@ -39,11 +39,25 @@ def run(
     """
     pictures.require()
     folder = ranks.agreed(lambda: Folder(out, resume) if ranks.first else None)
+    try:
+        return _run(given, out, folder, ranks, on_start, on_epoch)
+    finally:
+        if folder:
+            folder.release()
+
+
+def _run(
+    given: dict[str, Any],
+    out: Path,
+    folder: Folder | None,
+    ranks: Ranks,
+    on_start: Callable[[Trainer], None],
+    on_epoch: Callable[[Trainer], None],
+) -> Trainer:
     saved = ranks.broadcast(ranks.agreed(lambda: folder.config() if folder else None))
     trainer = ranks.agreed(lambda: _trainer(given, saved, out, ranks))
     state = ranks.broadcast(ranks.agreed(lambda: _prepared(folder, trainer, saved) if folder else None))
-    if state:
-        trainer.load(state)
+    ranks.agreed(lambda: _restore(trainer, state, out) if state else None)
     on_start(trainer)
     while len(trainer.history) < trainer.settings.epochs:
         trainer.epoch()
@@ -53,6 +67,13 @@ def run(
     return trainer
 
 
+def _restore(trainer: Trainer, state: dict[str, Any], out: Path) -> None:
+    try:
+        trainer.load(state)
+    except Exception:  # an edited state shows itself in as many ways as it has parts
+        raise InputError(f"{out / 'checkpoint.pt'} is not of this run: give another --out to start again") from None
+
+
 def _picture(folder: Folder, trainer: Trainer) -> None:
     for name, picture in pictures.draw_all(trainer).items():
         folder.write(name, picture)
@@ -60,11 +81,11 @@ def _picture(folder: Folder, trainer: Trainer) -> None:
 
 def _trainer(given: dict[str, Any], saved: dict[str, Any] | None, out: Path, ranks: Ranks) -> Trainer:
     """The trainer of the settings; those of a resumed run must be the ones that it was started with."""
-    base = _settings(saved, out) if saved else Settings()
+    base = Settings() if saved is None else _settings(saved, out)
     settings = replace(base, **given)
     device = resolve_device(settings.device)
     settings = replace(settings, device=device.type)
-    if saved:
+    if saved is not None:
         changed = {name: value for name, value in asdict(settings).items() if name != "data" and value != saved[name]}
         if changed:
             name, value = next(iter(changed.items()))
@@ -73,7 +94,7 @@ def _trainer(given: dict[str, Any], saved: dict[str, Any] | None, out: Path, ran
                 "give the same options, or another --out"
             )
     trainer = Trainer(settings, device, ranks)
-    if saved and trainer.images.fingerprint != saved[_PIXELS]:
+    if saved is not None and trainer.images.fingerprint != saved[_PIXELS]:
         raise InputError(
             f"--resume: the pixels of {settings.data} are not those of the run in {out}: give another --out"
         )
@@ -81,15 +102,15 @@ def _trainer(given: dict[str, Any], saved: dict[str, Any] | None, out: Path, ran
 
 
 def _settings(saved: dict[str, Any], out: Path) -> Settings:
-    try:
-        return Settings(**{name: value for name, value in saved.items() if name != _PIXELS})
-    except (TypeError, ValueError):
-        raise InputError(f"{out / 'config.json'} is not that of a run of this version: give another --out") from None
+    usual = asdict(Settings()) | {_PIXELS: ""}
+    if {name: type(value) for name, value in saved.items()} != {name: type(value) for name, value in usual.items()}:
+        raise InputError(f"{out / 'config.json'} is not that of a run of this version: give another --out")
+    return Settings(**{name: value for name, value in saved.items() if name != _PIXELS})
 
 
 def _prepared(folder: Folder, trainer: Trainer, saved: dict[str, Any] | None) -> dict[str, Any] | None:
     """The state to continue from, or None and a folder with its configuration for a run that starts."""
-    if saved:
+    if saved is not None:
         return folder.load()
     folder.create(asdict(trainer.settings) | {_PIXELS: trainer.images.fingerprint})
     return None

@@ -43,9 +43,11 @@ class Settings:
             raise InputError(
                 f"--latents must be at least 1x2, got {self.groups}x{self.categories}: groups x categories, as in 20x10"
             )
-        if not all(0 < tau < math.inf for tau in (self.tau_start, self.tau_end)):
+        if self.groups * self.categories > 2**24:
+            raise InputError(f"--latents {self.groups}x{self.categories} has more than 2**24 codes: take fewer")
+        if not all(1e-38 <= tau <= 1e38 for tau in (self.tau_start, self.tau_end)):
             raise InputError(
-                f"--tau must be positive and finite, got {self.tau_start}:{self.tau_end}: start:end, as in 1.0:0.5"
+                f"--tau must be from 1e-38 to 1e38, got {self.tau_start}:{self.tau_end}: start:end, as in 1.0:0.5"
             )
         if self.schedule not in SCHEDULES:
             raise InputError(f"--schedule must be one of {', '.join(SCHEDULES)}, got {self.schedule!r}")
@@ -57,10 +59,11 @@ class Settings:
             raise InputError(
                 f"--schedule exponential goes down, got --tau {self.tau_start}:{self.tau_end}: swap them, or use linear"
             )
-        if self.epochs < 1 or self.batch_size < 1:
-            raise InputError(f"--epochs and --batch must be at least 1, got {self.epochs} and {self.batch_size}")
-        if not 0 < self.learning_rate < math.inf:
-            raise InputError(f"--lr must be positive and finite, got {self.learning_rate}")
+        for name, count in (("--epochs", self.epochs), ("--batch", self.batch_size)):
+            if not 1 <= count < 2**31:
+                raise InputError(f"{name} must be at least 1 and below 2**31, got {count}")
+        if not 0 < self.learning_rate <= 1e38:
+            raise InputError(f"--lr must be positive and at most 1e38, got {self.learning_rate}")
         if not 0 <= self.seed < 2**63:
             raise InputError(f"--seed must be from 0 to 2**63 - 1, got {self.seed}")
 
@@ -70,7 +73,7 @@ class Settings:
         if start == end:
             return schedules.constant(start)
         if self.schedule == "exponential":
-            return schedules.exponential(start, end, rate=math.log(start / end) / (steps / 2))
+            return schedules.exponential(start, end, rate=(math.log(start) - math.log(end)) / (steps / 2))
         return {"linear": schedules.linear, "cosine": schedules.cosine}[self.schedule](start, end, steps)
 
     def kl_weight(self, steps: int) -> schedules.Schedule:
@@ -103,5 +106,8 @@ def resolve_device(name: str) -> torch.device:
         device = torch.device(name)
         torch.empty(1, device=device).sum().item()
     except Exception:  # each backend has an error type of its own for "not here"
-        raise InputError(f"--device {name!r} is not a device of this machine: use auto, cpu or cuda") from None
+        here = ["cpu"] + [f"cuda:{i}" for i in range(torch.cuda.device_count())]
+        raise InputError(
+            f"--device {name!r} is not a device of this machine: use auto, or one of {', '.join(here)}"
+        ) from None
     return device
