@@ -59,8 +59,7 @@ class Bernoulli(Law):
         validate_args: bool | None = None,
     ) -> None:
         check_floating("logits", logits)
-        if mask is not None:
-            mask = prepare_mask(mask, logits, logits.dim() - 1) if logits.dim() else prepare_mask(mask, logits, 0)
+        mask = prepare_mask(mask, logits, max(logits.dim() - 1, 0))
         super().__init__(logits, mask, rule, validate_args)
 
     @property

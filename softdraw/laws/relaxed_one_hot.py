@@ -135,9 +135,9 @@ class RelaxedOneHotCategorical(Distribution):
     def _noisy(self, sample_shape: Sequence[int], seed: Any, generator: Any, rows: Any) -> tuple[Tensor, Tensor]:
         """Scores theta + G, ``(samples, *batch, K)``, and the temperature that broadcasts to them."""
         x = self._scores().expand(math.prod(sample_shape), *self.logits.shape)
-        key = prepare_seed(seed, generator, x.device)
         ids = prepare_rows(rows, self.batch_shape, x.device)
         ids = row_ids(self.batch_shape, x.device) if ids is None else ids
+        key = prepare_seed(seed, generator, x.device)
         return x + Noise(key, ids.unsqueeze(0), drawn=True).gumbel(x, 0)[0], self._tau
 
 
