@@ -54,7 +54,11 @@ def draw(
         >>> logits = torch.tensor([[1.0, 2.0, 3.0], [2.0, 1.0, 0.5]], requires_grad=True)
         >>> y = softdraw.draw(softdraw.OneHotCategorical(logits), softdraw.ReinMax(tau=1.1), seed=0)
         >>> y.detach()
+        tensor([[0., 0., 1.],
+                [1., 0., 0.]])
         >>> (y * torch.tensor([3.0, 0.0, 0.0])).sum().backward(); logits.grad
+        tensor([[ 0.1721, -0.0070, -0.1651],
+                [ 0.6045, -0.3660, -0.2385]])
 
     Source:
         Each rule names its own.
@@ -104,7 +108,9 @@ def expect(
         >>> bits = torch.distributions.Independent(softdraw.Bernoulli(logits), 1)  # four bits under one f
         >>> f = lambda b: (b.sum(-1) - 1.5) ** 2
         >>> softdraw.expect(f, bits, softdraw.Exact())
+        tensor(1.2500, grad_fn=<AddBackward0>)
         >>> softdraw.expect(f, bits, softdraw.LeaveOneOut(samples=64), seed=0).backward(); logits.grad
+        tensor([0.1210, 0.2371, 0.2391, 0.3700])
 
     Source:
         Each rule names its own.

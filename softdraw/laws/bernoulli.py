@@ -40,7 +40,9 @@ class Bernoulli(Law):
     Example:
         >>> law = softdraw.Bernoulli(torch.tensor([0.0, 2.0, -1.0]))
         >>> law.sample(seed=0)
+        tensor([0., 1., 1.])
         >>> law.log_prob(torch.tensor([1.0, 1.0, 0.0])), law.entropy()
+        (tensor([-0.6931, -0.1269, -0.3133]), tensor([0.6931, 0.3653, 0.5822]))
 
     Source:
         ``torch.distributions.Bernoulli`` for the interface.

@@ -39,8 +39,11 @@ class OneHotCategorical(Law):
     Example:
         >>> law = softdraw.OneHotCategorical(torch.tensor([1.0, 2.0, 3.0]), mask=torch.tensor([True, True, False]))
         >>> law.probs
+        tensor([0.2689, 0.7311, 0.0000])
         >>> law.sample(seed=0)
+        tensor([1., 0., 0.])
         >>> law.log_prob(torch.tensor([0.0, 1.0, 0.0])), law.entropy()
+        (tensor(-0.3133), tensor(0.5822))
 
     Source:
         Gumbel (1954) for the sampler; ``torch.distributions.OneHotCategorical`` for the interface.

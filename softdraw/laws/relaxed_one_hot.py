@@ -53,9 +53,12 @@ class RelaxedOneHotCategorical(Distribution):
     Example:
         >>> law = softdraw.RelaxedOneHotCategorical(0.5, torch.tensor([1.0, 2.0, 3.0]))
         >>> y = law.rsample(seed=0); y
+        tensor([0.1062, 0.0451, 0.8488])
         >>> law.log_prob(y)
+        tensor(1.0456)
         >>> cold = softdraw.RelaxedOneHotCategorical(0.01, torch.tensor([1.0, 2.0, 3.0]))
         >>> log_y = cold.rsample_log(seed=0); log_y, cold.log_prob_log(log_y)
+        (tensor([-103.9440, -146.7868,    0.0000]), tensor(-12.2849))
 
     Source:
         Maddison, Mnih and Teh (2017), "The concrete distribution", eq. 10, and appendix C.3 for the log space.

@@ -33,6 +33,7 @@ class DisARM(ScoreFunction):
         >>> law = softdraw.Bernoulli(logits)
         >>> softdraw.expect(lambda b: (b - 0.45) ** 2, law, softdraw.DisARM(pairs=1), seed=0).sum().backward()
         >>> logits.grad
+        tensor([0.0250, 0.0250])
 
     Source:
         Dong, Mnih and Tucker (2020), "DisARM: an antithetic gradient estimator for binary latent variables", eq. 7;

@@ -33,6 +33,7 @@ class Exact(ScoreFunction):
         >>> law = softdraw.OneHotCategorical(logits)
         >>> value = softdraw.expect(lambda y: y[..., 0], law, softdraw.Exact())
         >>> value.backward(); value.item(), logits.grad
+        (0.3333333134651184, tensor([ 0.2222, -0.1111, -0.1111]))
     """
 
     limit: int = 100_000

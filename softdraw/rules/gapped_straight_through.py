@@ -32,6 +32,7 @@ class GappedStraightThrough(Pathwise):
         >>> logits = torch.tensor([1.0, 2.0, 3.0], requires_grad=True)
         >>> y = softdraw.draw(softdraw.OneHotCategorical(logits), softdraw.GappedStraightThrough(tau=0.5), seed=0)
         >>> (y * torch.tensor([3.0, 0.0, 0.0])).sum().backward(); logits.grad
+        tensor([ 0.0937, -0.0112, -0.0826])
 
     Source:
         Fan, Chi, Rush and Zhou (2022), "Training discrete deep generative models via gapped straight-through

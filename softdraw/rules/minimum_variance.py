@@ -40,6 +40,7 @@ class MinimumVariance(Pathwise):
         >>> logits = torch.zeros(3, requires_grad=True)
         >>> y = softdraw.draw(softdraw.OneHotCategorical(logits), softdraw.MinimumVariance(tau=1.0), seed=0)
         >>> (y * torch.tensor([3.0, 0.0, 0.0])).sum().backward(); logits.grad
+        tensor([ 0.8000, -0.4000, -0.4000])
 
     Source:
         Hooper and Shekhovtsov (2026), AISTATS.

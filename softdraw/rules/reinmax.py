@@ -29,6 +29,7 @@ class ReinMax(Pathwise):
         >>> logits = torch.zeros(3, requires_grad=True)
         >>> y = softdraw.draw(softdraw.OneHotCategorical(logits), softdraw.ReinMax(tau=1.1), seed=0)
         >>> (y * torch.tensor([3.0, 0.0, 0.0])).sum().backward(); logits.grad
+        tensor([ 1.0000, -0.5000, -0.5000])
 
     Source:
         Liu, Dong, Liu, Yu and Gao (2023), "Bridging discrete and backpropagation: straight-through and beyond", eq. 7.

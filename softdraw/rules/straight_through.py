@@ -30,6 +30,7 @@ class StraightThrough(Pathwise):
         >>> logits = torch.zeros(3, requires_grad=True)
         >>> y = softdraw.draw(softdraw.OneHotCategorical(logits), softdraw.StraightThrough(), seed=0)
         >>> (y * torch.tensor([3.0, 0.0, 0.0])).sum().backward(); logits.grad
+        tensor([ 0.6667, -0.3333, -0.3333])
 
     Source:
         Bengio, Léonard and Courville (2013), "Estimating or propagating gradients through stochastic neurons", sec. 4.

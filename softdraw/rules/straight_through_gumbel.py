@@ -36,7 +36,9 @@ class StraightThroughGumbel(Pathwise):
         >>> logits = torch.tensor([1.0, 2.0, 3.0], requires_grad=True)
         >>> y = softdraw.draw(softdraw.OneHotCategorical(logits), softdraw.StraightThroughGumbel(tau=1.0), seed=0)
         >>> y.detach()
+        tensor([0., 0., 1.])
         >>> (y * torch.tensor([3.0, 0.0, 0.0])).sum().backward(); logits.grad
+        tensor([ 0.5202, -0.0974, -0.4228])
 
     Source:
         Jang, Gu and Poole (2017), sec. 2.2; Shah et al. (2024), "Improving discrete optimisation via decoupled

@@ -38,6 +38,7 @@ class SumAndSample(ScoreFunction):
         >>> logits = torch.tensor([3.0, 1.0, 0.0, 0.0], requires_grad=True)
         >>> law = softdraw.OneHotCategorical(logits)
         >>> softdraw.expect(lambda y: y[..., 0], law, softdraw.SumAndSample(summed=2), seed=0).backward(); logits.grad
+        tensor([ 0.1540, -0.0887, -0.0326, -0.0326])
 
     Source:
         Liu, Regier, Tripuraneni, Jordan and McAuliffe (2019), "Rao-Blackwellized stochastic gradients for discrete

@@ -25,6 +25,7 @@ class ZGR(Pathwise):
         >>> logits = torch.zeros(3, requires_grad=True)
         >>> y = softdraw.draw(softdraw.OneHotCategorical(logits), softdraw.ZGR(), seed=0)
         >>> (y * torch.tensor([3.0, 0.0, 0.0])).sum().backward(); logits.grad
+        tensor([ 1.0000, -0.5000, -0.5000])
 
     Source:
         Shekhovtsov (2023), "Cold analysis of Rao-Blackwellized straight-through Gumbel-softmax", theorem 1.
