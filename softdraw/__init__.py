@@ -1,6 +1,7 @@
 """softdraw: draws discrete samples and keeps their gradient."""
 
 from softdraw import metrics, nn, schedules
+from softdraw.diagnosis import diagnose
 from softdraw.draw import draw, expect
 from softdraw.functional import gumbel_max, gumbel_noise, gumbel_softmax, straight_through
 from softdraw.laws import Bernoulli, OneHotCategorical, RelaxedOneHotCategorical
@@ -44,6 +45,7 @@ __all__ = [
     "StraightThrough",
     "StraightThroughGumbel",
     "SumAndSample",
+    "diagnose",
     "draw",
     "expect",
     "gumbel_max",

@@ -49,8 +49,7 @@ def test_finite_on_its_own_samples(tau, dtype):
     assert log_y.min() < -1 / tau
     assert_close(log_y.exp().to(dtype), y)
     assert law.log_prob_log(log_y).isfinite().all()
-    if dtype != torch.float16:  # the true log-density is beyond the range of fp16, and is rounded to inf
-        assert law.log_prob(y).isfinite().all()
+    assert law.log_prob(y).isfinite().all()
     assert distributions.constraints.simplex.check(y.double() / y.double().sum(-1, keepdim=True)).all()
 
 
@@ -76,9 +75,9 @@ def test_sampler_has_the_law():
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_low_precision_does_not_favour_the_first_classes(dtype):
     # torch's own puts 98.1 % (bf16) and 59.7 % (fp16) of the argmax into the first half of 1000 equal classes
-    log_y = softdraw.RelaxedOneHotCategorical(0.5, torch.zeros(20_000, 1000, dtype=dtype)).rsample_log(seed=0)
+    log_y = softdraw.RelaxedOneHotCategorical(0.5, torch.zeros(8_000, 1000, dtype=dtype)).rsample_log(seed=0)
     first = (log_y.argmax(-1) < 500).double().mean()
-    assert abs(first - 0.5) < 4 * 0.5 / 20_000**0.5
+    assert abs(first - 0.5) < 4 * 0.5 / 8_000**0.5
 
 
 def test_gradients():
