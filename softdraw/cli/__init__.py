@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import typer
 
+from softdraw.cli.diagnose import diagnose
 from softdraw.cli.info import info
 from softdraw.cli.reproduce import reproduce
 from softdraw.cli.sample import sample
@@ -23,7 +24,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for command in (train, info, reproduce):
+for command in (train, info, reproduce, diagnose):
     app.command()(command)
 app.command(context_settings={"ignore_unknown_options": True})(sample)  # logits may begin with a minus
 

@@ -44,4 +44,5 @@ def _bar(rows: list) -> Iterable:
     from rich.console import Console
     from rich.progress import track
 
-    return track(rows, description="rules", console=Console(stderr=True), transient=True)
+    console = Console(stderr=True)
+    return track(rows, description="rules", console=console, transient=True, disable=not console.is_terminal)

@@ -13,6 +13,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 def bar() -> Iterator[Callable[[float], None]]:
     """Gives a function of the share done; the bar is on standard error and goes when it is done."""
     columns = (TextColumn("measuring"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as shown:
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as shown:
         task = shown.add_task("measuring", total=1.0)
         yield lambda share: shown.update(task, completed=share)

@@ -86,10 +86,8 @@ class Report:
         count = min(r.evaluations for r in self.rules)
         cheap = sorted((r for r in self.rules if r.evaluations == count), key=lambda r: r.error(_HORIZON))
         best, others = cheap[0], cheap[1:]
-        sentence = (
-            f"With {count} evaluation{'s' * (count > 1)} of f per step, about {_HORIZON} steps averaged: {best.name}"
-        )
-        sentence += f": {_bias(best)}"
+        sentence = f"With {count} evaluation{'s' * (count > 1)} of f per step and about {_HORIZON} steps averaged, "
+        sentence += f"{best.name}: {_bias(best)}"
         if others:
             ratio = best.variance.value / max(others[0].variance.value, 1e-300)
             sentence += f", variance {ratio:.2g} times that of {others[0].name} ({_bias(others[0])})"
