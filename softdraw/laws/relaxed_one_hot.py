@@ -61,7 +61,7 @@ class RelaxedOneHotCategorical(Distribution):
         (tensor([-103.9440, -146.7868,    0.0000]), tensor(-12.2849))
 
     Source:
-        Maddison, Mnih and Teh (2017), "The concrete distribution", eq. 10, and appendix C.3 for the log space.
+        Maddison, Mnih and Teh (2017), "The concrete distribution"; the log space is its appendix's ExpConcrete.
     """
 
     arg_constraints = {"tau": constraints.positive, "logits": constraints.real_vector}  # noqa: RUF012  # pyright: ignore (torch's own form)

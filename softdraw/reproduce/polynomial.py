@@ -5,7 +5,7 @@ r"""Polynomial programming: 128 binary latents are trained by each rule, and the
 X_i is the first coordinate of a one-hot of two; theta starts uniform in (-.01, .01); 64 joint samples a step; Adam at
 1e-3; 8,000 steps. The optimum is c^p, every X_i being 0, and a biased rule does not reach it.
 
-Source: Liu et al. (2023), "Bridging discrete and backpropagation", sec. 6.1; the figures are those of a numpy
+Source: Liu et al. (2023), "Bridging discrete and backpropagation"; the figures are those of a numpy
 re-implementation (one seed).
 """
 

@@ -36,7 +36,7 @@ class DisARM(ScoreFunction):
         tensor([0.0250, 0.0250])
 
     Source:
-        Dong, Mnih and Tucker (2020), "DisARM: an antithetic gradient estimator for binary latent variables", eq. 7;
+        Dong, Mnih and Tucker (2020), "DisARM: an antithetic gradient estimator for binary latent variables";
         Yin et al. (2020), "Probabilistic best subset selection via gradient-based optimization" (U2G).
     """
 

@@ -36,7 +36,7 @@ class GappedStraightThrough(Pathwise):
 
     Source:
         Fan, Chi, Rush and Zhou (2022), "Training discrete deep generative models via gapped straight-through
-        estimator", sec. 4.
+        estimator".
     """
 
     tau: float | Tensor = 1.0

@@ -38,7 +38,7 @@ class GumbelRao(Pathwise):
         tensor([ 0.2631, -0.0226, -0.2405])
 
     Source:
-        Paulus, Maddison and Krause (2021), "Rao-Blackwellizing the straight-through Gumbel-softmax", eq. 9.
+        Paulus, Maddison and Krause (2021), "Rao-Blackwellizing the straight-through Gumbel-softmax".
     """
 
     tau: float | Tensor = 0.5

@@ -34,7 +34,8 @@ class GumbelSoftmax(Pathwise):
         tensor([0.1062, 0.0451, 0.8488])
 
     Source:
-        Jang, Gu and Poole (2017), eq. 2; Maddison, Mnih and Teh (2017), eq. 10.
+        Jang, Gu and Poole (2017), "Categorical reparameterization with Gumbel-softmax"; Maddison, Mnih and Teh (2017),
+        "The concrete distribution".
     """
 
     tau: float | Tensor = 1.0

@@ -34,7 +34,7 @@ class LeaveOneOut(ScoreFunction):
         tensor([ 0.2679, -0.1607, -0.1071])
 
     Source:
-        Kool, van Hoof and Welling (2019), "Buy 4 REINFORCE samples, get a baseline for free!", eq. 8.
+        Kool, van Hoof and Welling (2019), "Buy 4 REINFORCE samples, get a baseline for free!".
     """
 
     samples: int = 4

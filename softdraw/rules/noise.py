@@ -8,7 +8,7 @@ The Gumbel scores s = theta + G given that x is their argmax, with E_j = exp(-G_
 .. math:: s_x = -\log E_x + \log Z, \qquad s_j = -\log(E_j e^{-\theta_j} + E_x / Z) \quad (j \ne x)
 
 for the maximum has the law Gumbel(log Z) whatever x is, and the others are Gumbels truncated at it.
-(Maddison, Tarlow and Minka 2014, sec. 3; Paulus, Maddison and Krause 2021, eq. 7.)
+(Maddison, Tarlow and Minka 2014, "A* sampling"; Paulus, Maddison and Krause 2021.)
 """
 
 from __future__ import annotations

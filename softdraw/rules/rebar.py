@@ -41,7 +41,7 @@ class Rebar(ScoreFunction):
         tensor([ 0.5632, -0.2946, -0.2686])
 
     Source:
-        Tucker, Mnih, Maddison, Lawson and Sohl-Dickstein (2017), "REBAR", eq. 6.
+        Tucker, Mnih, Maddison, Lawson and Sohl-Dickstein (2017), "REBAR".
     """
 
     tau: float | Tensor = 0.5

@@ -32,7 +32,7 @@ class ReinMax(Pathwise):
         tensor([ 1.0000, -0.5000, -0.5000])
 
     Source:
-        Liu, Dong, Liu, Yu and Gao (2023), "Bridging discrete and backpropagation: straight-through and beyond", eq. 7.
+        Liu, Dong, Liu, Yu and Gao (2023), "Bridging discrete and backpropagation: straight-through and beyond".
     """
 
     tau: float | Tensor = 1.0

@@ -44,7 +44,7 @@ class Relax(ScoreFunction):
         tensor([ 0.3628, -0.1868, -0.1760])
 
     Source:
-        Grathwohl, Choi, Wu, Roeder and Duvenaud (2018), "Backpropagation through the void", eq. 9.
+        Grathwohl, Choi, Wu, Roeder and Duvenaud (2018), "Backpropagation through the void".
     """
 
     control: Callable[[Tensor], Tensor]

@@ -33,7 +33,7 @@ class StraightThrough(Pathwise):
         tensor([ 0.6667, -0.3333, -0.3333])
 
     Source:
-        Bengio, Léonard and Courville (2013), "Estimating or propagating gradients through stochastic neurons", sec. 4.
+        Bengio, Léonard and Courville (2013), "Estimating or propagating gradients through stochastic neurons".
     """
 
     tau: float | Tensor = 1.0

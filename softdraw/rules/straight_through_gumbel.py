@@ -41,8 +41,8 @@ class StraightThroughGumbel(Pathwise):
         tensor([ 0.5202, -0.0974, -0.4228])
 
     Source:
-        Jang, Gu and Poole (2017), sec. 2.2; Shah et al. (2024), "Improving discrete optimisation via decoupled
-        straight-through Gumbel-softmax".
+        Jang, Gu and Poole (2017), "Categorical reparameterization with Gumbel-softmax", for the estimator;
+        arXiv 2410.13331 (2024), for the second temperature.
     """
 
     tau: float | Tensor = 1.0

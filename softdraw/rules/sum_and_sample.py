@@ -42,7 +42,7 @@ class SumAndSample(ScoreFunction):
 
     Source:
         Liu, Regier, Tripuraneni, Jordan and McAuliffe (2019), "Rao-Blackwellized stochastic gradients for discrete
-        distributions", eq. 6.
+        distributions".
     """
 
     summed: int = 8

@@ -28,7 +28,7 @@ class ZGR(Pathwise):
         tensor([ 1.0000, -0.5000, -0.5000])
 
     Source:
-        Shekhovtsov (2023), "Cold analysis of Rao-Blackwellized straight-through Gumbel-softmax", theorem 1.
+        Shekhovtsov (2023), "Cold analysis of Rao-Blackwellized straight-through Gumbel-softmax".
     """
 
     def vjp(self, logits: Tensor, sample: Tensor, grad: Tensor, noise: Noise) -> Tensor:
