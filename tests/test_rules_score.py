@@ -11,7 +11,7 @@ import softdraw
 from tests.methods import SCORE, exact_gradient, label, one_hot_logits
 
 ONE_HOT = one_hot_logits(2, 3)
-BITS = one_hot_logits(3, seed=1)
+BITS = torch.tensor([0.7, -1.1, 0.3], dtype=torch.float64)
 W = one_hot_logits(6, 6, seed=2)
 
 
