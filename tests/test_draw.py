@@ -230,6 +230,18 @@ def test_memory_of_gumbel_rao_does_not_grow_with_its_samples():
     assert saved(1000) == saved(2) <= 2 * 64 * 8 + 64 + 1
 
 
+def test_gumbel_rao_holds_no_more_noise_for_more_samples(monkeypatch):
+    from softdraw import operations
+
+    sizes, noise = [], operations.gumbel_noise
+    monkeypatch.setattr(operations, "gumbel_noise", lambda *a: sizes.append((g := noise(*a)).numel()) or g)
+    for samples in (3_000, 12_000):
+        value_and_gradient(softdraw.GumbelRao(0.5, samples), one_hot_logits(64, 8), one_hot_logits(64, 8), seed=0)
+        assert sum(sizes) == samples * 64 * 8
+        assert max(sizes) <= 2**20
+        sizes.clear()
+
+
 def test_torch_laws_and_independent():
     logits = one_hot_logits(4, 3)
     ours = softdraw.draw(softdraw.OneHotCategorical(logits.log_softmax(-1)), seed=1)
