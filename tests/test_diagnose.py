@@ -68,6 +68,24 @@ def test_cosine_is_the_enumerated_one(report):
     assert found.low - 0.005 < expected < found.high + 0.005
 
 
+def test_the_noise_of_the_mean_is_no_bias():
+    # ZGR is exact here; its mean over 200 draws is off by its noise, which must not count: one interval in 40 fails.
+    clean = [softdraw.diagnose(F, LAW, [softdraw.ZGR()], samples=200, seed=s).rules[0].unbiased for s in range(16)]
+    assert sum(clean) >= 13
+
+
+def test_the_noise_of_the_reference_is_no_bias():
+    # Straight-through on a linear f is exact and without variance: all that is left is the error of the reference.
+    law = Independent(softdraw.OneHotCategorical(one_hot_logits(8, 5)), 1)
+    w = one_hot_logits(8, 5, seed=1)
+    for seed in range(4):
+        found = softdraw.diagnose(
+            lambda y: (y * w).sum((-1, -2)), law, [softdraw.StraightThrough()], samples=50, seed=seed, exact_limit=1
+        )
+        assert found.rules[0].variance.value < 1e-20
+        assert found.rules[0].unbiased
+
+
 def test_reproducible_by_seed():
     a, b, c = (softdraw.diagnose(F, LAW, RULES[:2], samples=200, seed=s) for s in (1, 1, 2))
     for x, y in zip(a.rules, b.rules, strict=True):

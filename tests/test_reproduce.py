@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from softdraw.reproduce import bernoulli, bias_variance, polynomial
-from softdraw.rules import ReinMax, StraightThrough, StraightThroughGumbel
+from softdraw.rules import ReinMax, StraightThrough
 
 EXACT = [row for row in bias_variance.PUBLISHED if row[2] == 1]
 MONTE_CARLO = [row for row in bias_variance.PUBLISHED if row[2] > 1]
@@ -39,17 +39,14 @@ def test_the_table_of_bias_and_variance_prints():
     assert table.count("0.2781 / 0.7724") == 2  # published, ours
 
 
-@pytest.mark.parametrize("p", [1.5, 2.0, 3.0])
-def test_polynomial_by_the_exact_gradient(p):
-    assert polynomial.train(None, p) == pytest.approx(polynomial.PUBLISHED[0][2][p], abs=1.5e-5)
+def test_polynomial_by_the_exact_gradient():
+    assert polynomial.train(None, 2.0) == pytest.approx(polynomial.PUBLISHED[0][2][2.0], abs=1.5e-5)
 
 
 def test_polynomial_ranks_the_rules_as_published():
-    # 500 steps in place of 8,000: not the published figures, but their order, by a clear margin.
-    rules = (ReinMax(1.0), StraightThroughGumbel(0.1), StraightThrough())
-    losses = [polynomial.train(rule, 2.0, 500) for rule in rules]
-    assert losses[0] + 0.001 < losses[1]
-    assert losses[1] + 0.001 < losses[2]
+    # 300 steps in place of 8,000: not the published figures, but their order, by a clear margin.
+    reinmax, st = (polynomial.train(rule, 2.0, 300) for rule in (ReinMax(1.0), StraightThrough()))
+    assert reinmax + 0.002 < st < 0.2501
 
 
 def test_polynomial_step_by_hand():

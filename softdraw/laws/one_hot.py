@@ -116,8 +116,7 @@ class OneHotCategorical(Law):
     def entropy(self) -> Tensor:
         """Entropy in nats, ``batch``; a forbidden category counts for nothing."""
         log_p = self.log_probs()
-        finite = log_p.masked_fill(log_p == -math.inf, 0)
-        return -torch.where(log_p == -math.inf, 0, finite.exp() * finite).sum(-1).to(self.logits.dtype)
+        return -torch.where(log_p == -math.inf, 0, log_p.exp() * log_p).sum(-1).to(self.logits.dtype)
 
     def enumerate_support(self, expand: bool = True) -> Tensor:
         """Every one-hot, ``(K, *batch, K)``, or ``(K, 1, ..., K)`` with ``expand=False``; forbidden ones included."""
