@@ -118,11 +118,13 @@ def expect(
     ours, joint = as_law(law)
     if isinstance(rule, ScoreFunction):
         _check_serves(rule, ours, samples)
-        return rule.estimate(Objective(f, ours, joint, prepare_seed(seed, generator, ours.logits.device)))
-    if not isinstance(rule, Pathwise):
+    elif not isinstance(rule, Pathwise):
         raise TypeError(f"rule must be a gradient rule such as softdraw.LeaveOneOut(samples=4), got {_name(rule)}")
-    y = draw(ours, rule, (1 if samples is None else samples,), seed=seed, generator=generator)
-    return Objective(f, ours, joint, torch.zeros((), dtype=torch.int64)).values(y).mean(0)
+    objective = Objective(f, ours, joint, prepare_seed(seed, generator, ours.logits.device))
+    if isinstance(rule, ScoreFunction):
+        return rule.estimate(objective)
+    y = ours.rsample((1 if samples is None else samples,), rule=rule, seed=objective.seed)
+    return objective.values(y).mean(0)
 
 
 def as_law(law: distributions.Distribution) -> tuple[Law, int]:

@@ -33,7 +33,7 @@ def draw(
     mask: Tensor | None,
     seed: Tensor,
     rows: Tensor | None,
-    samples: int | None,
+    samples: int,
     value: Tensor | None,
 ) -> Tensor:
     """``(samples, *batch, C)``: exact samples, or ``value`` (of that shape), with the gradient of the rule."""
@@ -41,7 +41,7 @@ def draw(
         y = rule.operation(logits, seed, rows, mask)
         if y is not None:
             return y.unsqueeze(0)
-    hard = sample(logits, seed, rows, mask, samples or 0) if value is None else value.detach()
+    hard = sample(logits, seed, rows, mask, samples) if value is None else value.detach()
     x = masked(logits.to(compute_dtype(logits.dtype)), mask).expand(hard.shape)
     ids = row_ids(logits.shape[:-1], logits.device) if rows is None else rows
     noise = Noise(seed, ids.unsqueeze(0), value is None)

@@ -137,6 +137,7 @@ def test_idioms():
     wide = law.expand((5, 3))
     y = wide.rsample(seed=0)
     assert_close(wide.log_prob(y), law.log_prob(y))
+    assert torch.equal(wide.sample(seed=0), y)
     assert_close(Independent(wide, 1).log_prob(y), law.log_prob(y).sum(-1))
     theirs = distributions.RelaxedOneHotCategorical(torch.tensor(0.5, dtype=torch.float64), logits=one_hot_logits(3, 4))
     to_log = distributions.transforms.ExpTransform().inv

@@ -37,6 +37,7 @@ RULES = (
     LeaveOneOut(4),
 )
 _REFERENCE = LeaveOneOut(16)
+_ROUNDING = 1e-12  # of a squared relative bias in float32
 
 
 def diagnose(
@@ -163,6 +164,7 @@ def _summarise(rule: Any, evaluations: int, moments: Moments, truth: _Truth, pri
     if truth.moments:
         own = moments.sums()
         deviation = math.hypot(deviation, truth.moments.jackknife(lambda sums: squared_bias(own, sums))[1])
+    deviation = max(deviation, _ROUNDING)
     # The estimate is unbiased and so may be negative; the interval of what it estimates may not end there.
     low, middle, high = value - 1.96 * deviation, max(value, 0.0), max(value, 0.0) + 1.96 * deviation
     return Measured(

@@ -112,7 +112,7 @@ class Report:
 
 
 def _bias(r: Measured) -> str:
-    return "bias within noise" if r.unbiased else f"bias {100 * r.bias.value:.2g} %"
+    return "bias within noise" if r.unbiased else f"bias {100 * r.bias.value:.3g} %"
 
 
 def _cells(r: Measured) -> tuple[str, ...]:

@@ -98,6 +98,11 @@ class RelaxedOneHotCategorical(Distribution):
         mask = None if self.mask is None else self.mask.expand(shape)
         return RelaxedOneHotCategorical(self.tau, self.logits.expand(shape), mask, validate_args=self._validate_args)
 
+    def sample(self, sample_shape: Sequence[int] = (), **source: Any) -> Tensor:
+        """Relaxed samples without gradient; takes ``seed``, ``generator`` and ``rows`` as ``rsample`` does."""
+        with torch.no_grad():
+            return self.rsample(sample_shape, **source)
+
     def rsample(self, sample_shape: Sequence[int] = (), *, seed=None, generator=None, rows=0) -> Tensor:
         """Relaxed samples ``(*sample_shape, *batch, K)``, reparametrised; the arguments of ``softdraw.draw``."""
         s, tau = self._noisy(sample_shape, seed, generator, rows)
