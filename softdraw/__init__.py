@@ -1,7 +1,58 @@
 """softdraw: draws discrete samples and keeps their gradient."""
 
 from softdraw import metrics, nn, schedules
+from softdraw.diagnosis import diagnose
+from softdraw.draw import draw, expect
 from softdraw.functional import gumbel_max, gumbel_noise, gumbel_softmax, straight_through
+from softdraw.laws import Bernoulli, OneHotCategorical, RelaxedOneHotCategorical
+from softdraw.rules import (
+    ZGR,
+    DisARM,
+    Exact,
+    GappedStraightThrough,
+    GumbelRao,
+    GumbelSoftmax,
+    LeaveOneOut,
+    MinimumVariance,
+    Rebar,
+    Reinforce,
+    ReinMax,
+    ReinMaxRao,
+    Relax,
+    StraightThrough,
+    StraightThroughGumbel,
+    SumAndSample,
+)
 
 __version__ = "0.1.0"
-__all__ = ["gumbel_max", "gumbel_noise", "gumbel_softmax", "metrics", "nn", "schedules", "straight_through"]
+__all__ = [
+    "ZGR",
+    "Bernoulli",
+    "DisARM",
+    "Exact",
+    "GappedStraightThrough",
+    "GumbelRao",
+    "GumbelSoftmax",
+    "LeaveOneOut",
+    "MinimumVariance",
+    "OneHotCategorical",
+    "Rebar",
+    "ReinMax",
+    "ReinMaxRao",
+    "Reinforce",
+    "Relax",
+    "RelaxedOneHotCategorical",
+    "StraightThrough",
+    "StraightThroughGumbel",
+    "SumAndSample",
+    "diagnose",
+    "draw",
+    "expect",
+    "gumbel_max",
+    "gumbel_noise",
+    "gumbel_softmax",
+    "metrics",
+    "nn",
+    "schedules",
+    "straight_through",
+]

@@ -13,7 +13,9 @@ from typing import Annotated
 
 import typer
 
+from softdraw.cli.diagnose import diagnose
 from softdraw.cli.info import info
+from softdraw.cli.reproduce import reproduce
 from softdraw.cli.sample import sample
 from softdraw.cli.train import train
 from softdraw.errors import InputError
@@ -25,7 +27,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for command in (train, info):
+for command in (train, info, reproduce, diagnose):
     app.command()(command)
 app.command(context_settings={"ignore_unknown_options": True})(sample)  # logits may begin with a minus
 

@@ -1,0 +1,6 @@
+"""Bias, variance and cost of gradient rules, measured on the user's own objective."""
+
+from softdraw.diagnosis.measure import RULES, diagnose
+from softdraw.diagnosis.report import Interval, Measured, Report
+
+__all__ = ["RULES", "Interval", "Measured", "Report", "diagnose"]

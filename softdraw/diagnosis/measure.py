@@ -1,0 +1,189 @@
+"""``diagnose``: bias and variance of gradient rules on the user's own objective."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, distributions
+
+from softdraw.diagnosis.cost import cost
+from softdraw.diagnosis.gradients import Moments, Problem, Sums, variance
+from softdraw.diagnosis.report import Interval, Measured, Report
+from softdraw.draw import as_law
+from softdraw.rules import (
+    ZGR,
+    GappedStraightThrough,
+    GumbelRao,
+    LeaveOneOut,
+    ReinMax,
+    StraightThrough,
+    StraightThroughGumbel,
+)
+from softdraw.rules.rule import Pathwise, ScoreFunction
+
+RULES = (
+    StraightThrough(),
+    StraightThroughGumbel(0.5),
+    GumbelRao(0.5, 20),
+    GappedStraightThrough(),
+    ZGR(),
+    ReinMax(1.3),
+    LeaveOneOut(4),
+)
+_REFERENCE = LeaveOneOut(16)
+_ROUNDING = 1e-12  # of a squared relative bias in float32
+
+
+def diagnose(
+    f: Callable[[Tensor], Any],
+    law: distributions.Distribution,
+    rules: Sequence[Pathwise | ScoreFunction] = RULES,
+    samples: int = 2000,
+    *,
+    seed: int = 0,
+    time_budget: float = 60.0,
+    exact_limit: int = 100_000,
+    progress: bool = False,
+) -> Report:
+    r"""Measure the bias and the variance of gradient rules on your own objective and logits.
+
+    .. math:: \mathrm{bias} = \frac{\|E \hat g - \nabla\|}{\|\nabla\|}, \qquad
+              \mathrm{variance} = \frac{E \|\hat g - E \hat g\|^2}{\|\nabla\|^2}, \qquad
+              \mathrm{cosine} = E \cos(\hat g, \nabla)
+
+    for one gradient estimate of E[f], summed over the batch, by the logits. The true gradient is enumerated
+    where f sees at most ``exact_limit`` joint states, else estimated by leave-one-out with its own error.
+
+    Args:
+        f: as for :func:`softdraw.expect`; may be a whole model. Pathwise rules differentiate it.
+        law: as for :func:`softdraw.draw`; ``Independent`` for several variables under one value of f.
+        rules: the rules to compare.
+        samples: gradient estimates a rule.
+        seed: makes the report's statistics reproducible; every rule sees the same draws.
+        time_budget: seconds; the last rules get fewer samples when it runs out, and the report says how many.
+        exact_limit: joint states up to which the truth is enumerated.
+        progress: show a progress bar (needs rich).
+
+    Returns:
+        A :class:`softdraw.diagnosis.Report`: ``print`` it for the table and a sentence of advice, ``plot`` it.
+
+    Gradient:
+        None. Neither the logits nor the parameters of f are changed.
+
+    Raises:
+        TypeError, ValueError: a rule does not serve the law; f returns another shape or has no gradient for a pathwise
+            rule; the true gradient is zero; samples below 50.
+
+    Example:
+        >>> law = softdraw.OneHotCategorical(torch.tensor([1.0, 0.0, -1.0], dtype=torch.float64))
+        >>> w = torch.tensor([1.0, -1.0, 0.5], dtype=torch.float64)
+        >>> report = softdraw.diagnose(lambda y: (y @ w) ** 2, law, [softdraw.StraightThrough(), softdraw.ZGR()])
+        >>> [(r.name, round(r.bias.value, 1)) for r in report.rules]
+        [('StraightThrough(tau=1)', 5.9), ('ZGR()', 0.0)]
+
+    Source:
+        Hooper and Shekhovtsov (2026), AISTATS, for bias and variance relative to the true gradient.
+    """
+    if samples < 50 or time_budget <= 0 or not rules:
+        raise ValueError(
+            f"diagnose needs samples >= 50, time_budget > 0 and at least one rule, got {samples}, {time_budget} "
+            f"and {len(rules)} rules"
+        )
+    problem, started = Problem(f, *as_law(law)), time.monotonic()
+    master = torch.Generator().manual_seed(seed)  # every rule sees the same draws, the reference others
+    rule_seed, truth_seed = (int(torch.randint(2**62, (), generator=master)) for _ in range(2))
+    with _bar(progress) as advance:
+        truth = _truth(problem, exact_limit, 10 * samples, truth_seed, started + time_budget / 2, advance)
+        measured = []
+        for i, rule in enumerate(rules):
+            deadline = time.monotonic() + (started + time_budget - time.monotonic()) / (len(rules) - i)
+            price, moments = cost(problem, rule), Moments()
+            _collect(problem, rule, moments, samples, rule_seed, deadline, truth)
+            measured.append(_summarise(rule, problem.evaluations, moments, truth, price))
+            advance((i + 2) / (len(rules) + 1))
+    return Report(truth.source, truth.norm, tuple(measured))
+
+
+@dataclass(frozen=True)
+class _Truth:
+    """The gradient; the moments behind it, where it is an estimate; its length, its noise taken off; its source."""
+
+    gradient: Tensor
+    moments: Moments | None
+    norm: float
+    source: str
+
+
+def _truth(problem: Problem, limit: int, samples: int, seed: int, deadline: float, advance: Callable) -> _Truth:
+    if problem.states() <= limit:
+        gradient, moments, error = problem.exact(limit), None, 0.0
+        source = f"exact, {problem.states():,} joint states enumerated"
+    else:
+        moments = Moments()
+        _collect(problem, _REFERENCE, moments, samples, seed, deadline)
+        n, total, squares, _ = moments.sums()
+        gradient, error = total / n, variance(n, total, squares) / n
+        relative = math.sqrt(error / max(gradient.square().sum().item(), 1e-300))
+        source = f"leave-one-out, {n * _REFERENCE.samples:,} samples, relative error {relative:.2g}"
+    advance(1 / 8)
+    norm = math.sqrt(max(gradient.square().sum().item() - error, 0.0))
+    if norm <= 1e-12 * (1 + gradient.abs().max().item()):
+        raise ValueError("the true gradient of E[f] is zero within its error: nothing can be relative to it")
+    return _Truth(gradient, moments, norm, source)
+
+
+def _collect(
+    problem: Problem, rule: Any, moments: Moments, samples: int, seed: int, deadline: float, truth: _Truth | None = None
+) -> None:
+    """Fill the moments, group by group, until there are enough samples or no time for one more; two at least."""
+    generator = torch.Generator(problem.law.logits.device).manual_seed(seed)
+    copies, longest = problem.copies(samples), 0.0
+    while moments.count < samples and (len(moments.groups) < 2 or time.monotonic() + longest < deadline):
+        began = time.monotonic()
+        moments.add(problem.gradients(rule, copies, generator), None if truth is None else truth.gradient)
+        longest = max(longest, time.monotonic() - began)
+
+
+def _summarise(rule: Any, evaluations: int, moments: Moments, truth: _Truth, price: dict[str, float]) -> Measured:
+    def squared_bias(draws: Sums, reference: Sums | None = None) -> float:
+        """|E g - truth|^2, unbiased: the noise of the mean and of the truth is taken off; may come out negative."""
+        n, total, squares, _ = draws
+        gradient, error = truth.gradient, 0.0
+        if reference is not None:
+            gradient, error = reference[1] / reference[0], variance(*reference[:3]) / reference[0]
+        return ((total / n - gradient).square().sum().item() - variance(n, total, squares) / n - error) / truth.norm**2
+
+    reference = truth.moments.sums() if truth.moments else None
+    value, deviation = moments.jackknife(lambda sums: squared_bias(sums, reference))
+    if truth.moments:
+        own = moments.sums()
+        deviation = math.hypot(deviation, truth.moments.jackknife(lambda sums: squared_bias(own, sums))[1])
+    deviation = max(deviation, _ROUNDING)
+    # The estimate is unbiased and so may be negative; the interval of what it estimates may not end there.
+    low, middle, high = value - 1.96 * deviation, max(value, 0.0), max(value, 0.0) + 1.96 * deviation
+    return Measured(
+        rule=rule,
+        draws=moments.count,
+        evaluations=evaluations,
+        bias=Interval(math.sqrt(middle), math.copysign(math.sqrt(abs(low)), low), math.sqrt(high)),
+        variance=Interval.of(*moments.jackknife(lambda sums: variance(*sums[:3]) / truth.norm**2)),
+        cosine=Interval.of(*moments.jackknife(lambda sums: sums[3] / sums[0])),
+        **price,
+    )
+
+
+def _bar(progress: bool) -> Any:
+    """A context that gives a function of the share done: a progress bar on standard error, or nothing."""
+    if not progress:
+        return nullcontext(lambda share: None)
+    try:
+        from softdraw.diagnosis.progress import bar
+    except ModuleNotFoundError as missing:
+        raise ModuleNotFoundError("progress=True needs rich: pip install 'softdraw[cli]'") from missing
+    return bar()

@@ -1,0 +1,158 @@
+"""The two verbs: ``draw`` puts a sample in the graph, ``expect`` estimates an expectation and its gradient."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, distributions
+
+from softdraw.arguments import prepare_seed
+from softdraw.laws import Bernoulli, Law, OneHotCategorical
+from softdraw.rules.objective import Objective
+from softdraw.rules.rule import Pathwise, ScoreFunction
+
+__all__ = ["draw", "expect"]
+
+
+def draw(
+    law: distributions.Distribution,
+    rule: Pathwise | None = None,
+    sample_shape: Sequence[int] = (),
+    value: Tensor | None = None,
+    seed: int | Tensor | None = None,
+    generator: torch.Generator | None = None,
+    rows: int | Tensor = 0,
+) -> Tensor:
+    r"""Draw from a law exactly, with the gradient of a rule.
+
+    .. math:: D \sim p_\theta \quad \text{forward}, \qquad \hat g(\theta, D, \partial f / \partial D) \quad
+              \text{backward}
+
+    Args:
+        law: ``OneHotCategorical`` or ``Bernoulli`` (ours or torch's), or ``torch.distributions.Independent`` of one.
+        rule: a pathwise rule, such as ``ReinMax(tau=1.1)``; default: the law's own rule, ``ZGR()``.
+        sample_shape: shape of independent draws; the first is the plain draw of the same seed.
+        value: the sample itself, of shape ``(*sample_shape, *batch, *event)``: its value and the rule's gradient at it,
+            for enumeration, forced decoding and comparison on one draw. Noise the rule needs is drawn given it.
+        seed: int or 0-d int64 tensor; the draw is then a pure function of the arguments.
+        generator: where the seed comes from otherwise; default: torch's default generator of the logits' device.
+        rows: the id of the first row, or an id for every row of the batch; keys the noise, as in ``gumbel_softmax``.
+
+    Returns:
+        ``(*sample_shape, *batch, *event)`` in the dtype of the logits: bit-exact one-hots or bits, except for
+        ``GumbelSoftmax``, whose samples are relaxed. A row with nothing allowed is all zero, a NaN row is NaN.
+
+    Gradient:
+        That of the rule, for the logits; zero for forbidden categories. See each rule for its bias and variance.
+
+    Raises:
+        TypeError, ValueError: naming the argument, what it got and what is allowed.
+
+    Example:
+        >>> logits = torch.tensor([[1.0, 2.0, 3.0], [2.0, 1.0, 0.5]], requires_grad=True)
+        >>> y = softdraw.draw(softdraw.OneHotCategorical(logits), softdraw.ReinMax(tau=1.1), seed=0)
+        >>> y.detach()
+        tensor([[0., 0., 1.],
+                [1., 0., 0.]])
+        >>> (y * torch.tensor([3.0, 0.0, 0.0])).sum().backward(); logits.grad
+        tensor([[ 0.1721, -0.0070, -0.1651],
+                [ 0.6045, -0.3660, -0.2385]])
+
+    Source:
+        Each rule names its own.
+    """
+    ours, _ = as_law(law)
+    if rule is not None and not isinstance(rule, Pathwise):
+        raise TypeError(
+            f"rule must be a pathwise rule such as softdraw.ReinMax(), got {_name(rule)}: "
+            "a score-function rule, such as LeaveOneOut, goes to softdraw.expect"
+        )
+    return ours.rsample(sample_shape, rule=rule, value=value, seed=seed, generator=generator, rows=rows)
+
+
+def expect(
+    f: Callable[[Tensor], Any],
+    law: distributions.Distribution,
+    rule: Pathwise | ScoreFunction,
+    *,
+    samples: int | None = None,
+    seed: int | Tensor | None = None,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    r"""Estimate an expectation under a law, with a gradient by a rule.
+
+    .. math:: E_{D \sim p_\theta}[f(D)] \quad \text{and} \quad \nabla_\theta E_{D \sim p_\theta}[f(D)]
+
+    Args:
+        f: maps samples of shape ``(S, *batch, *event)`` to values of shape ``(S, *batch)``. A score-function rule needs
+            values only, so f may leave torch; a pathwise rule differentiates f.
+        law: as for :func:`draw`. Several variables under one value of f: ``torch.distributions.Independent(law, n)``
+            makes the last n batch dimensions part of the event.
+        rule: any rule.
+        samples: S for a pathwise rule, default 1. A score-function rule carries its own.
+        seed, generator: as for :func:`draw`.
+
+    Returns:
+        The estimate, of the law's batch shape.
+
+    Gradient:
+        That of the rule for the logits; parameters inside f get the gradient of the mean over the samples.
+
+    Raises:
+        TypeError: the rule does not serve the law, naming those that do. ValueError: f returns another shape.
+
+    Example:
+        >>> logits = torch.zeros(4, requires_grad=True)
+        >>> bits = torch.distributions.Independent(softdraw.Bernoulli(logits), 1)  # four bits under one f
+        >>> f = lambda b: (b.sum(-1) - 1.5) ** 2
+        >>> softdraw.expect(f, bits, softdraw.Exact())
+        tensor(1.2500, grad_fn=<AddBackward0>)
+        >>> softdraw.expect(f, bits, softdraw.LeaveOneOut(samples=64), seed=0).backward(); logits.grad
+        tensor([0.1210, 0.2371, 0.2391, 0.3700])
+
+    Source:
+        Each rule names its own.
+    """
+    ours, joint = as_law(law)
+    if isinstance(rule, ScoreFunction):
+        _check_serves(rule, ours, samples)
+    elif not isinstance(rule, Pathwise):
+        raise TypeError(f"rule must be a gradient rule such as softdraw.LeaveOneOut(samples=4), got {_name(rule)}")
+    objective = Objective(f, ours, joint, prepare_seed(seed, generator, ours.logits.device))
+    if isinstance(rule, ScoreFunction):
+        return rule.estimate(objective)
+    y = ours.rsample((1 if samples is None else samples,), rule=rule, seed=objective.seed)
+    return objective.values(y).mean(0)
+
+
+def as_law(law: distributions.Distribution) -> tuple[Law, int]:
+    """A law as one of ours, and the number of its batch dimensions that ``Independent`` makes part of the event."""
+    if isinstance(law, distributions.Independent):
+        ours, joint = as_law(law.base_dist)
+        return ours, joint + law.reinterpreted_batch_ndims
+    if isinstance(law, Law):
+        return law, 0
+    if isinstance(law, distributions.OneHotCategorical):
+        return OneHotCategorical(law.logits), 0
+    if isinstance(law, distributions.Bernoulli):
+        return Bernoulli(law.logits), 0
+    raise TypeError(
+        f"law must be softdraw's or torch's OneHotCategorical or Bernoulli, or Independent of one, got {_name(law)}"
+        + (": a relaxed law has its own gradient, law.rsample()" if "Relaxed" in type(law).__name__ else "")
+    )
+
+
+def _check_serves(rule: ScoreFunction, law: Law, samples: int | None) -> None:
+    if samples is not None:
+        raise ValueError(f"samples={samples} is for pathwise rules: {type(rule).__name__} has its own number of them")
+    if rule.binary_only and not law.binary:
+        raise TypeError(
+            f"{type(rule).__name__} serves Bernoulli, not {type(law).__name__}: "
+            "LeaveOneOut, Rebar, Relax, SumAndSample and Exact serve every law"
+        )
+
+
+def _name(x: object) -> str:
+    return x.__name__ if isinstance(x, type) else type(x).__name__

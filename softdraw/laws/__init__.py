@@ -1,0 +1,9 @@
+"""The laws, one a file: what is drawn."""
+
+from softdraw.laws import kl as kl
+from softdraw.laws.bernoulli import Bernoulli
+from softdraw.laws.law import Law
+from softdraw.laws.one_hot import OneHotCategorical
+from softdraw.laws.relaxed_one_hot import RelaxedOneHotCategorical
+
+__all__ = ["Bernoulli", "Law", "OneHotCategorical", "RelaxedOneHotCategorical"]

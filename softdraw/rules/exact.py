@@ -1,0 +1,75 @@
+"""The exact expectation, by enumeration."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from softdraw.rules.objective import Objective
+from softdraw.rules.rule import ScoreFunction, check_count, one_hot
+
+
+@dataclass(frozen=True)
+class Exact(ScoreFunction):
+    r"""The expectation itself, summed over every state, joint states of independent variables included.
+
+    .. math:: E[f] = \sum_x p(x) f(x), \qquad \hat g = \sum_x f(x) \nabla p(x)
+
+    Args:
+        limit: the largest number of joint states that is enumerated, C^n for n variables of C categories.
+        chunk: states given to f at once.
+
+    Gradient:
+        Exact: no bias, no variance.
+
+    Raises:
+        ValueError: there are more states than ``limit``. TypeError, ValueError: limit or chunk is no int of at least 1.
+
+    Example:
+        >>> logits = torch.zeros(3, requires_grad=True)
+        >>> law = softdraw.OneHotCategorical(logits)
+        >>> value = softdraw.expect(lambda y: y[..., 0], law, softdraw.Exact())
+        >>> value.backward(); value.item(), logits.grad
+        (0.3333333134651184, tensor([ 0.2222, -0.1111, -0.1111]))
+    """
+
+    limit: int = 100_000
+    chunk: int = 4096
+
+    def __post_init__(self) -> None:
+        check_count(self, "limit", self.limit)
+        check_count(self, "chunk", self.chunk)
+
+    def estimate(self, objective: Objective) -> Tensor:
+        states = count_states(objective)
+        if states > self.limit:
+            raise ValueError(
+                f"Exact(limit={self.limit}) would have to enumerate {states:.3g} joint states: raise the limit, or use "
+                "SumAndSample, LeaveOneOut or a pathwise rule"
+            )
+        total = torch.zeros((), device=objective.law.logits.device)
+        for first in range(0, states, self.chunk):
+            which = torch.arange(first, min(first + self.chunk, states), device=objective.law.logits.device)
+            y = joint_states(objective, which.view(-1, *[1] * len(objective.batch)))
+            p, value = objective.log_prob(y).exp(), objective.values(y)
+            total = total + torch.where(p > 0, p * value, 0 * p).sum(0)  # f may be infinite where nothing can be
+        return total
+
+
+def count_states(objective: Objective) -> int:
+    """The number of joint states of the variables that one value of f depends on."""
+    shape = objective.law.batch_shape
+    return objective.law.categories ** math.prod(shape[len(shape) - objective.joint :])
+
+
+def joint_states(objective: Objective, index: Tensor) -> Tensor:
+    """The joint states numbered ``index`` (broadcasts to ``(N, *batch)``), as samples for f."""
+    law, base = objective.law, objective.law.categories
+    joint = law.batch_shape[len(law.batch_shape) - objective.joint :]
+    digits = base ** torch.arange(math.prod(joint) - 1, -1, -1, device=index.device).view(joint)
+    category = objective.per_variable(index) // digits % base
+    category = category.expand(*index.shape[:1], *law.batch_shape)
+    return law.extract(one_hot(category, base, law.logits.dtype))

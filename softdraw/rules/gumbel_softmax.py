@@ -1,0 +1,56 @@
+"""The Gumbel-softmax (concrete) relaxation, the one rule whose forward value is soft."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from softdraw import operations
+from softdraw.arguments import prepare_tau
+from softdraw.rules.noise import Noise
+from softdraw.rules.rule import Pathwise, check_tau, per_row, softmax, softmax_vjp
+
+
+@dataclass(frozen=True)
+class GumbelSoftmax(Pathwise):
+    r"""A relaxed sample on the simplex with its own exact gradient.
+
+    .. math:: y = \mathrm{softmax}((\theta + G) / \tau), \qquad \hat g = J(y)\, g / \tau
+
+    Args:
+        tau: > 0, a number or a tensor, one per row or learned (it then gets its own gradient).
+
+    Gradient:
+        Exact for E[f(y)], so biased for the discrete E[f(D)]; the bias vanishes with tau, the variance grows as 1/tau.
+
+    Raises:
+        TypeError, ValueError: tau is no positive number.
+
+    Example:
+        >>> law = softdraw.OneHotCategorical(torch.tensor([1.0, 2.0, 3.0]))
+        >>> softdraw.draw(law, softdraw.GumbelSoftmax(tau=0.5), seed=0)
+        tensor([0.1062, 0.0451, 0.8488])
+
+    Source:
+        Jang, Gu and Poole (2017), "Categorical reparameterization with Gumbel-softmax"; Maddison, Mnih and Teh (2017),
+        "The concrete distribution".
+    """
+
+    tau: float | Tensor = 1.0
+
+    def __post_init__(self) -> None:
+        check_tau(self, self.tau, learned=True)
+
+    def operation(self, logits: Tensor, seed: Tensor, rows: Tensor | None, mask: Tensor | None) -> Tensor:
+        return operations.gumbel_softmax_soft(logits, prepare_tau(self.tau, logits, logits.dim() - 1), seed, rows, mask)
+
+    def forward(self, logits: Tensor, sample: Tensor, noise: Noise) -> Tensor:
+        # The noise is what is left of the scores without the logits; a forbidden category has none (-inf + inf).
+        shift = (noise.scores(logits, sample) - logits).detach()
+        return softmax(logits + shift.masked_fill(logits == -torch.inf, 0), self.tau)
+
+    def vjp(self, logits: Tensor, sample: Tensor, grad: Tensor, noise: Noise) -> Tensor:
+        y = softmax(noise.scores(logits, sample), self.tau)
+        return softmax_vjp(y, grad) / per_row(self.tau, logits)

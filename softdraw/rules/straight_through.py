@@ -1,0 +1,45 @@
+"""The straight-through estimator."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from softdraw.rules.noise import Noise
+from softdraw.rules.rule import Pathwise, check_tau, per_row, softmax, softmax_vjp
+
+
+@dataclass(frozen=True)
+class StraightThrough(Pathwise):
+    r"""The exact sample forward, the softmax's Jacobian backward.
+
+    .. math:: \hat g = J(\pi_\tau)\, g / \tau, \qquad \pi_\tau = \mathrm{softmax}(\theta / \tau)
+
+    Args:
+        tau: > 0, a number or a tensor, one per row. It changes the gradient only, never the law.
+
+    Gradient:
+        Unbiased where f is linear in the sample (tau = 1), biased otherwise; does not depend on the sample but through
+        g, so its variance is the lowest of all rules.
+
+    Raises:
+        TypeError, ValueError: tau is no positive number, or requires a gradient.
+
+    Example:
+        >>> logits = torch.zeros(3, requires_grad=True)
+        >>> y = softdraw.draw(softdraw.OneHotCategorical(logits), softdraw.StraightThrough(), seed=0)
+        >>> (y * torch.tensor([3.0, 0.0, 0.0])).sum().backward(); logits.grad
+        tensor([ 0.6667, -0.3333, -0.3333])
+
+    Source:
+        Bengio, Léonard and Courville (2013), "Estimating or propagating gradients through stochastic neurons".
+    """
+
+    tau: float | Tensor = 1.0
+
+    def __post_init__(self) -> None:
+        check_tau(self, self.tau)
+
+    def vjp(self, logits: Tensor, sample: Tensor, grad: Tensor, noise: Noise) -> Tensor:
+        return softmax_vjp(softmax(logits, self.tau), grad) / per_row(self.tau, logits)

@@ -1,0 +1,37 @@
+"""Zero-temperature Gumbel-Rao, in closed form."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from softdraw.rules.noise import Noise
+from softdraw.rules.rule import Pathwise, softmax, softmax_vjp
+
+
+@dataclass(frozen=True)
+class ZGR(Pathwise):
+    r"""The limit of Gumbel-Rao at tau = 0: half straight-through, half a centred score. Nothing to tune.
+
+    .. math:: \hat g = \tfrac12 J(\pi)\, g + \tfrac12 \langle g, D - \pi \rangle (D - \pi)
+
+    For a bit b ~ Bernoulli(p) this is :math:`\tfrac12 (b (1 - p) + (1 - b) p)\, g`. Equal to ``ReinMax(tau=1)``.
+
+    Gradient:
+        Unbiased where f is quadratic in the sample, biased from the third order on.
+
+    Example:
+        >>> logits = torch.zeros(3, requires_grad=True)
+        >>> y = softdraw.draw(softdraw.OneHotCategorical(logits), softdraw.ZGR(), seed=0)
+        >>> (y * torch.tensor([3.0, 0.0, 0.0])).sum().backward(); logits.grad
+        tensor([ 1.0000, -0.5000, -0.5000])
+
+    Source:
+        Shekhovtsov (2023), "Cold analysis of Rao-Blackwellized straight-through Gumbel-softmax".
+    """
+
+    def vjp(self, logits: Tensor, sample: Tensor, grad: Tensor, noise: Noise) -> Tensor:
+        p = softmax(logits)
+        d = sample - p
+        return (softmax_vjp(p, grad) + (grad * d).sum(-1, keepdim=True) * d) / 2
