@@ -39,7 +39,7 @@ def hard(logits: Tensor, tau: Tensor, seed: Tensor | None, rows: Tensor | None, 
     _checked(tau, compute_dtype(logits.dtype))
     index, top = _argmax(_scores(logits, seed, rows, mask, stream=_zero(logits)))
     categories = torch.arange(logits.shape[-1], device=logits.device)
-    y = (categories == index.unsqueeze(-1)).to(logits.dtype)
+    y = (categories == index.unsqueeze(-1)).to(compute_dtype(logits.dtype))
     return _laid_out_like(y.masked_fill((top.isnan() | (top == math.inf)).unsqueeze(-1), math.nan), logits)
 
 
