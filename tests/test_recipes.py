@@ -113,7 +113,7 @@ def test_options_are_parsed():
     assert parse_latents("20x10") == {"groups": 20, "categories": 10}
     assert parse_tau("1.0:0.5") == {"tau_start": 1.0, "tau_end": 0.5}
     assert parse_tau("2") == {"tau_start": 2.0, "tau_end": 2.0}
-    with pytest.raises(InputError, match="must be positive"):
+    with pytest.raises(InputError, match="must be from 1e-38"):
         Settings(tau_end=math.inf)
 
 
