@@ -25,7 +25,7 @@ def attempt(call):
     try:
         return str(call())
     except Exception as error:
-        return f"{type(error).__name__}: {str(error)[:40]}..."
+        return f"{type(error).__name__}: {str(error).partition(': ')[0].partition(', got')[0]}"
 
 
 @case("a row with everything forbidden")
@@ -86,7 +86,7 @@ def _(draw, ours):
     return "yes" if draw(x, dim=1).is_contiguous(memory_format=torch.channels_last) else "no"
 
 
-@case("saved for the backward pass, multiples of the logits: soft, hard")
+@case("memory kept for backward beside input and output, in sizes of the logits: soft, hard")
 def _(draw, ours):
     counts = []
     for hard in (False, True):

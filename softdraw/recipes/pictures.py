@@ -14,7 +14,7 @@ from softdraw.recipes.folder import PICTURES
 from softdraw.recipes.loop import Trainer
 from softdraw.recipes.model import kl_to_uniform
 
-_COLUMNS = 16
+_COLUMNS = 12
 _TRAIN, _VALID, _SHUFFLED = "#0072b2", "#d55e00", "#666666"  # told apart with any colour vision
 
 
@@ -51,12 +51,12 @@ def _png(figure: Any) -> bytes:
 
 def _reconstructions(trainer: Trainer) -> Any:
     """Blocks of two rows: held-out images, and under each what the decoder makes of one draw of its code."""
-    x = trainer.valid[: 4 * _COLUMNS]
+    x = trainer.valid[: 3 * _COLUMNS]
     ids = torch.arange(len(x), device=x.device)
     out = trainer.pixel_logits(trainer.codes(trainer.valid, ids, draws=1)[1][0]).sigmoid()
     pairs = [row for a, b in zip(x.split(_COLUMNS), out.split(_COLUMNS), strict=True) for row in (a, b)]
-    bits = trainer.settings.groups * math.log2(trainer.settings.categories)
-    title = f"Held-out images (upper row of each pair) and their reconstructions from {bits:.0f}-bit codes (lower row)"
+    bits = trainer.history[-1]["valid_kl"] / math.log(2)
+    title = f"Held-out images, and below each its reconstruction from one draw of its code ({bits:.1f} bits an image)"
     return _tiles(pairs, trainer.images.shape, title, group=2)
 
 
@@ -64,7 +64,7 @@ def _samples(trainer: Trainer) -> Any:
     """Codes drawn uniformly, the prior, and decoded."""
     settings = trainer.settings
     generator = torch.Generator().manual_seed(settings.seed)
-    index = torch.randint(settings.categories, (6 * _COLUMNS, settings.groups), generator=generator)
+    index = torch.randint(settings.categories, (5 * _COLUMNS, settings.groups), generator=generator)
     rows = trainer.pixel_logits(index.to(trainer.device)).sigmoid().split(_COLUMNS)
     return _tiles(list(rows), trainer.images.shape, "Decoded from the prior: codes drawn uniformly at random")
 
