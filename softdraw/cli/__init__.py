@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import typer
 
+from softdraw.cli.doctor import doctor
 from softdraw.cli.info import info
 from softdraw.errors import InputError
 
@@ -20,7 +21,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for command in (info,):
+for command in (doctor, info):
     app.command()(command)
 
 
