@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from softdraw.doctor.finding import Check, Finding
 from softdraw.doctor.operations import Program
 from softdraw.doctor.rewrite import applied, without_unused_imports
+from softdraw.doctor.source import LINE_END
 
 _NOQA = re.compile(r"#\s*noqa(?::\s*(?P<codes>[A-Z]+\d+(?:[,\s]+[A-Z]+\d+)*))?", re.IGNORECASE)
 _ROUNDS = 20  # of repair; nested findings need one each
@@ -36,7 +37,14 @@ def examine(text: str, path: str, checks: Iterable[Check]) -> list[Finding]:
     Raises libcst.ParserSyntaxError where the text is not Python.
     """
     checks = relevant(text, checks)
-    return _examined(Program(text, path), checks) if checks else []
+    if not checks or not _examined(Program(text, path, _focus(checks)), checks):
+        return []
+    return _examined(Program(text, path), checks)
+
+
+def _focus(checks: Iterable[Check]) -> str:
+    """What a definition has to mention for one of the checks to care: any of the things that they need."""
+    return "|".join(f"(?i:{need.removeprefix('(?i)')})" for check in checks for need in check.needs)
 
 
 def repair(text: str, path: str, checks: Sequence[Check], unsafe: bool = False) -> Repair:
@@ -44,6 +52,8 @@ def repair(text: str, path: str, checks: Sequence[Check], unsafe: bool = False) 
     fixed = 0
     chosen = relevant(text, checks)
     if not chosen:
+        return Repair(text, 0, ())
+    if not examine(text, path, chosen):
         return Repair(text, 0, ())
     program = Program(text, path)
     findings = _examined(program, chosen)
@@ -62,8 +72,8 @@ def repair(text: str, path: str, checks: Sequence[Check], unsafe: bool = False) 
 
 def _examined(program: Program, checks: Iterable[Check]) -> list[Finding]:
     findings = [finding for check in checks for finding in check.run(program)]
-    lines = program.text.splitlines()
-    kept = [f for f in findings if not _silenced(f, lines[f.line - 1] if f.line <= len(lines) else "")]
+    lines = LINE_END.split(program.text)
+    kept = [f for f in findings if not _silenced(f, lines[f.line - 1])]
     return sorted(kept, key=lambda f: (f.line, f.column, f.code))
 
 

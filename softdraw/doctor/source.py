@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ast
+import re
+import warnings
 from collections.abc import Iterator
 from functools import cached_property
 from typing import Any
@@ -19,17 +22,26 @@ from libcst.metadata import (
     ScopeProvider,
 )
 
+LINE_END = re.compile("\r\n|\r|\n")  # str.splitlines knows more of them than Python's grammar does
 _LOOPS = (cst.For, cst.While)
 
 
 class Source:
     """One file's syntax tree with scopes, parents and byte spans; what costs time is done when first asked for."""
 
-    def __init__(self, text: str, path: str = "<string>") -> None:
+    def __init__(self, text: str, path: str = "<string>", focus: str | None = None) -> None:
+        """With ``focus``, a regular expression, top-level definitions whose text has no match are left out.
+
+        Such a source costs a fraction of the whole: enough to see that a file has no findings, not to rewrite it.
+        """
         self.path = path
         self.text = text
         self.data = text.encode()
-        self._wrapper = MetadataWrapper(cst.parse_module(text), unsafe_skip_copy=True)
+        tree = _tree(text)
+        module = cst.parse_module(text)
+        self._whole = MetadataWrapper(module, unsafe_skip_copy=True)
+        reduced = module.with_changes(body=_matching(module, tree, text, focus))
+        self._wrapper = MetadataWrapper(reduced, unsafe_skip_copy=True)
         self.module = self._wrapper.module
 
     @cached_property
@@ -42,7 +54,7 @@ class Source:
 
     @cached_property
     def _spans(self) -> Any:
-        return self._wrapper.resolve(ByteSpanPositionProvider)
+        return self._whole.resolve(ByteSpanPositionProvider)
 
     @cached_property
     def globals(self) -> GlobalScope:
@@ -52,9 +64,12 @@ class Source:
         return (node for node in self.parents if isinstance(node, kinds))
 
     def span(self, node: cst.CSTNode) -> tuple[int, int]:
-        """First byte and the one behind the last; parentheses of the node are inside."""
+        """First byte and the one behind the last; parentheses of the node, which LibCST leaves out, are inside."""
         span = self._spans[node]
-        return span.start, span.start + span.length
+        start, end = span.start, span.start + span.length
+        for _ in getattr(node, "lpar", None) or ():
+            start, end = self.data.rindex(b"(", 0, start), self.data.index(b")", end) + 1
+        return start, end
 
     def text_of(self, node: cst.CSTNode) -> str:
         start, end = self.span(node)
@@ -77,8 +92,11 @@ class Source:
 
     def name(self, node: cst.CSTNode) -> str | None:
         """The full name of what ``node`` refers to, if it was imported and nothing else is bound to that name."""
-        scope = self.scopes.get(node)
-        if scope is None or not isinstance(node, (cst.Name, cst.Attribute)):
+        root = node
+        while isinstance(root, cst.Attribute):
+            root = root.value
+        scope = self.scopes.get(node) if isinstance(root, cst.Name) else None
+        if scope is None:
             return None
         found = scope.get_qualified_names_for(node)
         if len(found) != 1 or next(iter(found)).source is not QualifiedNameSource.IMPORT:
@@ -191,3 +209,36 @@ class Source:
     def method(self, owner: cst.ClassDef, name: str) -> cst.FunctionDef | None:
         body = owner.body.body
         return next((s for s in body if isinstance(s, cst.FunctionDef) and s.name.value == name), None)
+
+
+def _tree(text: str) -> ast.Module | None:
+    """Python's own tree, or None where this Python does not know the syntax; LibCST may.
+
+    It also refuses what is nested so deeply that LibCST's parser would run out of stack, and take the process with it.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what the file's escapes look like is not asked here
+            return ast.parse(text)
+    except (SyntaxError, ValueError) as error:
+        if "too many nested" in str(error):
+            raise RecursionError from None
+        return None
+    except MemoryError:
+        raise RecursionError from None
+
+
+def _matching(module: cst.Module, tree: ast.Module | None, text: str, focus: str | None) -> list[Any]:
+    """The statements of the module without the compound ones whose text has no match for ``focus``."""
+    if tree is None or focus is None:
+        return list(module.body)
+    lines = LINE_END.split(text)
+    compound = iter(node for node in tree.body if hasattr(node, "body") or isinstance(node, ast.Match))
+    kept: list[Any] = []
+    for statement in module.body:
+        if not isinstance(statement, cst.SimpleStatementLine):
+            node = next(compound, None)
+            if node is not None and not re.search(focus, "\n".join(lines[node.lineno - 1 : node.end_lineno])):
+                continue
+        kept.append(statement)
+    return kept

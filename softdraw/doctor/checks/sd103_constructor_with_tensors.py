@@ -30,7 +30,7 @@ class ConstructorWithTensors(Check):
     """
 
     code = "SD103"
-    needs = ("|".join(LOSSES),)
+    needs = (rf"({'|'.join(LOSSES)})\(\s*[^=\s)][^=]{{0,200}}?,",)
     symptoms = (
         r"Boolean value of Tensor with more than one value is ambiguous",
         rf"'({'|'.join(LOSSES)})' object has no attribute '(backward|item|detach)'",

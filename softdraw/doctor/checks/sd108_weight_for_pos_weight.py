@@ -25,7 +25,7 @@ class WeightForPosWeight(Check):
     """
 
     code = "SD108"
-    needs = ("binary_cross_entropy_with_logits|BCEWithLogitsLoss", "(?i)pos")
+    needs = ("binary_cross_entropy_with_logits|BCEWithLogitsLoss", r"(?i)pos\w*w")
 
     def run(self, source: Program) -> Iterator[Finding]:
         candidates = [op.arguments["weight"] for op in source.of("bce_logits") if "weight" in op.arguments]

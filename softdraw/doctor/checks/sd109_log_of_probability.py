@@ -19,7 +19,7 @@ class LogOfProbability(Check):
     """
 
     code = "SD109"
-    needs = (r"log(_\b|\()", "[sS]oftmax|[sS]igmoid|expit")
+    needs = (r"torch\.log\(|\.log_?\(\)|import[^\n]*\blog\b", "[sS]oftmax|[sS]igmoid|expit")
 
     def run(self, source: Program) -> Iterator[Finding]:
         for log in source.of("log"):

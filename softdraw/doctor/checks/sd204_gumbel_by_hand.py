@@ -23,7 +23,7 @@ class GumbelByHand(Check):
     """
 
     code = "SD204"
-    needs = (r"log\(", r"rand|uniform")
+    needs = (r"-[^\n=]{0,80}log_?\(", r"\brand(_like)?\(|uniform_\(")
 
     def run(self, source: Program) -> Iterator[Finding]:
         for outer in source.of("log"):

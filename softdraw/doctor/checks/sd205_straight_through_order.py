@@ -20,7 +20,7 @@ class StraightThroughOrder(Check):
     """
 
     code = "SD205"
-    needs = (r"\.detach\(\)", r"\+")
+    needs = (r"-\s*[A-Za-z_][\w.]*\.detach\(\)",)
 
     def run(self, source: Program) -> Iterator[Finding]:
         for node in source.nodes(cst.BinaryOperation):

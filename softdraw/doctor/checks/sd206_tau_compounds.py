@@ -25,7 +25,7 @@ class TauCompounds(Check):
     """
 
     code = "SD206"
-    needs = (r"\*=", "(?i)gumbel|relaxed")
+    needs = (r"(?i)(tau|temp|temperature)\s*\*=", "(?i)gumbel|relaxed")
 
     def run(self, source: Program) -> Iterator[Finding]:
         for node in source.nodes(cst.AugAssign):
