@@ -263,6 +263,8 @@ GOOD = [
     function("return F.binary_cross_entropy(torch.sigmoid(x), y)  # noqa: SD101"),
     function("return F.binary_cross_entropy(torch.sigmoid(x), y)  # noqa"),
     function("with torch.autocast('cuda', enabled=False):\n    return F.binary_cross_entropy(x, y)"),
+    "import torch\nfrom torch import nn\ndef f(x, y, amp=False):\n"
+    "    with torch.autocast('cuda', enabled=amp):\n        return nn.BCELoss()(x, y)\n",
     function("with torch.autocast('cpu'):\n    return F.binary_cross_entropy(x, y)"),
     function("with torch.autocast('cuda'):\n    return F.binary_cross_entropy_with_logits(x, y)"),
     function("return nn.BCEWithLogitsLoss(weight, size_average)"),

@@ -64,6 +64,9 @@ def uses(program: Program, loss: Operation) -> int:
         return len(program.reads(func))
     if isinstance(func, cst.Attribute):
         same = [n for n in program.nodes(cst.Attribute) if n.attr.value == func.attr.value]
-        stores = [n for n in same if isinstance(program.parents[n], (cst.AssignTarget, cst.AnnAssign))]
-        return len(same) - len(stores)
+        return sum(
+            not isinstance(program.parents[n], (cst.AssignTarget, cst.AnnAssign))
+            and program.enclosing(n, cst.Import, cst.ImportFrom) is None
+            for n in same
+        )
     return 1

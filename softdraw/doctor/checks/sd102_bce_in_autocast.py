@@ -56,13 +56,13 @@ def in_autocast(program: Program, node: cst.CSTNode) -> bool | None:
             context = program.value(context)
             func = context.func if isinstance(context, cst.Call) else context
             if program.name(func) in AUTOCAST:
-                return _is_on(context)
+                return _is_on(program, context)
         if isinstance(above, (cst.FunctionDef, cst.Lambda)):
             return None
     return None
 
 
-def _is_on(context: cst.BaseExpression) -> bool | None:
+def _is_on(program: Program, context: cst.BaseExpression) -> bool | None:
     """Whether one ``autocast(...)`` is enabled: True, False for perhaps, None for no (or for the CPU)."""
     known = True
     for i, arg in enumerate(context.args if isinstance(context, cst.Call) else ()):
@@ -73,9 +73,15 @@ def _is_on(context: cst.BaseExpression) -> bool | None:
             if arg.value.evaluated_value == "cpu":
                 return None
         elif name in ("enabled", "first") and isinstance(arg.value, cst.Name):
-            if arg.value.value == "False":
+            if _is_off(program, arg.value):
                 return None
             known = known and (arg.value.value == "True" or name == "first")
         elif name == "enabled":
             known = False
     return known
+
+
+def _is_off(program: Program, value: cst.Name) -> bool:
+    """``False``, or a parameter that is False unless a caller asks."""
+    defaults = [a.node.default for a in program.assignments(value) if isinstance(a.node, cst.Param)]
+    return any(isinstance(d, cst.Name) and d.value == "False" for d in (value, *defaults))
