@@ -220,6 +220,7 @@ BAD = [
         same=True,
     ),
     pair("SD109", "p = x.softmax(-1)\nreturn p.log() + p", None),
+    pair("SD109", "m = x.softmax(-1).log()\nm += y\nreturn m", None),
     # SD201
     pair("SD201", "return F.gumbel_softmax(F.softmax(x, -1), 1.0)", "return F.gumbel_softmax(x, 1.0)", unsafe=True),
     pair(

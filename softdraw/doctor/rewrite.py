@@ -86,8 +86,13 @@ def reachable(program: Program, new: str) -> tuple[str, Edits]:
 
 
 def without_unused_imports(before: Program, after: Program) -> tuple[Edit, ...]:
-    """What takes out of ``after`` the imports that ``before`` used and ``after`` does not."""
+    """What takes out of ``after`` the imports that ``before`` used and ``after`` does not.
+
+    A package's ``__init__`` keeps its imports: others may take the names from there.
+    """
     edits: list[Edit] = []
+    if after.path.endswith("__init__.py"):
+        return ()
     for statement in _imports(after):
         gone = {name for name, _ in _bindings(statement) if _used(before, name) and not _used(after, name)}
         if not gone:

@@ -28,15 +28,21 @@ def logits_instead(program: Program, argument: cst.BaseExpression, origin: Origi
 def stable(program: Program, early: cst.Name, late: cst.Name) -> bool:
     """``early`` is bound once, and nothing in the file writes into it."""
     bound = program.assignments(early)
-    if len(bound) != 1 or program.scopes[early] is not program.scopes[late]:
-        return False
-    for read in program.reads(early):
+    same_scope = program.scopes[early] is program.scopes[late]
+    return len(bound) == 1 and same_scope and not written_into(program, early)
+
+
+def written_into(program: Program, name: cst.Name) -> bool:
+    """Whether the tensor in the variable is changed in place: ``x += 1``, ``x.add_(1)``, ``x[0] = 1``."""
+    if any(isinstance(program.parents[a.node], cst.AugAssign) for a in program.assignments(name)):
+        return True
+    for read in program.reads(name):
         parent = program.parents[read]
         if isinstance(parent, cst.Attribute) and parent.attr.value.endswith("_"):
-            return False
+            return True
         if isinstance(parent, cst.Subscript) and isinstance(program.parents[parent], (cst.AssignTarget, cst.AugAssign)):
-            return False
-    return True
+            return True
+    return False
 
 
 def with_logits(program: Program, loss: Operation) -> Edits:

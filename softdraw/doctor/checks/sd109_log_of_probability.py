@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import libcst as cst
 
+from softdraw.doctor.checks.likelihood import written_into
 from softdraw.doctor.checks.logarithms import log_form
 from softdraw.doctor.finding import Cannot, Check, Edit, Edits, Finding
 from softdraw.doctor.operations import Operation, Origin, Program
@@ -34,6 +35,10 @@ class LogOfProbability(Check):
 def _edits(program: Program, log: Operation, origin: Origin) -> Edits:
     if any(len(program.reads(name)) != 1 for name in origin.names):
         return Cannot("the probabilities are used elsewhere too: compute the logarithm from the logits")
+    target = program.parents[log.call]
+    names = [t.target for t in target.targets] if isinstance(target, cst.Assign) else []
+    if any(not isinstance(name, cst.Name) or written_into(program, name) for name in names):
+        return Cannot("the logarithm is changed in place, which autograd allows of log and not of log_softmax")
     if isinstance(log.call.func, cst.Attribute) and log.call.func.attr.value == "log_":
         return Cannot("it works in place")
     if log.input is None or any(a.keyword and a.keyword.value == "out" for a in log.call.args):
