@@ -1,6 +1,6 @@
 """softdraw: draws discrete samples and keeps their gradient."""
 
-from softdraw import metrics, nn, schedules
+from softdraw import losses, metrics, nn, schedules
 from softdraw.diagnosis import diagnose
 from softdraw.draw import draw, expect
 from softdraw.functional import gumbel_max, gumbel_noise, gumbel_softmax, straight_through
@@ -51,6 +51,7 @@ __all__ = [
     "gumbel_max",
     "gumbel_noise",
     "gumbel_softmax",
+    "losses",
     "metrics",
     "nn",
     "schedules",

@@ -14,6 +14,7 @@ from typing import Annotated
 import typer
 
 from softdraw.cli.diagnose import diagnose
+from softdraw.cli.doctor import doctor
 from softdraw.cli.info import info
 from softdraw.cli.reproduce import reproduce
 from softdraw.cli.sample import sample
@@ -27,7 +28,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for command in (train, info, reproduce, diagnose):
+for command in (train, diagnose, reproduce, doctor, info):
     app.command()(command)
 app.command(context_settings={"ignore_unknown_options": True})(sample)  # logits may begin with a minus
 

@@ -13,9 +13,9 @@ from __future__ import annotations
 import math
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from softdraw import losses
 from softdraw.nn import GumbelSoftmax
 from softdraw.recipes.settings import Settings
 
@@ -58,13 +58,10 @@ def _mlp(inputs: int, width: int, outputs: int) -> nn.Sequential:
 
 
 def reconstruction(pixel_logits: Tensor, x: Tensor) -> Tensor:
-    """-log p(x | z) of independent Bernoulli pixels, in nats per image. From logits: a sigmoid first would lose
-    the gradient of a confident mistake. A grey x counts as the share of its bits that are on."""
-    x = x.expand_as(pixel_logits)
-    return F.binary_cross_entropy_with_logits(pixel_logits, x, reduction="none").sum(-1)
+    """-log p(x | z) of independent Bernoulli pixels, in nats per image; a grey x is the share of its bits that are on."""
+    return losses.bernoulli_nll(pixel_logits, x.expand_as(pixel_logits), reduction="none").sum(-1)
 
 
 def kl_to_uniform(logits: Tensor) -> Tensor:
     """KL(q || uniform) = sum_l (log K - H(q_l)), in nats per image: exact, so it adds no variance."""
-    log_q = logits.log_softmax(-1)  # (B, L, K)
-    return (log_q.exp() * (log_q + math.log(logits.shape[-1]))).sum((-2, -1))
+    return losses.kl_to_uniform(logits, reduction="none").sum(-1)  # (B, L, K) -> (B,)

@@ -1,0 +1,31 @@
+"""log_softmax and logsigmoid in place of softmax and sigmoid."""
+
+from __future__ import annotations
+
+import libcst as cst
+
+from softdraw.doctor.finding import Cannot, Edits
+from softdraw.doctor.operations import Operation, Program
+from softdraw.doctor.rewrite import joined, reachable, renamed, replaced
+
+
+def log_form(program: Program, operation: Operation) -> Edits:
+    """The call becomes that of its logarithm."""
+    func = operation.call.func
+    if operation.form == "module" and operation.constructor is not None:
+        return Cannot("the layer is made elsewhere: make it nn.LogSoftmax or nn.LogSigmoid there")
+    if operation.form == "tail" or operation.input is None:
+        return Cannot("the model ends in it: let it return the logarithm, or the logits")
+    if operation.form == "function":
+        name = program.name(func) or ""
+        new = f"{name.rpartition('.')[0]}.log_softmax" if operation.kind == "softmax" else _LOGSIGMOID
+        return renamed(program, func, new)
+    if operation.kind == "softmax" and isinstance(func, cst.Attribute) and func.attr.value == "softmax":
+        return replaced(program, func.attr, "log_softmax")
+    if operation.kind == "sigmoid" and isinstance(func, cst.Attribute) and func.attr.value == "sigmoid":
+        text, edits = reachable(program, _LOGSIGMOID)
+        return joined(edits, replaced(program, operation.call, f"{text}({program.text_of(operation.input)})"))
+    return Cannot("it works in place")
+
+
+_LOGSIGMOID = "torch.nn.functional.logsigmoid"

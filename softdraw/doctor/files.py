@@ -1,0 +1,71 @@
+"""Files of Python source: finding them, reading them as Python would, writing them whole or not at all."""
+
+from __future__ import annotations
+
+import fnmatch
+import io
+import os
+import tempfile
+import tokenize
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+_NEVER = ("__pycache__", "node_modules", "venv")
+
+
+class UnreadableError(Exception):
+    """A file that cannot be examined; the message is one line that names it."""
+
+
+def python_files(paths: Iterable[Path], exclude: Sequence[str] = ()) -> Iterator[Path]:
+    """Every ``.py`` file under the paths, each once; hidden folders and ``exclude`` patterns are left out."""
+    seen: set[Path] = set()
+    for path in paths:
+        for file in sorted(_below(path, exclude)) if path.is_dir() else [path]:
+            if file not in seen:
+                seen.add(file)
+                yield file
+
+
+def _below(root: Path, exclude: Sequence[str]) -> Iterator[Path]:
+    for folder, folders, names in os.walk(root):
+        here = Path(folder)
+        folders[:] = [n for n in folders if n[0] != "." and n not in _NEVER and not _excluded(here / n, root, exclude)]
+        yield from (here / n for n in names if n.endswith(".py") and not _excluded(here / n, root, exclude))
+
+
+def _excluded(path: Path, root: Path, patterns: Sequence[str]) -> bool:
+    """Whether the name, the path below the root or the path as given fits a pattern."""
+    forms = (path.name, path.relative_to(root).as_posix(), path.as_posix())
+    return any(fnmatch.fnmatch(form, pattern.rstrip("/")) for form in forms for pattern in patterns)
+
+
+def read(path: Path) -> tuple[str, str]:
+    """The text, its line ends untouched, and its encoding (a PEP 263 cookie, a byte order mark, or UTF-8)."""
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        what = "a broken link" if path.is_symlink() else "no such file"
+        raise UnreadableError(f"{path}: {what}") from None
+    except OSError as error:
+        raise UnreadableError(f"{path}: cannot be read: {error.strerror}") from None
+    try:
+        encoding, _ = tokenize.detect_encoding(io.BytesIO(data).readline)
+        return data.decode(encoding), encoding
+    except (SyntaxError, UnicodeDecodeError, LookupError):
+        raise UnreadableError(f"{path}: not UTF-8, nor what its coding line says") from None
+
+
+def write(path: Path, text: str, encoding: str) -> None:
+    """Put a new version of the file in place in one step, with the permissions of the old one."""
+    path = path.resolve()
+    data = text.encode(encoding)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+        os.chmod(name, path.stat().st_mode & 0o7777)
+        os.replace(name, path)
+    except BaseException:
+        os.unlink(name)
+        raise

@@ -1,0 +1,97 @@
+"""Many files at once: which checks, which files, in how many processes."""
+
+from __future__ import annotations
+
+import gc
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import libcst as cst
+
+from softdraw.doctor.checks import CHECKS
+from softdraw.doctor.engine import examine, relevant, repair
+from softdraw.doctor.files import UnreadableError, read, write
+from softdraw.doctor.finding import Check, Finding
+from softdraw.errors import InputError
+
+_CHUNK = 16  # files that a process takes at once
+_ALONE = 64  # up to so many files, starting processes costs more than it saves
+
+
+@dataclass(frozen=True)
+class Examined:
+    """What became of one file: its findings (with ``fix``, those left), or the line that says why there are none."""
+
+    path: str
+    findings: tuple[Finding, ...] = ()
+    error: str = ""
+    old: str = ""
+    new: str = ""
+    fixed: int = 0
+
+
+def chosen(select: Sequence[str] = (), ignore: Sequence[str] = ()) -> list[Check]:
+    """The checks whose code starts with one of ``select`` (default: all that are on) and none of ``ignore``."""
+    for prefix in (*select, *ignore):
+        if not any(check.code.startswith(prefix) for check in CHECKS):
+            known = ", ".join(check.code for check in CHECKS)
+            raise InputError(f"no check has the code {prefix}: the codes are {known}")
+    return [
+        check
+        for check in CHECKS
+        if (check.code.startswith(tuple(select)) if select else check.default)
+        and not check.code.startswith(tuple(ignore) or ("-",))
+    ]
+
+
+def run(
+    files: Sequence[Path],
+    checks: Sequence[Check],
+    *,
+    fix: bool = False,
+    unsafe: bool = False,
+    jobs: int | None = None,
+    progress: Callable[[], object] = lambda: None,
+) -> Iterator[Examined]:
+    """One result a file, in the order of ``files``; with ``fix`` each file that can be repaired is written."""
+    one = partial(_one, codes=tuple(check.code for check in checks), fix=fix, unsafe=unsafe)
+    jobs = jobs or os.cpu_count() or 1
+    if jobs == 1 or len(files) <= _ALONE:
+        yield from _counted(map(one, files), progress)
+        return
+    # A syntax tree is many small objects that live as long as it does: collecting garbage among them finds little.
+    with ProcessPoolExecutor(jobs, initializer=gc.set_threshold, initargs=(200_000, 20, 100)) as pool:
+        yield from _counted(pool.map(one, files, chunksize=_CHUNK), progress)
+
+
+def _counted(results: Iterable[Examined], progress: Callable[[], object]) -> Iterator[Examined]:
+    for result in results:
+        progress()
+        yield result
+
+
+def _one(path: Path, codes: tuple[str, ...], fix: bool, unsafe: bool) -> Examined:
+    name = str(path)
+    checks = [check for check in CHECKS if check.code in codes]
+    try:
+        text, encoding = read(path)
+        if not relevant(text, checks):
+            return Examined(name)
+        if not fix:
+            return Examined(name, tuple(examine(text, name, checks)))
+        result = repair(text, name, checks, unsafe)
+        if result.text != text:
+            write(path, result.text, encoding)
+        return Examined(name, result.left, "", text, result.text, result.fixed)
+    except UnreadableError as error:
+        return Examined(name, error=str(error))
+    except cst.ParserSyntaxError as error:
+        return Examined(name, error=f"{name}:{error.raw_line}: does not parse as Python")
+    except RecursionError:
+        return Examined(name, error=f"{name}: nested too deeply to examine")
+    except OSError as error:
+        return Examined(name, error=f"{name}: cannot be written: {error.strerror}")

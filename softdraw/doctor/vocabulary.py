@@ -1,0 +1,67 @@
+"""What torch calls the operations that the checks know, and where their arguments stand."""
+
+from __future__ import annotations
+
+_F = "torch.nn.functional."
+
+FUNCTIONS = {
+    "sigmoid": ("torch.sigmoid", _F + "sigmoid", "torch.special.expit"),
+    "softmax": ("torch.softmax", _F + "softmax", "torch.special.softmax"),
+    "log_softmax": ("torch.log_softmax", _F + "log_softmax", "torch.special.log_softmax"),
+    "log": ("torch.log",),
+    "rand": ("torch.rand", "torch.rand_like"),
+    "bce": (_F + "binary_cross_entropy",),
+    "bce_logits": (_F + "binary_cross_entropy_with_logits",),
+    "cross_entropy": (_F + "cross_entropy",),
+    "nll": (_F + "nll_loss",),
+    "gumbel_softmax": (_F + "gumbel_softmax",),
+    "sqrt": ("torch.sqrt",),
+}
+METHODS = {
+    **{name: name for name in ("sigmoid", "softmax", "log_softmax", "log", "sqrt", "uniform_")},
+    "sigmoid_": "sigmoid",
+    "log_": "log",
+    "sqrt_": "sqrt",
+}
+MODULES = {
+    "sigmoid": "Sigmoid",
+    "softmax": "Softmax",
+    "log_softmax": "LogSoftmax",
+    "bce": "BCELoss",
+    "bce_logits": "BCEWithLogitsLoss",
+    "cross_entropy": "CrossEntropyLoss",
+    "nll": "NLLLoss",
+}
+# Positional arguments after the input; a method and a module's call have the input as receiver or first argument.
+_LOSS = ("input", "target", "weight", "size_average", "reduce", "reduction")
+SIGNATURES = {
+    "bce": _LOSS,
+    "bce_logits": (*_LOSS, "pos_weight"),
+    "cross_entropy": ("input", "target", "weight", "size_average", "ignore_index", "reduce", "reduction"),
+    "nll": ("input", "target", "weight", "size_average", "ignore_index", "reduce", "reduction"),
+    "gumbel_softmax": ("logits", "tau", "hard", "eps", "dim"),
+}
+# Reshaping and casting: they commute with what is done to each element.
+SHAPES = {
+    "view",
+    "reshape",
+    "squeeze",
+    "unsqueeze",
+    "flatten",
+    "contiguous",
+    "permute",
+    "transpose",
+    "expand",
+    "repeat",
+}
+CASTS = {"float", "double", "half", "bfloat16", "to", "type"}
+
+SEQUENTIAL = "torch.nn.Sequential"
+AUTOCAST = ("torch.autocast", "torch.amp.autocast", "torch.amp.autocast_mode.autocast", "torch.cuda.amp.autocast")
+
+BY_FUNCTION = {name: kind for kind, names in FUNCTIONS.items() for name in names}
+BY_MODULE = {
+    prefix + name: kind
+    for kind, name in MODULES.items()
+    for prefix in ("torch.nn.", "torch.nn.modules.", "torch.nn.modules.loss.", "torch.nn.modules.activation.")
+}

@@ -1,0 +1,155 @@
+"""Divergences of the law that the logits give: from the uniform one, from a prior; and its entropy."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from softdraw.arguments import check_logits
+from softdraw.functional import straight_through
+from softdraw.losses.common import aligned, kept, log_probs, reduce, rows, times, without
+
+
+def kl_to_uniform(
+    logits: Tensor,
+    *,
+    dim: int = -1,
+    mask: Tensor | None = None,
+    weight: Tensor | None = None,
+    reduction: str = "mean",
+) -> Tensor:
+    r"""The divergence of each row's law from the uniform one: the usual penalty of a discrete autoencoder.
+
+    .. math:: \mathrm{KL}(q \,\|\, u) = \sum_k q_k (\log q_k + \log K), \qquad q = \mathrm{softmax}(x)
+
+    Args:
+        logits: x ``(..., K)`` (K at ``dim``), any floating dtype.
+        dim: the dimension of the categories; K is its size, forbidden (-inf) categories included.
+        mask: bool, True = counted, of the shape of the logits without ``dim``, 1 where it is the same along a
+            dimension. Rows left out are not looked at and get zero gradient.
+        weight: of a row, shapes as for ``mask``.
+        reduction: ``"mean"`` is :math:`\sum w \ell / \sum w` over the rows kept, so it does not grow with the batch or
+            the number of positions; ``"sum"`` is :math:`\sum w \ell`, ``"none"`` :math:`w \ell` for every row.
+
+    Returns:
+        float32 (float64 for float64 logits), 0-d, or the shape of the logits without ``dim`` with ``"none"``;
+        from 0 to log K nats a row.
+
+    Gradient:
+        :math:`q_k (\log q_k + H(q))`, exact; zero where q is zero.
+
+    Raises:
+        TypeError, ValueError: naming the argument, what it got and what is allowed.
+
+    Example:
+        >>> softdraw.losses.kl_to_uniform(torch.tensor([[0.0, 0.0], [0.0, float("-inf")]]), reduction="none")
+        tensor([0.0000, 0.6931])
+
+    Source:
+        Kullback and Leibler (1951), "On information and sufficiency", eq. 2.4.
+    """
+    x = rows(logits, dim)
+    mask = kept(mask, x.shape[:-1], "the logits without dim")
+    log_q = log_probs(x if mask is None else without(x, mask.unsqueeze(-1)))
+    loss = times(log_q.exp(), log_q + math.log(x.shape[-1])).sum(-1)
+    return reduce(loss, mask, weight, reduction)
+
+
+def kl_to_prior(
+    logits: Tensor,
+    prior_logits: Tensor,
+    *,
+    dim: int = -1,
+    mask: Tensor | None = None,
+    weight: Tensor | None = None,
+    reduction: str = "mean",
+) -> Tensor:
+    r"""The divergence of each row's law from a prior's, both from logits.
+
+    .. math:: \mathrm{KL}(q \,\|\, p) = \sum_k q_k (\log q_k - \log p_k),
+        \qquad q = \mathrm{softmax}(x), \quad p = \mathrm{softmax}(\text{prior})
+
+    Args:
+        logits: x ``(..., K)`` (K at ``dim``), any floating dtype.
+        prior_logits: ``(K,)``, or as many dimensions as the logits, each 1 or the size (K at ``dim``). May be learned.
+        dim, mask, weight, reduction: as for :func:`kl_to_uniform`.
+
+    Returns:
+        float32 (float64 for float64 logits), 0-d, or the shape of the logits without ``dim`` with ``"none"``; inf where
+        the prior forbids a category that the row allows.
+
+    Gradient:
+        :math:`q_k (\log q_k - \log p_k - \mathrm{KL})` for the logits, exact, and :math:`p_k - q_k` for the prior's.
+        Where the loss is inf it is huge and finite, away from the forbidden categories.
+
+    Raises:
+        TypeError, ValueError: naming the argument, what it got and what is allowed.
+
+    Example:
+        >>> prior = torch.tensor([2.0, 0.0])
+        >>> softdraw.losses.kl_to_prior(torch.tensor([[2.0, 0.0], [0.0, 0.0]]), prior, reduction="none")
+        tensor([0.0000, 0.4338])
+
+    Source:
+        Kullback and Leibler (1951), "On information and sufficiency", eq. 2.4.
+    """
+    x = rows(logits, dim)
+    mask = kept(mask, x.shape[:-1], "the logits without dim")
+    log_q = log_probs(x if mask is None else without(x, mask.unsqueeze(-1)))
+    log_p = log_probs(_prior(prior_logits, logits, dim).to(x.dtype))
+    q = log_q.exp()
+    # A quarter of the most negative number stands for log 0: sums over q stay finite, their gradient keeps its side.
+    ratio = log_q.masked_fill(q == 0, 0) - log_p.clamp_min(torch.finfo(x.dtype).min / 4).masked_fill(q == 0, 0)
+    loss = (q * ratio).sum(-1)
+    forbidden = ((q > 0) & (log_p == -math.inf)).any(-1)
+    loss = straight_through(loss.detach().masked_fill(forbidden, math.inf), loss)
+    return reduce(loss, mask, weight, reduction)
+
+
+def entropy(
+    logits: Tensor,
+    *,
+    dim: int = -1,
+    mask: Tensor | None = None,
+    weight: Tensor | None = None,
+    reduction: str = "mean",
+) -> Tensor:
+    r"""The entropy of each row's law, in nats: subtract it to keep draws spread, add it to make them sure.
+
+    .. math:: H(q) = -\sum_k q_k \log q_k, \qquad q = \mathrm{softmax}(x)
+
+    Args:
+        logits: x ``(..., K)`` (K at ``dim``), any floating dtype. A forbidden (-inf) category adds nothing.
+        dim, mask, weight, reduction: as for :func:`kl_to_uniform`.
+
+    Returns:
+        float32 (float64 for float64 logits), 0-d, or the shape of the logits without ``dim`` with ``"none"``;
+        from 0 to log K nats a row.
+
+    Gradient:
+        :math:`-q_k (\log q_k + H)`, exact; zero where q is zero.
+
+    Raises:
+        TypeError, ValueError: naming the argument, what it got and what is allowed.
+
+    Example:
+        >>> softdraw.losses.entropy(torch.tensor([[0.0, 0.0], [0.0, float("-inf")]]), reduction="none")
+        tensor([0.6931, 0.0000])
+
+    Source:
+        Shannon (1948), "A mathematical theory of communication", sec. 6.
+    """
+    x = rows(logits, dim)
+    mask = kept(mask, x.shape[:-1], "the logits without dim")
+    log_q = log_probs(x if mask is None else without(x, mask.unsqueeze(-1)))
+    return reduce(times(log_q.exp(), -log_q).sum(-1), mask, weight, reduction)
+
+
+def _prior(prior_logits: Tensor, logits: Tensor, dim: int) -> Tensor:
+    """The prior's logits with the categories last, at a shape that broadcasts to the rows of the logits."""
+    dim = check_logits(logits, dim)
+    if isinstance(prior_logits, Tensor) and prior_logits.shape == (logits.shape[dim],):
+        return prior_logits
+    return aligned("prior_logits", prior_logits, logits.shape, "the logits").movedim(dim, -1)

@@ -1,0 +1,172 @@
+"""Negative log-likelihoods of a target under the law that the logits give."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn.functional import logsigmoid
+
+from softdraw.losses.common import aligned, checked, kept, log_probs, reduce, rows, scalars, times, without
+
+
+def bernoulli_nll(
+    logits: Tensor,
+    target: Tensor,
+    pos_weight: float | Tensor | None = None,
+    *,
+    mask: Tensor | None = None,
+    weight: Tensor | None = None,
+    reduction: str = "mean",
+) -> Tensor:
+    r"""The negative log-likelihood of binary targets: what a decoder of bits or a binary classifier is trained on.
+
+    .. math:: \ell = -p\,y \log\sigma(x) - (1 - y) \log\sigma(-x)
+
+    Args:
+        logits: x, any shape, any floating dtype; never probabilities.
+        target: y of the same shape, in [0, 1]; bool, integer or floating.
+        pos_weight: p >= 0, the weight of the positive class; a number, a tensor of the logits' dimensions, each 1 or
+            the size, or one number a class, ``(C,)``, for logits ``(C,)`` or ``(N, C)``.
+        mask: bool, True = counted: the shape of the logits, 1 where it is the same along a dimension. What it leaves
+            out is not looked at (a NaN may stand there) and gets zero gradient.
+        weight: of an element, shapes as for ``mask``.
+        reduction: ``"mean"`` is :math:`\sum w \ell / \sum w` over the elements kept (0 if none is), ``"sum"``
+            :math:`\sum w \ell`, ``"none"`` :math:`w \ell` for every element, 0 where it is left out.
+
+    Returns:
+        float32 (float64 for float64 logits), 0-d, or the shape of the logits with ``"none"``.
+
+    Gradient:
+        :math:`(1 - y)\,\sigma(x) - p\,y\,\sigma(-x)`, exact; at infinite logits its limit, also where the loss is inf.
+
+    Raises:
+        ValueError: shapes that would broadcast by accident; a value outside [0, 1] (CPU; an assertion in the stream of
+        an accelerator and in compiled code). TypeError: not a tensor.
+
+    Example:
+        >>> x = torch.tensor([3.0, -50.0, float("-inf")], requires_grad=True)
+        >>> softdraw.losses.bernoulli_nll(x, torch.tensor([1, 1, 0]), reduction="none")
+        tensor([4.8587e-02, 5.0000e+01, 0.0000e+00], grad_fn=<MulBackward0>)
+        >>> softdraw.losses.bernoulli_nll(x, torch.tensor([1, 1, 0]), reduction="sum").backward(); x.grad
+        tensor([-0.0474, -1.0000,  0.0000])
+
+    Source:
+        Cox (1958), "The regression analysis of binary sequences", eq. 3.
+    """
+    x = scalars(logits)
+    mask = kept(mask, x.shape, "the logits")
+    y = without(_bits(target, x), mask)
+    y = checked(y, (y >= 0) & (y <= 1), "target", "from 0 to 1").to(x.dtype)
+    x = without(x, mask)
+    positive = y if pos_weight is None else y * _pos_weight(pos_weight, x)
+    loss = times(positive, -logsigmoid(x)) + times(1 - y, -logsigmoid(-x))
+    return reduce(loss, mask, weight, reduction)
+
+
+def categorical_nll(
+    logits: Tensor,
+    target: Tensor,
+    *,
+    dim: int = -1,
+    mask: Tensor | None = None,
+    weight: Tensor | None = None,
+    reduction: str = "mean",
+) -> Tensor:
+    r"""The negative log-likelihood of a category, or the cross-entropy with a distribution over the categories.
+
+    .. math:: \ell = -\sum_k t_k \log\mathrm{softmax}(x)_k
+
+    Args:
+        logits: x ``(..., K)`` (K at ``dim``), any floating dtype; never probabilities. -inf is a forbidden category.
+        target: indices, integer, of the shape of the logits without ``dim``; or t of the logits' whole shape, every
+            row a distribution (bool, integer, floating).
+        dim: the dimension of the categories.
+        mask: bool, True = counted, of the shape of the logits without ``dim``, 1 where it is the same along a
+            dimension. Rows left out are not looked at (NaN or index -100 may stand there) and get zero gradient.
+        weight: of a row, shapes as for ``mask``.
+        reduction: ``"mean"`` is :math:`\sum w \ell / \sum w` over the rows kept (0 if none is), ``"sum"``
+            :math:`\sum w \ell`, ``"none"`` :math:`w \ell` for every row, 0 where it is left out.
+
+    Returns:
+        float32 (float64 for float64 logits), 0-d, or the shape of the logits without ``dim`` with ``"none"``.
+
+    Gradient:
+        :math:`\mathrm{softmax}(x) - t`, exact; at infinite logits its limit, also where the loss is inf. A row of -inf
+        alone has loss inf and gradient zero.
+
+    Raises:
+        ValueError: target of another shape; an index outside [0, K) or a row that is no distribution (CPU; an
+        assertion in the stream of an accelerator and in compiled code). TypeError: indices that are not integers.
+
+    Example:
+        >>> x = torch.tensor([[2.0, 1.0, 0.0], [1.0, float("-inf"), 1.0]])
+        >>> softdraw.losses.categorical_nll(x, torch.tensor([0, 2]), reduction="none")
+        tensor([0.4076, 0.6931])
+        >>> softdraw.losses.categorical_nll(x, torch.tensor([[1.0, 0.0, 0.0], [0.5, 0.0, 0.5]]))
+        tensor(0.5504)
+
+    Source:
+        McFadden (1974), "Conditional logit analysis of qualitative choice behavior", eq. 18.
+    """
+    x = rows(logits, dim)
+    mask = kept(mask, x.shape[:-1], "the logits without dim")
+    x = x if mask is None else without(x, mask.unsqueeze(-1))
+    if isinstance(target, Tensor) and target.dim() == logits.dim() - 1:
+        index = _indices(target, x, mask)
+        loss = -log_probs(x).gather(-1, index.unsqueeze(-1)).squeeze(-1)
+    else:
+        loss = times(_distribution(target, logits, dim, mask).to(x.dtype), -log_probs(x)).sum(-1)
+    return reduce(loss, mask, weight, reduction)
+
+
+def _bits(target: Tensor, x: Tensor) -> Tensor:
+    if not isinstance(target, Tensor):
+        raise TypeError(f"target must be a tensor, got {type(target).__name__}: write torch.tensor(...) first")
+    if target.shape != x.shape:
+        raise ValueError(
+            f"target must have the shape of the logits, {tuple(x.shape)}, got {tuple(target.shape)}: "
+            "squeeze, unsqueeze or expand one of them, so that each element meets its own target"
+        )
+    return target.to(x.dtype)
+
+
+def _pos_weight(pos_weight: float | Tensor, x: Tensor) -> Tensor:
+    p = pos_weight.to(x.dtype) if isinstance(pos_weight, Tensor) else x.new_full((), pos_weight)
+    if p.numel() == 1:
+        p = p.reshape(())
+    elif p.dim() != 1 or x.dim() > 2 or p.shape != x.shape[-1:]:
+        p = aligned("pos_weight", p, x.shape, "the logits")
+    return checked(p, p >= 0, "pos_weight", "at least 0")
+
+
+def _indices(target: Tensor, x: Tensor, mask: Tensor | None) -> Tensor:
+    count = x.shape[-1]
+    if target.is_floating_point() or target.is_complex() or target.dtype == torch.bool:
+        raise TypeError(
+            f"target of shape {tuple(target.shape)} must be integer indices, got {target.dtype}: write target.long(), "
+            f"or give a distribution over the {count} categories for every row"
+        )
+    if target.shape != x.shape[:-1]:
+        raise ValueError(
+            f"target must have the shape of the logits without dim, {tuple(x.shape[:-1])}, got {tuple(target.shape)}"
+        )
+    index = without(target.long(), mask)
+    return checked(index, (index >= 0) & (index < count), "target", f"an index from 0 to {count - 1}")
+
+
+def _distribution(target: Tensor, logits: Tensor, dim: int, mask: Tensor | None) -> Tensor:
+    if not isinstance(target, Tensor) or target.shape != logits.shape:
+        got = tuple(target.shape) if isinstance(target, Tensor) else type(target).__name__
+        raise ValueError(
+            f"target must be indices of the shape of the logits without dim={dim}, or distributions of the logits' "
+            f"shape {tuple(logits.shape)}, got {got}"
+        )
+    t = target.movedim(dim, -1)
+    t = t if t.is_floating_point() else t.to(torch.float32)
+    if mask is not None:
+        t = t.masked_fill(~mask.unsqueeze(-1), 1 / t.shape[-1])
+    t = checked(t, (t >= 0) & (t <= 1), "target", "from 0 to 1")
+    total = t.detach().sum(-1, dtype=torch.float64)
+    slack = 1e-3 + 4 * torch.finfo(t.dtype).eps  # probabilities that were computed in the target's own dtype
+    checked(total, (total - 1).abs() <= slack, "the sum over the categories of each row of target", "1")
+    return t

@@ -1,0 +1,195 @@
+"""Penalties on how a batch uses its categories; each is a function of the batch's mean law, not a mean over rows."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from softdraw.losses.common import kept, log_probs, mean_row, reduce, rows, scalars, weights, without
+
+
+def diversity(
+    logits: Tensor,
+    *,
+    dim: int = -1,
+    group_dim: int | None = None,
+    mask: Tensor | None = None,
+    weight: Tensor | None = None,
+    reduction: str = "mean",
+) -> Tensor:
+    r"""How far the batch is from using all categories alike: 0 when it does, (K - 1)/K when one takes everything.
+
+    .. math:: \ell = \frac{K - \exp H(\bar q)}{K}, \qquad \bar q = \sum_i w_i\,\mathrm{softmax}(x_i) / \sum_i w_i
+
+    Args:
+        logits: x ``(..., K)`` (K at ``dim``), any floating dtype; the mean runs over everything but ``dim`` and
+            ``group_dim``.
+        dim: the dimension of the categories.
+        group_dim: a dimension of latents with codebooks of their own; each has its own mean law and its own loss.
+        mask: bool, True = counted, of the shape of the logits without ``dim``, 1 where it is the same along a
+            dimension: which rows make up the mean law.
+        weight: of a row in the mean law, shapes as for ``mask``.
+        reduction: over the groups, ``"mean"``, ``"sum"`` or ``"none"``; without ``group_dim`` there is one.
+
+    Returns:
+        float32 (float64 for float64 logits), 0-d, or ``(groups,)`` with ``"none"`` and ``group_dim``.
+
+    Gradient:
+        Exact; zero for a category of zero mass, and for rows left out.
+
+    Raises:
+        TypeError, ValueError, IndexError: naming the argument, what it got and what is allowed.
+
+    Example:
+        >>> softdraw.losses.diversity(torch.tensor([[9.0, 0.0], [0.0, 9.0]]))
+        tensor(0.)
+        >>> softdraw.losses.diversity(torch.tensor([[9.0, 0.0], [9.0, 0.0]]))
+        tensor(0.4994)
+
+    Source:
+        Baevski et al. (2020), "wav2vec 2.0", eq. 4, and its released code, which takes the perplexity.
+    """
+    x, w, grouped = _grouped(logits, dim, group_dim, mask, weight)
+    p = mean_row(log_probs(x).exp(), w)
+    h = -(p * p.clamp_min(torch.finfo(p.dtype).tiny).log()).sum(-1)
+    k = p.shape[-1]
+    return _over_groups((k - h.exp()) / k, w, grouped, reduction)
+
+
+def load_balance(
+    logits: Tensor,
+    chosen: Tensor | None = None,
+    *,
+    dim: int = -1,
+    group_dim: int | None = None,
+    mask: Tensor | None = None,
+    weight: Tensor | None = None,
+    reduction: str = "mean",
+) -> Tensor:
+    r"""Keeps a router's experts equally busy: 1 when they are, K when one expert takes every row.
+
+    .. math:: \ell = K \sum_k f_k \bar q_k, \qquad
+        f = \text{mean of the choices}, \quad \bar q = \text{mean of } \mathrm{softmax}(x)
+
+    Args:
+        logits: x ``(..., K)`` (K at ``dim``), any floating dtype.
+        chosen: the experts taken, of the logits' shape: one-hots, or k-hots for top-k routing (f is scaled to sum to
+            1). Default: the one-hot of each row's argmax. It gets no gradient.
+        dim, group_dim, mask, weight, reduction: as for :func:`diversity`.
+
+    Returns:
+        float32 (float64 for float64 logits), 0-d, or ``(groups,)`` with ``"none"`` and ``group_dim``.
+
+    Gradient:
+        Exact for :math:`\bar q`, with f held constant, as the source has it.
+
+    Raises:
+        TypeError, ValueError, IndexError: naming the argument, what it got and what is allowed.
+
+    Example:
+        >>> x = torch.tensor([[4.0, 0.0], [4.0, 0.0], [4.0, 0.0], [0.0, 4.0]])
+        >>> softdraw.losses.load_balance(x)
+        tensor(1.2410)
+
+    Source:
+        Fedus, Zoph and Shazeer (2022), "Switch transformers", eqs. 4 to 6, without its coefficient.
+    """
+    x, w, grouped = _grouped(logits, dim, group_dim, mask, weight)
+    if chosen is None:
+        top, index = x.detach().max(-1, keepdim=True)
+        f = ((torch.arange(x.shape[-1], device=x.device) == index) & (top > -math.inf)).to(x.dtype)
+    elif not isinstance(chosen, Tensor) or chosen.shape != logits.shape:
+        got = tuple(chosen.shape) if isinstance(chosen, Tensor) else type(chosen).__name__
+        raise ValueError(f"chosen must have the shape of the logits, {tuple(logits.shape)}, got {got}")
+    else:
+        f = _grouped(chosen.detach().to(x.dtype), dim, group_dim, mask, None)[0]
+    f = mean_row(f, w)
+    total = f.sum(-1, keepdim=True)
+    f = f / torch.where(total == 0, 1, total)
+    return _over_groups(x.shape[-1] * (f * mean_row(log_probs(x).exp(), w)).sum(-1), w, grouped, reduction)
+
+
+def keep_ratio(
+    logits: Tensor,
+    ratio: float,
+    *,
+    dim: int | None = None,
+    mask: Tensor | None = None,
+    weight: Tensor | None = None,
+    reduction: str = "mean",
+) -> Tensor:
+    r"""Holds the expected share of open gates at a given ratio.
+
+    .. math:: \ell = \Big(\rho - \sum_i w_i\,\sigma(x_i) / \sum_i w_i\Big)^2
+
+    Args:
+        logits: x of Bernoulli gates, any shape, any floating dtype.
+        ratio: rho, the share to keep, from 0 to 1.
+        dim: the dimension over which the share is taken, one loss for every other index (a token dimension: every
+            example keeps its own share). Default: over everything, one loss.
+        mask: bool, True = counted, of the shape of the logits, 1 where it is the same along a dimension: which gates
+            there are.
+        weight: of a gate in the share (its cost), shapes as for ``mask``.
+        reduction: over the losses: ``"mean"`` over those that have a gate, ``"sum"``, ``"none"``.
+
+    Returns:
+        float32 (float64 for float64 logits), 0-d, or the shape of the logits without ``dim`` with ``"none"``.
+
+    Gradient:
+        Exact for the expected share; no draw is needed.
+
+    Raises:
+        TypeError, ValueError, IndexError: naming the argument, what it got and what is allowed.
+
+    Example:
+        >>> softdraw.losses.keep_ratio(torch.tensor([[9.0, 9.0, -9.0, -9.0], [9.0, 9.0, 9.0, 9.0]]), 0.5, dim=-1)
+        tensor(0.1249)
+
+    Source:
+        Rao et al. (2021), "DynamicViT", eq. 11, with the expected share in place of the drawn one.
+    """
+    if not 0 <= ratio <= 1:
+        raise ValueError(f"ratio must be from 0 to 1, got {ratio}")
+    x = scalars(logits)
+    mask = kept(mask, x.shape, "the logits")
+    x = without(x, mask)
+    w = weights(x, mask, weight, "the logits")
+    if dim is None:
+        x, w = x.flatten(), w.flatten()
+    else:
+        x, w = x.movedim(dim, -1), w.movedim(dim, -1)
+    share = mean_row(x.sigmoid().unsqueeze(-1), w).squeeze(-1)
+    return reduce((share - ratio) ** 2, w.sum(-1) != 0, None, reduction)
+
+
+def _grouped(
+    logits: Tensor, dim: int, group_dim: int | None, mask: Tensor | None, weight: Tensor | None
+) -> tuple[Tensor, Tensor, bool]:
+    """Rows ``(groups, n, K)`` in the compute dtype, weights ``(groups, n)``, and whether groups were asked for."""
+    x = rows(logits, dim)
+    mask = kept(mask, x.shape[:-1], "the logits without dim")
+    x = x if mask is None else without(x, mask.unsqueeze(-1))
+    w = weights(x[..., 0], mask, weight, "the logits without dim")
+    if group_dim is None:
+        return x.reshape(1, -1, x.shape[-1]), w.reshape(1, -1), False
+    group = _group(logits, dim, group_dim)
+    x, w = x.movedim(group, 0), w.movedim(group, 0)
+    return x.flatten(1, -2) if x.dim() > 2 else x.unsqueeze(1), w.reshape(w.shape[0], -1), True
+
+
+def _group(logits: Tensor, dim: int, group_dim: int) -> int:
+    """``group_dim`` counted in the logits without ``dim``."""
+    n = logits.dim()
+    if not -n <= group_dim < n or group_dim % n == dim % n:
+        raise IndexError(
+            f"group_dim must be a dimension of the logits {tuple(logits.shape)} other than dim={dim}, got {group_dim}"
+        )
+    return group_dim % n - (group_dim % n > dim % n)
+
+
+def _over_groups(loss: Tensor, w: Tensor, grouped: bool, reduction: str) -> Tensor:
+    """Reduce over the groups that have a row; the one loss of an ungrouped call is 0-d whatever the reduction."""
+    loss = reduce(loss, w.sum(-1) != 0, None, reduction)
+    return loss if grouped else loss.reshape(())

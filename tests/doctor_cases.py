@@ -1,0 +1,291 @@
+"""What the doctor must find, what it must leave alone, and what a repair looks like: data for test_doctor.py.
+
+``fixed=None``: found, and not rewritten. ``same=True``: the snippet defines ``f(x, y)``, and both versions are run on
+random float64 tensors (x: logits (5, 3), y: targets (5, 3) in [0, 1]) and must agree in value and gradient.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+IMPORTS = "import torch\nfrom torch import nn\nimport torch.nn.functional as F\nDTYPE = torch.float64\n"
+
+
+@dataclass(frozen=True)
+class Case:
+    code: str
+    bad: str
+    fixed: str | None = None
+    unsafe: bool = False
+    same: bool = False
+
+
+def function(body: str, imports: str = IMPORTS) -> str:
+    return imports + "def f(x, y):\n" + "".join(f"    {line}\n" for line in body.split("\n"))
+
+
+def pair(code: str, bad: str, fixed: str | None, *, unsafe: bool = False, same: bool = False) -> Case:
+    return Case(code, function(bad), None if fixed is None else function(fixed), unsafe, same)
+
+
+CRITERION = """class Trainer(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.loss = nn.{loss}(reduction="sum")  # the criterion
+
+    def step(self, x, y):
+        return self.loss({input}, y)
+
+def f(x, y):
+    return Trainer().step(x, y)
+"""
+
+BAD = [
+    # The pair that everybody copies.
+    Case(
+        "SD101",
+        "from torch import nn\nloss = nn.functional.binary_cross_entropy(nn.functional.sigmoid(output), target)\n",
+        "from torch import nn\nloss = nn.functional.binary_cross_entropy_with_logits(output, target)\n",
+    ),
+    Case(
+        "SD103",
+        "from torch import nn\nloss = nn.BCEWithLogitsLoss(output, target)\n",
+        "from torch import nn\nloss = nn.BCEWithLogitsLoss()(output, target)\n",
+    ),
+    # SD101: every way to write it.
+    pair(
+        "SD101",
+        "return F.binary_cross_entropy(torch.sigmoid(x), y)",
+        "return F.binary_cross_entropy_with_logits(x, y)",
+        same=True,
+    ),
+    pair(
+        "SD101",
+        "return F.binary_cross_entropy(input=x.mul(2).sigmoid(), target=y, reduction='sum')",
+        "return F.binary_cross_entropy_with_logits(input=x.mul(2), target=y, reduction='sum')",
+        same=True,
+    ),
+    pair(
+        "SD101",
+        "p = torch.sigmoid(x + 1)  # kept\nloss = F.binary_cross_entropy(p, y, y)  # weighted\nreturn loss",
+        "p = x + 1  # kept\nloss = F.binary_cross_entropy_with_logits(p, y, y)  # weighted\nreturn loss",
+        same=True,
+    ),
+    pair(
+        "SD101",
+        "p = torch.sigmoid(x)\nloss = F.binary_cross_entropy(p, y)\nreturn loss + p.mean()",
+        "p = torch.sigmoid(x)\nloss = F.binary_cross_entropy_with_logits(x, y)\nreturn loss + p.mean()",
+        same=True,
+    ),
+    pair(
+        "SD101",
+        "return F.binary_cross_entropy(torch.sigmoid(x - 1).view(-1), y.view(-1))",
+        "return F.binary_cross_entropy_with_logits((x - 1).view(-1), y.view(-1))",
+        same=True,
+    ),
+    pair(
+        "SD101",
+        "return F.binary_cross_entropy(\n    torch.sigmoid(  # why\n        x\n    ),\n    y,\n)",
+        None,
+    ),
+    pair(
+        "SD101",
+        "return nn.BCELoss(reduction='sum')(nn.Sigmoid()(x), y)",
+        "return nn.BCEWithLogitsLoss(reduction='sum')(x, y)",
+        same=True,
+    ),
+    Case(
+        "SD101",
+        IMPORTS + CRITERION.format(loss="BCELoss", input="torch.sigmoid(x)"),
+        IMPORTS + CRITERION.format(loss="BCEWithLogitsLoss", input="x"),
+        same=True,
+    ),
+    Case(
+        "SD101",
+        "import torch\nfrom torch.nn.functional import binary_cross_entropy, sigmoid\n"
+        "def f(x, y):\n    return binary_cross_entropy(sigmoid(x), y)\n",
+        "import torch\nfrom torch.nn.functional import binary_cross_entropy_with_logits\n"
+        "def f(x, y):\n    return binary_cross_entropy_with_logits(x, y)\n",
+        same=True,
+    ),
+    Case(
+        "SD101",
+        "import torch.nn as tn\nfrom torch.nn import functional as FF\nfrom torch import sigmoid as s\n"
+        "def f(x, y):\n    return tn.BCELoss()(s(x), y) + FF.binary_cross_entropy(s(x), y)\n",
+        "import torch.nn as tn\nfrom torch.nn import functional as FF\n"
+        "def f(x, y):\n    return tn.BCEWithLogitsLoss()(x, y) + FF.binary_cross_entropy_with_logits(x, y)\n",
+        same=True,
+    ),
+    pair("SD101", "net = nn.Sequential(nn.Linear(3, 3), nn.Sigmoid())\nreturn F.binary_cross_entropy(net(x), y)", None),
+    pair("SD101", "p = torch.sigmoid(x) * torch.sigmoid(y)\nreturn F.binary_cross_entropy(p, y)", None),
+    pair("SD101", "p = torch.sigmoid(x.mean(0))\nq = p + 1\nreturn F.binary_cross_entropy(p, y[0])", None),
+    pair("SD101", "p = torch.sigmoid(x)\nx.add_(1)\nreturn F.binary_cross_entropy(p, y) + p.sum()", None),
+    Case(
+        "SD101",
+        IMPORTS + "class Net(nn.Module):\n"
+        "    def __init__(self):\n        self.loss = nn.BCELoss()\n"
+        "    def forward(self, x):\n        return torch.sigmoid(self.fc(x)).squeeze(1)\n"
+        "    def step(self, x, y):\n        return self.loss(self(x), y)\n",
+    ),
+    Case(  # one criterion, and one of its calls cannot be given logits
+        "SD101",
+        IMPORTS + "bce = nn.BCELoss()\ndef f(x, p, y):\n    return bce(torch.sigmoid(x), y) + bce(p, y)\n",
+    ),
+    # SD102
+    pair("SD102", "with torch.autocast('cuda'):\n    return F.binary_cross_entropy(x, y)", None),
+    pair("SD102", "with torch.cuda.amp.autocast(enabled=y):\n    return nn.BCELoss()(x, y)", None),
+    pair(
+        "SD102",
+        "with torch.autocast(x.device.type):\n    return F.binary_cross_entropy(torch.sigmoid(x), y)",
+        "with torch.autocast(x.device.type):\n    return F.binary_cross_entropy_with_logits(x, y)",
+    ),
+    # SD103
+    *(
+        pair("SD103", f"return nn.{name}(x, y)", f"return nn.{name}()(x, y)")
+        for name in ("MSELoss", "NLLLoss", "L1Loss")
+    ),
+    *(pair("SD103", f"return nn.{name}(x, y)", f"return nn.{name}()(x, y)") for name in ("KLDivLoss", "SmoothL1Loss")),
+    pair(
+        "SD103",
+        "return nn.CrossEntropyLoss(x, y[:, 0], reduction='sum')",
+        "return nn.CrossEntropyLoss(reduction='sum')(x, y[:, 0])",
+    ),
+    pair("SD103", "return nn.BCELoss(x.sigmoid(), y)", "return nn.BCEWithLogitsLoss()(x, y)"),
+    # SD104, SD105, SD106: the rewrite changes the numbers, on purpose.
+    pair(
+        "SD104",
+        "return F.binary_cross_entropy_with_logits(torch.sigmoid(x), y)",
+        "return F.binary_cross_entropy_with_logits(x, y)",
+        unsafe=True,
+    ),
+    pair(
+        "SD104",
+        "loss = nn.BCEWithLogitsLoss()\nreturn loss(x.sigmoid(), y)",
+        "loss = nn.BCEWithLogitsLoss()\nreturn loss(x, y)",
+        unsafe=True,
+    ),
+    pair("SD105", "return F.cross_entropy(F.softmax(x, dim=-1), y)", "return F.cross_entropy(x, y)", unsafe=True),
+    pair(
+        "SD105",
+        "p = x.softmax(1)\nreturn nn.CrossEntropyLoss()(p, y)",
+        "p = x\nreturn nn.CrossEntropyLoss()(p, y)",
+        unsafe=True,
+    ),
+    pair(
+        "SD106",
+        "return F.nll_loss(torch.softmax(x, 1), y)",
+        "return F.nll_loss(torch.log_softmax(x, 1), y)",
+        unsafe=True,
+    ),
+    # SD107
+    pair(
+        "SD107",
+        "return F.binary_cross_entropy(torch.sigmoid(x).float(), y.float())",
+        "return F.binary_cross_entropy_with_logits(x.float(), y.float())",
+    ),
+    pair(
+        "SD107",
+        "with torch.autocast('cuda', enabled=False):\n    return F.binary_cross_entropy(x.sigmoid().double(), y)",
+        "with torch.autocast('cuda', enabled=False):\n    return F.binary_cross_entropy_with_logits(x.double(), y)",
+        same=True,
+    ),
+    # SD108
+    pair(
+        "SD108",
+        "return F.binary_cross_entropy_with_logits(x, y, pos_weight)",
+        "return F.binary_cross_entropy_with_logits(x, y, pos_weight=pos_weight)",
+        unsafe=True,
+    ),
+    pair(
+        "SD108",
+        "return nn.BCEWithLogitsLoss(self.pos_weight)",
+        "return nn.BCEWithLogitsLoss(pos_weight=self.pos_weight)",
+        unsafe=True,
+    ),
+    # SD109
+    pair("SD109", "return torch.log(torch.softmax(x, dim=-1))", "return torch.log_softmax(x, dim=-1)", same=True),
+    pair("SD109", "return F.softmax(x, -1).log()", "return F.log_softmax(x, -1)", same=True),
+    pair("SD109", "p = x.softmax(-1)\nreturn p.log()", "p = x.log_softmax(-1)\nreturn p", same=True),
+    pair("SD109", "return torch.log(torch.sigmoid(x))", "return F.logsigmoid(x)", same=True),
+    Case(
+        "SD109",
+        "import torch\ndef f(x, y):\n    return x.sigmoid().log()\n",
+        "import torch\ndef f(x, y):\n    return torch.nn.functional.logsigmoid(x)\n",
+        same=True,
+    ),
+    Case(
+        "SD109",
+        "from torch import log, sigmoid\ndef f(x, y):\n    return log(sigmoid(x))\n",
+        "from torch.nn.functional import logsigmoid\ndef f(x, y):\n    return logsigmoid(x)\n",
+        same=True,
+    ),
+    pair("SD109", "p = x.softmax(-1)\nreturn p.log() + p", None),
+    pair("SD109", "m = x.softmax(-1).log()\nm += y\nreturn m", None),
+    # SD201
+    pair("SD201", "return F.gumbel_softmax(F.softmax(x, -1), 1.0)", "return F.gumbel_softmax(x, 1.0)", unsafe=True),
+    pair(
+        "SD201",
+        "return torch.distributions.OneHotCategorical(logits=x.softmax(-1))",
+        "return torch.distributions.OneHotCategorical(probs=x.softmax(-1))",
+        unsafe=True,
+    ),
+    Case("SD201", "from torch.distributions import Categorical\ndef f(probs):\n    return Categorical(logits=probs)\n"),
+    # SD202
+    pair(
+        "SD202", "return F.gumbel_softmax(x, 1.0, True, 1)", "return F.gumbel_softmax(x, 1.0, True, dim=1)", unsafe=True
+    ),
+    pair("SD202", "return F.gumbel_softmax(x, 1.0, True, -1)", "return F.gumbel_softmax(x, 1.0, True, dim=-1)"),
+    pair("SD202", "return F.gumbel_softmax(x, 1.0, eps=dim)", "return F.gumbel_softmax(x, 1.0, dim=dim)", unsafe=True),
+    # SD203
+    Case(
+        "SD203",
+        IMPORTS + "class Net(nn.Module):\n    def forward(self, x):\n        return F.gumbel_softmax(x, hard=True)\n",
+    ),
+    # SD204
+    pair("SD204", "return -torch.log(-torch.log(torch.rand(3) + 1e-20) + 1e-20)", None),
+    pair("SD204", "u = torch.rand_like(x)\ng = -(-(u + eps).log() + eps).log()\nreturn g", None),
+    pair("SD204", "u = torch.empty_like(x).uniform_().clamp(1e-6, 1 - 1e-6)\nreturn -torch.log(-torch.log(u))", None),
+    # SD205
+    pair("SD205", "return y + x - x.detach()", "return y + (x - x.detach())", same=True),
+    pair("SD205", "return (y + x) - x.detach()", "return y + (x - x.detach())", same=True),
+    pair("SD205", "return x + y - x.detach()", "return y + (x - x.detach())", same=True),
+    # SD206
+    Case("SD206", "import torch\n# gumbel\ndef f(self):\n    self.tau *= 0.99\n"),
+]
+
+GOOD = [
+    function("return F.binary_cross_entropy_with_logits(x, y)"),
+    function("return F.binary_cross_entropy(x.clamp(0, 1), y)"),
+    function("p = torch.sigmoid(x)\np = p.round()\nreturn F.binary_cross_entropy(p, y)"),
+    function("p = torch.sigmoid(x)\nfor _ in y:\n    loss = F.binary_cross_entropy(p, y)\n    p = x\nreturn loss"),
+    function("if y.any():\n    p = torch.sigmoid(x)\nelse:\n    p = x\nreturn F.binary_cross_entropy(p, y)"),
+    function("def sigmoid(x):\n    return x\nreturn F.binary_cross_entropy(sigmoid(x), y)"),
+    function("return F.binary_cross_entropy(np.sigmoid(x), y)", IMPORTS + "import numpy as np\n"),
+    function("return F.binary_cross_entropy(torch.sigmoid(x), y)  # noqa: SD101"),
+    function("return F.binary_cross_entropy(torch.sigmoid(x), y)  # noqa"),
+    function("with torch.autocast('cuda', enabled=False):\n    return F.binary_cross_entropy(x, y)"),
+    "import torch\nfrom torch import nn\ndef f(x, y, amp=False):\n"
+    "    with torch.autocast('cuda', enabled=amp):\n        return nn.BCELoss()(x, y)\n",
+    function("with torch.autocast('cpu'):\n    return F.binary_cross_entropy(x, y)"),
+    function("with torch.autocast('cuda'):\n    return F.binary_cross_entropy_with_logits(x, y)"),
+    function("return nn.BCEWithLogitsLoss(weight, size_average)"),
+    function("return nn.CrossEntropyLoss(class_weights, ignore_index=0)"),
+    function("return nn.MSELoss(size_average, reduce), nn.L1Loss(None, None), nn.SmoothL1Loss(reduction='none')"),
+    function("return F.cross_entropy(F.log_softmax(x, -1), y)"),
+    function("return F.nll_loss(F.log_softmax(x, -1), y)"),
+    function("return F.binary_cross_entropy_with_logits(x, y, weight, pos_weight=pos_weight)"),
+    function("return torch.log(1 + torch.sigmoid(x)), torch.log(x), F.log_softmax(x, -1)"),
+    function("return math.log(torch.sigmoid(x)), np.log(x.softmax(-1))", IMPORTS + "import math\nimport numpy as np\n"),
+    function("return F.gumbel_softmax(x, 1.0, True, 1e-10), F.gumbel_softmax(x, dim=1)"),
+    function("return F.gumbel_softmax(F.log_softmax(x, -1)), F.gumbel_softmax(log_probs)"),
+    function("return torch.distributions.Categorical(logits=log_probs), torch.distributions.Categorical(probs=probs)"),
+    function(
+        "return torch.distributions.Categorical(logits=x.log_softmax(-1)), torch.distributions.Bernoulli(logits=x)"
+    ),
+    function("return -torch.log(torch.rand(3) + 1e-9)"),
+    function("return y + (x - x.detach()), x + (y - x).detach(), y - x.detach() + x, y + x - y"),
+    "import torch\ndef f(tau):\n    # gumbel\n    tau = tau * 0.9\n    rate = 1.0\n    rate *= 0.5\n    return tau\n",
+    # Not torch's, though called the same.
+    "import torch\nfrom mine import BCELoss, sigmoid\ndef f(x, y):\n    return BCELoss(x, y)(sigmoid(x), y)\n",
+    "import jax\n# torch\ndef f(x, y):\n    return jax.numpy.log(jax.nn.softmax(x))\n",
+]
