@@ -29,14 +29,14 @@ def soft(logits: Tensor, tau: Tensor, seed: Tensor | None, rows: Tensor | None, 
     s = _scores(logits, seed, rows, mask, stream=_zero(logits))
     top = s.amax(-1, keepdim=True)
     top = torch.where(top == -math.inf, 0, top)
-    e = torch.exp((s - top) / _checked(tau, s.dtype))
+    e = torch.exp((s - top) / checked(tau, s.dtype))
     total = e.sum(-1, keepdim=True)
     return _laid_out_like(e / torch.where(total == 0, 1, total), logits)
 
 
 def hard(logits: Tensor, tau: Tensor, seed: Tensor | None, rows: Tensor | None, mask: Tensor | None) -> Tensor:
     """The exact draw as a one-hot, in the dtype and layout of the logits; tau is checked, and moves no draw."""
-    _checked(tau, logits.dtype)
+    checked(tau, logits.dtype)
     index, top = _argmax(_scores(logits, seed, rows, mask, stream=_zero(logits)))
     categories = torch.arange(logits.shape[-1], device=logits.device)
     y = (categories == index.unsqueeze(-1)).to(logits.dtype)
@@ -74,6 +74,18 @@ def softmax_vjp(y: Tensor, grad: Tensor, tau: Tensor) -> tuple[Tensor, Tensor]:
     return (v / t).to(y.dtype), dtau.sum_to_size(tau.shape).to(tau.dtype)
 
 
+def soft_backward(y: Tensor, grad: Tensor, tau: Tensor) -> Tensor:
+    """The gradient for the logits of a soft draw ``y``."""
+    return softmax_vjp(y, grad, tau)[0]
+
+
+def hard_backward(
+    logits: Tensor, grad: Tensor, tau: Tensor, seed: Tensor | None, rows: Tensor | None, mask: Tensor | None
+) -> Tensor:
+    """The straight-through gradient for the logits: that of the soft draw with the same noise, made again here."""
+    return softmax_vjp(soft(logits, tau, seed, rows, mask), grad, tau)[0]
+
+
 def _zero(logits: Tensor) -> Tensor:
     return torch.zeros((), dtype=torch.int64, device=logits.device)
 
@@ -93,7 +105,7 @@ def _argmax(s: Tensor) -> tuple[Tensor, Tensor]:
     return torch.where(top.isfinite(), at, -1), top
 
 
-def _checked(tau: Tensor, dtype: torch.dtype) -> Tensor:
+def checked(tau: Tensor, dtype: torch.dtype) -> Tensor:
     """``tau`` in the compute dtype; a value that is not positive and finite is an error."""
     legal = ((tau > 0) & (tau < math.inf)).all()
     if tau.device.type != "cpu":

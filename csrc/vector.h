@@ -1,0 +1,44 @@
+// Fixed-width vectors from the compiler's vector extensions. A wide vector has 16 lanes on every instruction set,
+// whatever the registers hold, so sums are taken in one order everywhere.
+#pragma once
+#include <cstdint>
+
+#define INLINE inline __attribute__((always_inline))
+#define NOINLINE static __attribute__((noinline))  // heavy loops, compiled once for each element type
+
+namespace {
+
+template <class T, int N>
+struct VecOf {
+  typedef T type __attribute__((vector_size(N * sizeof(T))));
+};
+template <class T, int N>
+using Vec = typename VecOf<T, N>::type;
+
+template <class V>
+INLINE V load(const void* p) {
+  V v;
+  __builtin_memcpy(&v, p, sizeof v);
+  return v;
+}
+
+template <class V>
+INLINE void store(void* p, V v) {
+  __builtin_memcpy(p, &v, sizeof v);
+}
+
+template <class V, class T>
+INLINE V splat(T x) {
+  return x - V{};  // not x + V{}, which loses the sign of -0
+}
+
+template <class To, class V>
+INLINE To as(V v) {  // the same bits as another type of the same size
+  To to;
+  __builtin_memcpy(&to, &v, sizeof to);
+  return to;
+}
+
+INLINE int64_t round_up(int64_t n, int64_t step) { return (n + step - 1) / step * step; }
+
+}  // namespace
