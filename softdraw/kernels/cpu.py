@@ -14,14 +14,12 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from softdraw.arguments import compute_dtype
+from softdraw.arguments import Tau, compute_dtype
 from softdraw.kernels import reference
 from softdraw.kernels.native import CALL, STORAGE, library
 
 _STORAGE = {getattr(torch, name): code for name, code in STORAGE.items()}
 _LIMITS = {dtype: (torch.finfo(dtype).tiny, torch.finfo(dtype).max) for dtype in (torch.float32, torch.float64)}
-
-Tau = Tensor | float
 
 
 def soft(logits: Tensor, tau: Tau, seed: Tensor | None, rows: Tensor | None, mask: Tensor | None) -> Tensor:
@@ -91,7 +89,7 @@ def _run(
     stream: int = 0,
 ) -> None:
     x = out if logits is None else logits
-    value, taus = (tau, None) if type(tau) is float else _number_or_rows(tau, compute_dtype(x.dtype))
+    value, taus = (tau, None) if isinstance(tau, float) else _number_or_rows(tau, compute_dtype(x.dtype))
     operands = (None if name == "index" else out, logits, grad, mask, seed, rows, taus)
     cols = x.shape[-1]
     call = CALL.pack(
@@ -114,13 +112,13 @@ def _function(name: str) -> Callable[[bytes, bytes | None], None]:
     return getattr(library(), f"softdraw_{name}")
 
 
-def _number_or_rows(tau: Tau, dtype: torch.dtype) -> tuple[float, Tensor | None]:
+def _number_or_rows(tau: Tensor, dtype: torch.dtype) -> tuple[float, Tensor | None]:
     """One tau as a number, or one for every row as a tensor in the compute dtype; illegal values are errors."""
-    if isinstance(tau, Tensor) and tau.numel() != 1:
+    if tau.numel() != 1:
         return 1.0, reference.checked(tau, dtype)
-    number = float(tau)
+    number = tau.item()
     if not 0 < number < math.inf:
-        reference.checked(torch.as_tensor(tau), dtype)
+        reference.checked(tau, dtype)
     low, high = _LIMITS[dtype]
     return min(max(number, low), high), None
 
