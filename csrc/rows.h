@@ -96,18 +96,20 @@ NOINLINE void take_top(Top<T>& top, const T* scores, int64_t first, int64_t n) {
   }
 }
 
-// scores := exp((scores - top) / tau); returns their sum. Sums are taken in float over a block and in double over blocks.
+// scores := exp((scores - top) / tau); returns their sum. A long row is summed in its own type over a block, where lanes
+// average their rounding errors, and in double over blocks; a short one in double.
 template <int N, class T>
 NOINLINE double exponentials(T* scores, int64_t n, T top, T tau) {
   using V = Vec<T, N>;
+  using Sum = Vec<decltype(N == 4 ? double() : T()), N>;
   double total = 0;
   for (int64_t first = 0; first < n; first += kBlock) {
     int64_t end = first + kBlock < n ? first + kBlock : n;
-    V sum{};
+    Sum sum{};
     for (int64_t i = first; i < end; i += N) {
       V e = exp_of<T, N>((load<V>(scores + i) - top) / tau);
       store(scores + i, e);
-      sum += e;
+      sum += __builtin_convertvector(e, Sum);
     }
     for (int i = 0; i < N; ++i) total += sum[i];
   }
