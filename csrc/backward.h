@@ -13,20 +13,16 @@ INLINE V where_mass(V y, V g) {
 template <class S, int N, class Y, class G>
 INLINE void write_jacobian_product(typename S::Raw* out, int64_t n, typename S::T tau, Y y, G g) {
   using T = typename S::T;
-  using V = Vec<T, N>;
+  using Sum = Vec<double, N>;
+  Sum sum{};
+  int64_t i = 0;
+  for (; i + N <= n; i += N) sum += __builtin_convertvector(y(i, N) * where_mass(y(i, N), g(i, N)), Sum);
+  if (i < n) sum += __builtin_convertvector(y(i, n - i) * where_mass(y(i, n - i), g(i, n - i)), Sum);
   double dot = 0;
-  for (int64_t first = 0; first < n; first += kBlock) {
-    int64_t end = first + kBlock < n ? first + kBlock : n;
-    V sum{};
-    int64_t i = first;
-    for (; i + N <= end; i += N) sum += y(i, N) * where_mass(y(i, N), g(i, N));
-    if (i < end) sum += y(i, end - i) * where_mass(y(i, end - i), g(i, end - i));
-    for (int k = 0; k < N; ++k) dot += sum[k];
-  }
+  for (int k = 0; k < N; ++k) dot += sum[k];
   const T mean = (T)dot;
   auto dx = [&](int64_t i, int64_t m) { return y(i, m) * (where_mass(y(i, m), g(i, m)) - mean) / tau; };
-  int64_t i = 0;
-  for (; i + N <= n; i += N) write<S, N>(out + i, dx(i, N));
+  for (i = 0; i + N <= n; i += N) write<S, N>(out + i, dx(i, N));
   if (i < n) write_part<S, N>(out + i, n - i, dx(i, n - i));
 }
 
@@ -46,7 +42,7 @@ class SoftBackward {
   explicit SoftBackward(const Call& call) : cols_(call.cols) {}
 
   void run(const Row<S>* rows, int count) {
-    for (int r = 0; r < count; ++r) cols_ <= 28 ? one<4>(rows[r]) : one<16>(rows[r]);
+    for (int r = 0; r < count; ++r) cols_ <= 28 ? one<4>(rows[r]) : one<kLanes<typename S::T>>(rows[r]);
   }
 
  private:

@@ -29,18 +29,21 @@ class Scores {
 
 // Words for rows of `pitch` (a multiple of 4) columns, one row after the other.
 template <class S>
-INLINE void words_of_rows(uint32_t* out, const Row<S>* rows, int count, int64_t pitch) {
-  alignas(64) uint64_t c0[kBlock / 4 + kSlack] = {}, c1[kBlock / 4 + kSlack], c2[kBlock / 4 + kSlack], c3[kBlock / 4 + kSlack];
+NOINLINE void words_of_rows(uint32_t* out, const Row<S>* rows, int count, int64_t pitch) {
+  constexpr int64_t room = kBlock / 4 + kPair;
+  alignas(64) uint64_t c0[room], c1[room], c2[room], c3[room];
   int64_t n = 0;
   for (int r = 0; r < count; ++r)
     for (int64_t block = 0; block < pitch / 4; ++block, ++n) {
       c0[n] = (uint64_t)block;
       c1[n] = rows[r].stream.row_low, c2[n] = rows[r].stream.row_high, c3[n] = rows[r].stream.stream;
     }
-  for (int64_t i = n; i < round_up(n, kCounters); ++i) c0[i] = c1[i] = c2[i] = c3[i] = 0;
-  for (int64_t i = 0; i < n; i += kCounters)
-    philox(out + 4 * i, load<Lanes>(c0 + i), load<Lanes>(c1 + i), load<Lanes>(c2 + i), load<Lanes>(c3 + i),
-           rows[0].stream.key);
+  for (int64_t i = n; i < round_up(n, kPair); ++i) c0[i] = c1[i] = c2[i] = c3[i] = 0;
+  const Schedule keys(rows[0].stream.key);
+  auto counter = [&](int64_t i) {
+    return Counter{load<Lanes>(c0 + i), load<Lanes>(c1 + i), load<Lanes>(c2 + i), load<Lanes>(c3 + i)};
+  };
+  for (int64_t i = 0; i < n; i += kPair) philox(out + 4 * i, counter(i), counter(i + kCounters), keys);
 }
 
 // Scores every row and hands it with its maximum to Finish: few columns in vectors that rows share, many in blocks.
@@ -66,15 +69,15 @@ class Draw {
       int64_t n = cols_ - first < kBlock ? cols_ - first : kBlock;
       T* block = s ? s + first : scores_.block();
       score_block(block, row, first, n, (uint32_t)first);
-      take_top<16>(top, block, first, n);
+      take_top<kLanes<T>>(top, block, first, n);
     }
-    Finish::template finish<16>(row, s, cols_, top);
+    Finish::template finish<kLanes<T>>(row, s, cols_, top);
   }
 
   void narrow(const Row<S>* rows, int count) {
     const int64_t pitch = round_up(cols_, 4);
     T* s = scores_.block();
-    for (int r = 0; r < count; ++r) load_logits<S, 4>(s + r * pitch, rows[r], 0, cols_);
+    for (int r = 0; r < count; ++r) load_logits<S, 4>(s + r * pitch, rows[r], 0, cols_, 4);
     if (rows[0].noisy) {
       alignas(64) uint32_t words[kBlock + kSlack];
       words_of_rows(words, rows, count, pitch);
@@ -156,7 +159,7 @@ class Gumbel {
       for (int64_t first = -lead; first < cols_; first += kBlock) {
         int64_t n = cols_ - first < kBlock ? cols_ - first : kBlock, skip = first < 0 ? lead : 0;
         score_block(block, rows[r], first, n, (uint32_t)(start_ + first));
-        write_scaled<S, 16>(rows[r].out + first + skip, block + skip, n - skip, T(1));
+        write_scaled<S, kLanes<T>>(rows[r].out + first + skip, block + skip, n - skip, T(1));
       }
   }
 

@@ -51,27 +51,37 @@ INLINE Vec<double, N> log1p_rest(Vec<double, N> f) {
   return s * (h + r) - h;
 }
 
-// log(v + c) for a normal v > 0 and a c below half an ulp of v, which keeps log1p's relative precision near v = 1.
+// -(log(1 + f) + k log(2)).
 template <class T, int N>
-INLINE Vec<T, N> log_sum(Vec<T, N> v, Vec<T, N> c) {
+INLINE Vec<T, N> minus_log(Vec<T, N> f, Vec<typename Format<T>::Int, N> k) {
   using F = Format<T>;
-  using VI = Vec<typename F::Int, N>;
-  VI bits = as<VI>(v);
-  VI k = (bits - F::half_root) >> F::mantissa;
-  Vec<T, N> f = as<Vec<T, N>>(bits - (k << F::mantissa)) - T(1);
-  f += c * as<Vec<T, N>>((F::bias - k) << F::mantissa);
   Vec<T, N> n = __builtin_convertvector(k, Vec<T, N>);
-  return (f + (log1p_rest<N>(f) + n * F::ln2_low)) + n * F::ln2_high;
+  return n * -F::ln2_high - (f + (log1p_rest<N>(f) + n * F::ln2_low));
 }
 
-// G = -log(-log1p(-u)) for u in (0, 1).
+// The k for which v = 2^k m with m in [sqrt(1/2), sqrt(2)), for a normal v > 0.
 template <class T, int N>
-INLINE Vec<T, N> gumbel_of(Vec<T, N> u) {
-  constexpr T below_one = T(1) - T(0x1p-24);
-  u = u < below_one ? u : splat<Vec<T, N>>(below_one);
-  Vec<T, N> v = T(1) - u, c = (T(1) - v) - u;
-  Vec<T, N> e = -log_sum<T, N>(v, c);
-  return -log_sum<T, N>(e, Vec<T, N>{});
+INLINE Vec<typename Format<T>::Int, N> exponent(Vec<T, N> v) {
+  return (as<Vec<typename Format<T>::Int, N>>(v) - Format<T>::half_root) >> Format<T>::mantissa;
+}
+
+// E = -log1p(-u) for u in (0, 1 - 2^-24]. With s = 2^-k, f = s (1 - u) - 1 is exact as (s - 1) - s u, which for k = 0
+// is -u itself: small u keep their relative precision.
+template <class T, int N>
+INLINE Vec<T, N> exponential_of(Vec<T, N> u) {
+  using F = Format<T>;
+  auto k = exponent<T, N>(T(1) - u);
+  auto s = as<Vec<T, N>>((F::bias - k) << F::mantissa);
+  return minus_log<T, N>((s - T(1)) - s * u, k);
+}
+
+// G = -log(E) for a normal E > 0.
+template <class T, int N>
+INLINE Vec<T, N> gumbel_of(Vec<T, N> e) {
+  using F = Format<T>;
+  auto k = exponent<T, N>(e);
+  auto m = as<Vec<T, N>>(as<Vec<typename F::Int, N>>(e) - (k << F::mantissa));
+  return minus_log<T, N>(m - T(1), k);
 }
 
 // exp(r) for |r| <= ln(2) / 2: minimax for float (relative error 3e-9 before rounding), Taylor for double.

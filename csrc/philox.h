@@ -42,36 +42,60 @@ struct Key {
   uint32_t low, high;
 };
 
-// The four words of each counter (c0, c1, c2, c3), counter after counter: 4 * kCounters words at out.
-INLINE void philox(uint32_t* out, Lanes c0, Lanes c1, Lanes c2, Lanes c3, Key key) {
-  for (int round = 0; round < kRounds; ++round) {
-    Lanes p0 = product(c0, kMultiplier0), p1 = product(c2, kMultiplier1);
-    c0 = (p1 >> 32) ^ c1 ^ (uint64_t)key.low;
-    c2 = (p0 >> 32) ^ c3 ^ (uint64_t)key.high;
-    c1 = p1;
-    c3 = p0;
-    key.low += kWeyl0;
-    key.high += kWeyl1;
+// The key of every round, in all lanes.
+struct Schedule {
+  explicit Schedule(Key key) {
+    for (int round = 0; round < kRounds; ++round) {
+      low[round] = splat<Lanes>((uint64_t)key.low);
+      high[round] = splat<Lanes>((uint64_t)key.high);
+      key.low += kWeyl0;
+      key.high += kWeyl1;
+    }
   }
-  constexpr uint64_t low = 0xFFFFFFFF;
-  Lanes a = (c0 & low) | (c1 << 32), b = (c2 & low) | (c3 << 32);
+  Lanes low[kRounds], high[kRounds];
+};
+
+struct Counter {
+  Lanes c0, c1, c2, c3;
+};
+
+constexpr int kPair = 2 * kCounters;
+
+// Four words for each of two vectors of counters, counter after counter: 4 * kPair words at out. A round waits for the
+// product of the last one; two chains side by side fill the wait.
+INLINE void philox(uint32_t* out, Counter first, Counter second, const Schedule& keys) {
+  Counter c[2] = {first, second};
+  for (int round = 0; round < kRounds; ++round)
+    for (Counter& x : c) {
+      Lanes p0 = product(x.c0, kMultiplier0), p1 = product(x.c2, kMultiplier1);
+      x.c0 = (p1 >> 32) ^ x.c1 ^ keys.low[round];
+      x.c2 = (p0 >> 32) ^ x.c3 ^ keys.high[round];
+      x.c1 = p1;
+      x.c3 = p0;
+    }
+  for (const Counter& x : c) {
+    constexpr uint64_t low = 0xFFFFFFFF;
+    Lanes a = (x.c0 & low) | (x.c1 << 32), b = (x.c2 & low) | (x.c3 << 32);
 #if defined(__AVX512F__)
-  store(out, __builtin_shufflevector(a, b, 0, 8, 1, 9, 2, 10, 3, 11));
-  store(out + 16, __builtin_shufflevector(a, b, 4, 12, 5, 13, 6, 14, 7, 15));
+    store(out, __builtin_shufflevector(a, b, 0, 8, 1, 9, 2, 10, 3, 11));
+    store(out + 16, __builtin_shufflevector(a, b, 4, 12, 5, 13, 6, 14, 7, 15));
 #elif defined(__AVX2__)
-  store(out, __builtin_shufflevector(a, b, 0, 4, 1, 5));
-  store(out + 8, __builtin_shufflevector(a, b, 2, 6, 3, 7));
+    store(out, __builtin_shufflevector(a, b, 0, 4, 1, 5));
+    store(out + 8, __builtin_shufflevector(a, b, 2, 6, 3, 7));
 #else
-  store(out, __builtin_shufflevector(a, b, 0, 2));
-  store(out + 4, __builtin_shufflevector(a, b, 1, 3));
+    store(out, __builtin_shufflevector(a, b, 0, 2));
+    store(out + 4, __builtin_shufflevector(a, b, 1, 3));
 #endif
+    out += 4 * kCounters;
+  }
 }
 
 // The first word of one counter.
 inline uint32_t philox_word(uint32_t c0, uint32_t c1, uint32_t c2, uint32_t c3, Key key) {
-  uint32_t out[4 * kCounters];
-  philox(out, splat<Lanes>((uint64_t)c0), splat<Lanes>((uint64_t)c1), splat<Lanes>((uint64_t)c2),
-         splat<Lanes>((uint64_t)c3), key);
+  uint32_t out[4 * kPair];
+  Counter c = {splat<Lanes>((uint64_t)c0), splat<Lanes>((uint64_t)c1), splat<Lanes>((uint64_t)c2),
+               splat<Lanes>((uint64_t)c3)};
+  philox(out, c, c, Schedule(key));
   return out[0];
 }
 

@@ -36,9 +36,9 @@ INLINE T logit_at(const Row<S>& row, int64_t column) {
   return row.in ? read_part<S, 4>(row.in + column, 1, 0)[0] : T(0);
 }
 
-// Logits of columns [first, first + n) without noise, and -inf up to the next multiple of N.
+// Logits of columns [first, first + n) without noise, and -inf up to the next multiple of `pad`, itself one of N.
 template <class S, int N, class T = typename S::T>
-NOINLINE void load_logits(T* scores, const Row<S>& row, int64_t first, int64_t n) {
+NOINLINE void load_logits(T* scores, const Row<S>& row, int64_t first, int64_t n, int64_t pad) {
   using V = Vec<T, N>;
   using Mask = Vec<typename Format<T>::Int, N>;
   const auto forbidden = splat<V>(T(-__builtin_inf()));
@@ -52,7 +52,7 @@ NOINLINE void load_logits(T* scores, const Row<S>& row, int64_t first, int64_t n
     store(scores + i, x);
   }
   for (; i < n; ++i) scores[i] = logit_at(row, first + i);
-  for (; i < round_up(n, N); ++i) scores[i] = -__builtin_inf();
+  for (; i < round_up(n, pad); ++i) scores[i] = -__builtin_inf();
 }
 
 // Columns below `col_start & 3` of a run that begins at a multiple of 4 are not part of the row: see gumbel.
@@ -66,7 +66,7 @@ NOINLINE void mend_tails(T* scores, const uint32_t* words, const Row<S>& row, in
 // the global index of column `first`.
 template <class S, class T = typename S::T>
 INLINE void score_block(T* scores, const Row<S>& row, int64_t first, int64_t n, uint32_t col) {
-  load_logits<S, 16>(scores, row, first, n);
+  load_logits<S, kLanes<T>>(scores, row, first, n, 16);
   if (!row.noisy) return;
   alignas(64) uint32_t words[kBlock + kSlack];
   words_of(words, round_up(n, 16), col, row.stream);
@@ -96,23 +96,25 @@ NOINLINE void take_top(Top<T>& top, const T* scores, int64_t first, int64_t n) {
   }
 }
 
-// scores := exp((scores - top) / tau); returns their sum. A long row is summed in its own type over a block, where lanes
-// average their rounding errors, and in double over blocks; a short one in double.
+constexpr int64_t kSpan = 128;
+
+// scores := exp((scores - top) / tau); returns their sum, taken in double.
 template <int N, class T>
 NOINLINE double exponentials(T* scores, int64_t n, T top, T tau) {
   using V = Vec<T, N>;
-  using Sum = Vec<decltype(N == 4 ? double() : T()), N>;
-  double total = 0;
-  for (int64_t first = 0; first < n; first += kBlock) {
-    int64_t end = first + kBlock < n ? first + kBlock : n;
-    Sum sum{};
-    for (int64_t i = first; i < end; i += N) {
+  using Sum = Vec<double, N>;
+  Sum sum{};
+  for (int64_t first = 0; first < n; first += kSpan) {
+    Sum part{};  // sums of sums lose less
+    for (int64_t i = first; i < n && i < first + kSpan; i += N) {
       V e = exp_of<T, N>((load<V>(scores + i) - top) / tau);
       store(scores + i, e);
-      sum += __builtin_convertvector(e, Sum);
+      part += __builtin_convertvector(e, Sum);
     }
-    for (int i = 0; i < N; ++i) total += sum[i];
+    sum += part;
   }
+  double total = 0;
+  for (int i = 0; i < N; ++i) total += sum[i];
   return total;
 }
 

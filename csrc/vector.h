@@ -1,5 +1,4 @@
-// Fixed-width vectors from the compiler's vector extensions. A wide vector has 16 lanes on every instruction set,
-// whatever the registers hold, so sums are taken in one order everywhere.
+// Vectors of the width of a register, from the compiler's vector extensions.
 #pragma once
 #include <cstdint>
 
@@ -38,6 +37,16 @@ INLINE To as(V v) {  // the same bits as another type of the same size
   __builtin_memcpy(&to, &v, sizeof to);
   return to;
 }
+
+#if defined(__AVX512F__)
+constexpr int kVectorBytes = 64;
+#elif defined(__AVX2__)
+constexpr int kVectorBytes = 32;
+#else
+constexpr int kVectorBytes = 16;
+#endif
+template <class T>
+constexpr int kLanes = kVectorBytes / sizeof(T);  // divides 16
 
 INLINE int64_t round_up(int64_t n, int64_t step) { return (n + step - 1) / step * step; }
 
