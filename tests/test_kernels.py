@@ -170,7 +170,7 @@ def test_every_instruction_set_draws_the_same(dtype, cols):
             native.use_isa(best)
         assert torch.equal(other_noise, noise), name
         assert torch.equal(other_index, index), name
-        assert ulps(other_y, y) <= (ULP if dtype == torch.float64 else 1), name
+        assert ulps(other_y, y) <= (2 * ULP if dtype == torch.float64 else 1), name
         tested.append(name)
     assert best == "baseline" or best in tested
 
