@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import typer
 
+from softdraw.cli.bench import bench
 from softdraw.cli.info import info
 from softdraw.cli.sample import sample
 from softdraw.cli.train import train
@@ -22,7 +23,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for command in (train, info):
+for command in (train, bench, info):
     app.command()(command)
 app.command(context_settings={"ignore_unknown_options": True})(sample)  # logits may begin with a minus
 
