@@ -18,9 +18,7 @@ INLINE void write_jacobian_product(typename S::Raw* out, int64_t n, typename S::
   int64_t i = 0;
   for (; i + N <= n; i += N) sum += __builtin_convertvector(y(i, N) * where_mass(y(i, N), g(i, N)), Sum);
   if (i < n) sum += __builtin_convertvector(y(i, n - i) * where_mass(y(i, n - i), g(i, n - i)), Sum);
-  double dot = 0;
-  for (int k = 0; k < N; ++k) dot += sum[k];
-  const T mean = (T)dot;
+  const T mean = (T)fold<double, N>(sum, [](auto a, auto b) { return a + b; });
   auto dx = [&](int64_t i, int64_t m) { return y(i, m) * (where_mass(y(i, m), g(i, m)) - mean) / tau; };
   for (i = 0; i + N <= n; i += N) write<S, N>(out + i, dx(i, N));
   if (i < n) write_part<S, N>(out + i, n - i, dx(i, n - i));
@@ -42,7 +40,7 @@ class SoftBackward {
   explicit SoftBackward(const Call& call) : cols_(call.cols) {}
 
   void run(const Row<S>* rows, int count) {
-    for (int r = 0; r < count; ++r) cols_ <= 28 ? one<4>(rows[r]) : one<kLanes<typename S::T>>(rows[r]);
+    for (int r = 0; r < count; ++r) cols_ <= kNarrow ? one<4>(rows[r]) : one<kLanes<typename S::T>>(rows[r]);
   }
 
  private:

@@ -2,6 +2,10 @@
 #include "call.h"
 #include "pool.h"
 
+#ifdef __linux__
+#include <sys/mman.h>
+#endif
+
 #if defined(_WIN32)
 #define EXPORT extern "C" __declspec(dllexport)
 #else
@@ -67,9 +71,22 @@ void chunk(void* context, int64_t index) {
   range.operation(range.call, range.layout, first, end < range.draws ? end : range.draws);
 }
 
-void run(const Call* call, const int64_t* layout, Operation operation) {
+// An output this large is fresh memory from the system every time, and the faults of its first touch cost more than the
+// draw. Pages of 2 MB take a small part of them; only those that the output fills are asked for.
+void ask_for_huge_pages(const Call& call) {
+#if defined(__linux__) && defined(MADV_HUGEPAGE)
+  constexpr uintptr_t page = 1 << 21, large = 1 << 25;
+  const int64_t size = call.storage == kFloat64 ? 8 : call.storage == kFloat32 ? 4 : 2;
+  const uintptr_t start = ((uintptr_t)call.out + page - 1) / page * page;
+  const uintptr_t end = ((uintptr_t)call.out + (uintptr_t)(call.rows * call.cols * size)) / page * page;
+  if (end >= start + large - page) madvise((void*)start, end - start, MADV_HUGEPAGE);
+#endif
+}
+
+void run(const Call* call, const int64_t* layout, Operation operation, bool dense) {
   const int64_t draws = call->rows * call->samples;
   if (draws == 0 || call->cols == 0) return;
+  if (dense && !layout) ask_for_huge_pages(*call);
   int64_t grain = kGrain / call->cols;
   grain = grain < 1 ? 1 : layout && grain < 16 ? 16 : grain;  // strided rows are worked on in sixteens
   Range range{*call, layout, operation, draws, grain};
@@ -82,15 +99,15 @@ void run(const Call* call, const int64_t* layout, Operation operation) {
 using softdraw::Call;
 using softdraw::chosen;
 
-EXPORT void softdraw_soft(const Call* call, const int64_t* layout) { softdraw::run(call, layout, chosen->operations->soft); }
-EXPORT void softdraw_hard(const Call* call, const int64_t* layout) { softdraw::run(call, layout, chosen->operations->hard); }
-EXPORT void softdraw_index(const Call* call, const int64_t* layout) { softdraw::run(call, layout, chosen->operations->index); }
-EXPORT void softdraw_gumbel(const Call* call, const int64_t* layout) { softdraw::run(call, layout, chosen->operations->gumbel); }
+EXPORT void softdraw_soft(const Call* call, const int64_t* layout) { softdraw::run(call, layout, chosen->operations->soft, true); }
+EXPORT void softdraw_hard(const Call* call, const int64_t* layout) { softdraw::run(call, layout, chosen->operations->hard, true); }
+EXPORT void softdraw_index(const Call* call, const int64_t* layout) { softdraw::run(call, layout, chosen->operations->index, false); }
+EXPORT void softdraw_gumbel(const Call* call, const int64_t* layout) { softdraw::run(call, layout, chosen->operations->gumbel, true); }
 EXPORT void softdraw_soft_backward(const Call* call, const int64_t* layout) {
-  softdraw::run(call, layout, chosen->operations->soft_backward);
+  softdraw::run(call, layout, chosen->operations->soft_backward, true);
 }
 EXPORT void softdraw_hard_backward(const Call* call, const int64_t* layout) {
-  softdraw::run(call, layout, chosen->operations->hard_backward);
+  softdraw::run(call, layout, chosen->operations->hard_backward, true);
 }
 
 // The instruction set in use (null: this CPU has none that was compiled), and a way to take another, for tests and

@@ -4,6 +4,8 @@
 
 namespace {
 
+constexpr int64_t kNarrow = 28;  // rows of so few columns are worked on four lanes at a time
+
 // A row of scores: the output itself where it can hold them, else a buffer of this thread's.
 template <class S>
 class Scores {
@@ -29,15 +31,22 @@ class Scores {
 
 // Words for rows of `pitch` (a multiple of 4) columns, one row after the other.
 template <class S>
-NOINLINE void words_of_rows(uint32_t* out, const Row<S>* rows, int count, int64_t pitch) {
+NOINLINE void words_of_rows(uint32_t* out, const Row<S>* rows, int64_t count, int64_t pitch) {
   constexpr int64_t room = kBlock / 4 + kPair;
   alignas(64) uint64_t c0[room], c1[room], c2[room], c3[room];
+  Lanes start{};
+  for (int i = 0; i < kCounters; ++i) start[i] = i;
   int64_t n = 0;
-  for (int r = 0; r < count; ++r)
-    for (int64_t block = 0; block < pitch / 4; ++block, ++n) {
-      c0[n] = (uint64_t)block;
-      c1[n] = rows[r].stream.row_low, c2[n] = rows[r].stream.row_high, c3[n] = rows[r].stream.stream;
+  for (int64_t r = 0; r < count; ++r, n += pitch / 4) {
+    const Stream& s = rows[r].stream;
+    Lanes block = start;
+    for (int64_t i = 0; i < pitch / 4; i += kCounters, block += (uint64_t)kCounters) {  // the next row mends what runs over
+      store(c0 + n + i, block);
+      store(c1 + n + i, splat<Lanes>((uint64_t)s.row_low));
+      store(c2 + n + i, splat<Lanes>((uint64_t)s.row_high));
+      store(c3 + n + i, splat<Lanes>((uint64_t)s.stream));
     }
+  }
   for (int64_t i = n; i < round_up(n, kPair); ++i) c0[i] = c1[i] = c2[i] = c3[i] = 0;
   const Schedule keys(rows[0].stream.key);
   auto counter = [&](int64_t i) {
@@ -46,7 +55,7 @@ NOINLINE void words_of_rows(uint32_t* out, const Row<S>* rows, int count, int64_
   for (int64_t i = 0; i < n; i += kPair) philox(out + 4 * i, counter(i), counter(i + kCounters), keys);
 }
 
-// Scores every row and hands it with its maximum to Finish: few columns in vectors that rows share, many in blocks.
+// Scores every row and hands it with its maximum to Finish: short rows share a block of noise, long ones take several.
 template <class S, class Finish>
 class Draw {
  public:
@@ -54,15 +63,22 @@ class Draw {
   using T = typename S::T;
   explicit Draw(const Call& call) : cols_(call.cols), scores_(Finish::kKeepsScores ? call.cols : 0) {}
 
-  void run(const Row<S>* rows, int count) {
-    if (cols_ <= kNarrow) return narrow(rows, count);
-    for (int r = 0; r < count; ++r) wide(rows[r]);
+  void run(const Row<S>* rows, int64_t count) {
+    if (cols_ > kShort) {
+      for (int64_t r = 0; r < count; ++r) alone(rows[r]);
+      return;
+    }
+    const int64_t pitch = round_up(cols_, cols_ <= kNarrow ? 4 : 16), fit = kBlock / pitch;
+    for (int64_t r = 0; r < count; r += fit) {
+      const int64_t n = count - r < fit ? count - r : fit;
+      cols_ <= kNarrow ? together<4>(rows + r, n, pitch) : together<kLanes<T>>(rows + r, n, pitch);
+    }
   }
 
  private:
-  static constexpr int64_t kNarrow = 28;
+  static constexpr int64_t kShort = 256;
 
-  void wide(const Row<S>& row) {
+  void alone(const Row<S>& row) {
     T* s = Finish::kKeepsScores ? scores_.of(row) : nullptr;
     Top<T> top;
     for (int64_t first = 0; first < cols_; first += kBlock) {
@@ -74,20 +90,20 @@ class Draw {
     Finish::template finish<kLanes<T>>(row, s, cols_, top);
   }
 
-  void narrow(const Row<S>* rows, int count) {
-    const int64_t pitch = round_up(cols_, 4);
+  template <int N>
+  void together(const Row<S>* rows, int64_t count, int64_t pitch) {
     T* s = scores_.block();
-    for (int r = 0; r < count; ++r) load_logits<S, 4>(s + r * pitch, rows[r], 0, cols_, 4);
+    for (int64_t r = 0; r < count; ++r) load_logits<S, N>(s + r * pitch, rows[r], 0, cols_, N == 4 ? 4 : 16);
     if (rows[0].noisy) {
       alignas(64) uint32_t words[kBlock + kSlack];
       words_of_rows(words, rows, count, pitch);
       if (add_noise(s, words, round_up(count * pitch, 16)))
-        for (int r = 0; r < count; ++r) mend_tails(s + r * pitch, words + r * pitch, rows[r], 0, cols_, 0);
+        for (int64_t r = 0; r < count; ++r) mend_tails(s + r * pitch, words + r * pitch, rows[r], 0, cols_, 0);
     }
-    for (int r = 0; r < count; ++r) {
+    for (int64_t r = 0; r < count; ++r) {
       Top<T> top;
-      take_top<4>(top, s + r * pitch, 0, cols_);
-      Finish::template finish<4>(rows[r], s + r * pitch, cols_, top);
+      take_top<N>(top, s + r * pitch, 0, cols_);
+      Finish::template finish<N>(rows[r], s + r * pitch, cols_, top);
     }
   }
 

@@ -76,8 +76,9 @@ INLINE void score_block(T* scores, const Row<S>& row, int64_t first, int64_t n, 
 // Takes columns [first, first + n), whose scores are given, into the maximum.
 template <int N, class T>
 NOINLINE void take_top(Top<T>& top, const T* scores, int64_t first, int64_t n) {
+  using Int = typename Format<T>::Int;
   using V = Vec<T, N>;
-  using I = Vec<typename Format<T>::Int, N>;
+  using I = Vec<Int, N>;
   V best = splat<V>(T(-__builtin_inf()));
   I at{}, now{}, bad{};
   for (int i = 0; i < N; ++i) now[i] = i;
@@ -88,12 +89,12 @@ NOINLINE void take_top(Top<T>& top, const T* scores, int64_t first, int64_t n) {
     at = better ? now : at;
     bad |= ~(s < T(__builtin_inf()));
   }
-  for (int i = 0; i < N; ++i) {
-    top.bad |= bad[i] != 0;
-    int64_t column = first + at[i];
-    bool tied = best[i] == top.score && top.column >= first && column < top.column;
-    if (best[i] > top.score || tied) top.score = best[i], top.column = column;
-  }
+  top.bad |= fold<Int, N>(bad, [](auto a, auto b) { return a | b; }) != 0;
+  const T score = fold<T, N>(best, [](auto a, auto b) { return a > b ? a : b; });
+  if (!(score > top.score)) return;
+  at = best == score ? at : splat<I>((Int)n);
+  top.score = score;
+  top.column = first + fold<Int, N>(at, [](auto a, auto b) { return a < b ? a : b; });
 }
 
 constexpr int64_t kSpan = 128;
@@ -113,9 +114,7 @@ NOINLINE double exponentials(T* scores, int64_t n, T top, T tau) {
     }
     sum += part;
   }
-  double total = 0;
-  for (int i = 0; i < N; ++i) total += sum[i];
-  return total;
+  return fold<double, N>(sum, [](auto a, auto b) { return a + b; });
 }
 
 template <class S, int N>

@@ -48,6 +48,18 @@ constexpr int kVectorBytes = 16;
 template <class T>
 constexpr int kLanes = kVectorBytes / sizeof(T);  // divides 16
 
+// The lanes combined in pairs, halves first: log2(N) steps.
+template <class T, int N, class Combine>
+INLINE T fold(Vec<T, N> v, Combine combine) {
+  if constexpr (N == 2) {
+    return combine(v[0], v[1]);
+  } else {
+    Vec<T, N / 2> half[2];
+    __builtin_memcpy(half, &v, sizeof v);
+    return fold<T, N / 2>(combine(half[0], half[1]), combine);
+  }
+}
+
 INLINE int64_t round_up(int64_t n, int64_t step) { return (n + step - 1) / step * step; }
 
 }  // namespace
