@@ -13,8 +13,7 @@ inline int group_size(const Call& call, const Layout& layout) {
 }
 
 template <class S>
-INLINE void describe(Row<S>& row, const Call& call, const Layout& layout, int64_t draw) {
-  const int64_t index = draw % call.rows;
+INLINE void describe(Row<S>& row, const Call& call, const Layout& layout, int64_t sample, int64_t index) {
   const auto* tau = (const typename S::T*)call.tau;
   const uint64_t seed = call.seed ? (uint64_t)call.seed[layout.offset(softdraw::kSeed, index)] : 0;
   const uint64_t id = call.ids ? (uint64_t)call.ids[layout.offset(softdraw::kIds, index)] : (uint64_t)index;
@@ -22,7 +21,7 @@ INLINE void describe(Row<S>& row, const Call& call, const Layout& layout, int64_
   row.stream = {{(uint32_t)seed, (uint32_t)(seed >> 32)},
                 (uint32_t)id,
                 (uint32_t)(id >> 32),
-                (uint32_t)(call.stream + draw / call.rows)};
+                (uint32_t)(call.stream + sample)};
   row.tau = tau ? tau[layout.offset(softdraw::kTau, index)] : (typename S::T)call.tau_value;
 }
 
@@ -37,7 +36,7 @@ void each_group(const Call& call, const int64_t* packed, int64_t first, int64_t 
   Row<S> rows[kMaxRows];
   Body body(call);
   for (int64_t draw = first; draw < last;) {
-    const int64_t row = draw % call.rows, left = last - draw, ends = call.rows - row;
+    const int64_t sample = draw / call.rows, row = draw % call.rows, left = last - draw, ends = call.rows - row;
     int count = size < left ? size : (int)left;
     count = count < ends ? count : (int)ends;
     in.place(row, count), grad.place(row, count), mask.place(row, count), out.place(row, count);
@@ -45,7 +44,7 @@ void each_group(const Call& call, const int64_t* packed, int64_t first, int64_t 
     for (int r = 0; r < count; ++r) {
       rows[r].in = in.row(r), rows[r].grad = grad.row(r), rows[r].mask = mask.row(r), rows[r].out = out.row(r);
       if (!Body::kDense) rows[r].index = (int64_t*)call.out + draw + r;
-      describe(rows[r], call, layout, draw + r);
+      describe(rows[r], call, layout, sample, row + r);
     }
     body.run(rows, count);
     out.scatter();

@@ -33,7 +33,7 @@ struct Top {
 template <class S, class T = typename S::T>
 INLINE T logit_at(const Row<S>& row, int64_t column) {
   if (row.mask && !row.mask[column]) return -__builtin_inf();
-  return row.in ? read_part<S, 4>(row.in + column, 1, 0)[0] : T(0);
+  return row.in ? S::template widen<4>(Vec<typename S::Raw, 4>{row.in[column]})[0] : T(0);
 }
 
 // Logits of columns [first, first + n) without noise, and -inf up to the next multiple of `pad`, itself one of N.

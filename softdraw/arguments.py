@@ -1,8 +1,9 @@
 """What every public call does with its arguments: check them, say the way out, bring them to one form.
 
-The canonical form is what the kernels take: categories in the last dimension, ``tau`` (or a number), ``seed`` and
-``rows`` tensors that broadcast to ``(*batch, 1)``, a mask that has the shape of the logits. Values on an accelerator are never read
-here: a check of values belongs inside the operation, where it can be asynchronous and is not traced.
+The canonical form is what the kernels take: categories in the last dimension, ``tau`` a number or a tensor, ``seed``
+and ``rows`` tensors (each broadcasts to ``(*batch, 1)``), a mask that has the shape of the logits. Values on an
+accelerator are never read here: a check of values belongs inside the operation, where it can be asynchronous and is
+not traced.
 """
 
 from __future__ import annotations
@@ -76,7 +77,7 @@ def prepare_mask(mask: Tensor | None, logits: Tensor, dim: int) -> Tensor | None
 
 
 def prepare_tau(tau: float | Tensor, logits: Tensor, dim: int) -> Tau:
-    """``tau`` as a float, or as a tensor that broadcasts to the logits with categories last, which the kernel checks."""
+    """``tau`` as a float, or as a tensor (categories last) that broadcasts to the logits, checked by the kernel."""
     if isinstance(tau, Tensor):
         return _prepare_tau_tensor(tau, logits, dim)
     if isinstance(tau, bool) or not isinstance(tau, (int, float)):

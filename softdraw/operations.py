@@ -76,7 +76,11 @@ def _no_gradient(ctx: Any, inputs: tuple, output: Tensor) -> None:
 
 def _tensor(argument: Any, x: Tensor) -> Any:
     """A tau that is a number as the operator takes it, a tensor."""
-    return argument if type(argument) is not float else torch.full((), argument, dtype=compute_dtype(x.dtype), device=x.device)
+    return (
+        argument
+        if type(argument) is not float
+        else torch.full((), argument, dtype=compute_dtype(x.dtype), device=x.device)
+    )
 
 
 def _transformed() -> bool:
@@ -85,7 +89,7 @@ def _transformed() -> bool:
 
 
 def _wants_gradient(x: Tensor, tau: Tau) -> bool:
-    return torch.is_grad_enabled() and (x.requires_grad or (type(tau) is not float and tau.requires_grad))
+    return torch.is_grad_enabled() and (x.requires_grad or (isinstance(tau, Tensor) and tau.requires_grad))
 
 
 def _once(grad: Tensor) -> bool:
@@ -164,8 +168,8 @@ gumbel_softmax_hard = _operation(
 
 
 def _save(ctx: Any, tau: Tau, *tensors: Tensor | None) -> None:
-    ctx.number = tau if type(tau) is float else None
-    ctx.save_for_backward(*tensors, None if type(tau) is float else tau)
+    ctx.number = tau if isinstance(tau, float) else None
+    ctx.save_for_backward(*tensors, None if isinstance(tau, float) else tau)
 
 
 def _saved(ctx: Any) -> list:

@@ -24,7 +24,7 @@ LOGITS = torch.zeros(BIG)
 
 
 def draw() -> bytes:
-    """A draw as bytes: in a forked child torch's own kernels hang (OpenMP's threads are gone), so none may run there."""
+    """A draw as bytes, since in a forked child torch's own kernels hang: OpenMP's threads are gone."""
     return softdraw.gumbel_softmax(LOGITS, seed=3).numpy().tobytes()
 
 

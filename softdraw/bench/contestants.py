@@ -29,9 +29,13 @@ class Setting:
     def bytes_moved(self) -> int:
         """What the operation must read and write: the table of passes in the README of benchmarks."""
         element = torch.empty((), dtype=self.dtype).element_size()
-        dense, a_row = {"soft": (2, 0), "hard": (2, 0), "soft+backward": (5, 0), "hard+backward": (5, 0), "index": (1, 8)}[
-            self.operation
-        ]
+        dense, a_row = {
+            "soft": (2, 0),
+            "hard": (2, 0),
+            "soft+backward": (5, 0),
+            "hard+backward": (5, 0),
+            "index": (1, 8),
+        }[self.operation]
         return self.rows * (dense * self.cols * element + a_row)
 
 
@@ -50,7 +54,10 @@ def contestants(setting: Setting) -> dict[str, Callable[[], Tensor]]:
 
     torch.compiler.reset()
     functions = {"softdraw": ours, "eager": stock, "compiled": torch.compile(stock, dynamic=False)}
-    runs = {name: _gradient(f, x) if setting.operation.endswith("backward") else _value(f, x) for name, f in functions.items()}
+    runs = {
+        name: _gradient(f, x) if setting.operation.endswith("backward") else _value(f, x)
+        for name, f in functions.items()
+    }
     for _ in range(2):
         runs["compiled"]()
     return runs | {"clone": x.clone}

@@ -43,6 +43,7 @@ def _cpu_name() -> str:
 def line(result: Result) -> str:
     """One line under ``HEADER``. "of copy" is the share of the bandwidth of a clone of the logits (2 bytes a byte)."""
     s, seconds = result.setting, result.seconds
+    nanoseconds = seconds["softdraw"] / (s.rows * s.cols) * 1e9
     clone = seconds.get("clone")
     copied = 2 * s.rows * s.cols * torch.empty((), dtype=s.dtype).element_size()
     share = "" if clone is None else f"{result.bandwidth / (copied / clone):.0%}"
@@ -50,7 +51,7 @@ def line(result: Result) -> str:
     peers = "  ".join(f"{name} {ratio:.1f}" for name, ratio in result.ratios.items() if name != "clone")
     return (
         f"{s.operation:<14}{f'{s.rows}x{s.cols}':>12} {str(s.dtype).removeprefix('torch.'):<9}{s.threads:>7}"
-        f"{seconds['softdraw'] / (s.rows * s.cols) * 1e9:>9.2f}{result.bandwidth / 1e9:>7.1f}{share:>9}{extra:>10}  {peers}"
+        f"{nanoseconds:>9.2f}{result.bandwidth / 1e9:>7.1f}{share:>9}{extra:>10}  {peers}"
     )
 
 

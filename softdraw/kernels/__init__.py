@@ -6,6 +6,7 @@ A body is a module with ``soft``, ``hard``, ``index`` and ``gumbel``, and for a 
 
 from __future__ import annotations
 
+import functools
 from types import ModuleType
 
 import torch
@@ -18,7 +19,12 @@ __all__ = ["body", "reason"]
 
 def body(device: torch.device) -> ModuleType:
     """The module whose ``soft``, ``hard``, ``index`` and ``gumbel`` run on this device: the fastest there is."""
-    return cpu if device.type == "cpu" and library() is not None else reference
+    return _body(device.type)
+
+
+@functools.cache
+def _body(kind: str) -> ModuleType:
+    return cpu if kind == "cpu" and library() is not None else reference
 
 
 def reason(device: torch.device) -> str:

@@ -89,12 +89,17 @@ def _run(
     stream: int = 0,
 ) -> None:
     x = out if logits is None else logits
-    value, taus = (tau, None) if isinstance(tau, float) else _number_or_rows(tau, compute_dtype(x.dtype))
-    operands = (None if name == "index" else out, logits, grad, mask, seed, rows, taus)
-    cols = x.shape[-1]
+    shape = x.shape
+    value, taus = _number_or_rows(tau, compute_dtype(x.dtype)) if isinstance(tau, Tensor) else (tau, None)
+    cols = shape[-1]
     call = CALL.pack(
         out.data_ptr(),
-        *(0 if t is None else t.data_ptr() for t in operands[1:]),
+        0 if logits is None else logits.data_ptr(),
+        0 if grad is None else grad.data_ptr(),
+        0 if mask is None else mask.data_ptr(),
+        0 if seed is None else seed.data_ptr(),
+        0 if rows is None else rows.data_ptr(),
+        0 if taus is None else taus.data_ptr(),
         value,
         x.numel() // cols if cols else 0,
         cols,
@@ -104,7 +109,16 @@ def _run(
         samples,
         torch.get_num_threads(),
     )
-    _function(name)(call, None if _is_plain(x.shape, operands) else _layout(x.shape, operands))
+    simple = (
+        x.is_contiguous()
+        and taus is None
+        and (seed is None or seed.numel() == 1)
+        and (rows is None or (rows.is_contiguous() and rows.shape[:-1] == shape[:-1]))
+        and (grad is None or grad.is_contiguous())
+        and (mask is None or (mask.is_contiguous() and mask.shape == shape))
+    )
+    dense = None if name == "index" else out
+    _function(name)(call, None if simple else _layout(shape, (dense, logits, grad, mask, seed, rows, taus)))
 
 
 @functools.cache
@@ -121,17 +135,6 @@ def _number_or_rows(tau: Tensor, dtype: torch.dtype) -> tuple[float, Tensor | No
         reference.checked(tau, dtype)
     low, high = _LIMITS[dtype]
     return min(max(number, low), high), None
-
-
-def _is_plain(shape: torch.Size, operands: tuple[Tensor | None, ...]) -> bool:
-    """Whether rows follow one another in every operand, under one seed and one tau."""
-    *dense, seed, rows, taus = operands
-    return (
-        taus is None
-        and all(t is None or (t.is_contiguous() and t.shape == shape) for t in dense)
-        and (seed is None or seed.numel() == 1)
-        and (rows is None or (rows.is_contiguous() and rows.shape[:-1] == shape[:-1]))
-    )
 
 
 def _layout(shape: torch.Size, operands: tuple[Tensor | None, ...]) -> bytes:

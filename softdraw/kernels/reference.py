@@ -1,8 +1,8 @@
 """The operations in plain torch: what is right by definition, and what every fast body must equal.
 
-A body takes logits with the categories last; ``tau`` (a float, or a tensor of any floating dtype), ``seed`` and ``rows`` (int64) broadcast to
-``(*batch, 1)``; ``rows=None`` stands for 0, 1, 2, ... and ``seed=None`` for no noise. With scores s = logits + G,
-a forbidden category at -inf, and m = max s:
+A body takes logits with the categories last; ``tau`` (a number, or a tensor of any floating dtype), ``seed`` and
+``rows`` (int64) broadcast to ``(*batch, 1)``; ``rows=None`` stands for 0, 1, 2, ... and ``seed=None`` for no noise.
+With scores s = logits + G, a forbidden category at -inf, and m = max s:
 
     soft     y_j = exp((s_j - m) / tau) / sum_i exp((s_i - m) / tau)
     index    x = the smallest j with s_j = m
@@ -29,14 +29,14 @@ def soft(logits: Tensor, tau: Tau, seed: Tensor | None, rows: Tensor | None, mas
     s = _scores(logits, seed, rows, mask, stream=_zero(logits))
     top = s.amax(-1, keepdim=True)
     top = torch.where(top == -math.inf, 0, top)
-    e = torch.exp((s - top) / checked(tau, s.dtype))
+    e = torch.exp((s - top) / _checked_or_number(tau, s.dtype))
     total = e.sum(-1, keepdim=True)
     return _laid_out_like(e / torch.where(total == 0, 1, total), logits)
 
 
 def hard(logits: Tensor, tau: Tau, seed: Tensor | None, rows: Tensor | None, mask: Tensor | None) -> Tensor:
     """The exact draw as a one-hot, in the dtype and layout of the logits; tau is checked, and moves no draw."""
-    checked(tau, logits.dtype)
+    _checked_or_number(tau, logits.dtype)
     index, top = _argmax(_scores(logits, seed, rows, mask, stream=_zero(logits)))
     categories = torch.arange(logits.shape[-1], device=logits.device)
     y = (categories == index.unsqueeze(-1)).to(logits.dtype)
@@ -106,10 +106,8 @@ def _argmax(s: Tensor) -> tuple[Tensor, Tensor]:
     return torch.where(top.isfinite(), at, -1), top
 
 
-def checked(tau: Tau, dtype: torch.dtype) -> Tau:
+def checked(tau: Tensor, dtype: torch.dtype) -> Tensor:
     """``tau`` in the compute dtype; a value that is not positive and finite is an error."""
-    if isinstance(tau, float):  # checked where it was given
-        return tau
     legal = ((tau > 0) & (tau < math.inf)).all()
     if tau.device.type != "cpu":
         # This check waits for no device; torch has no public name for it.
@@ -120,6 +118,10 @@ def checked(tau: Tau, dtype: torch.dtype) -> Tau:
             "largest value: a learned tau wants a positive form, as softdraw.nn.LearnedTau has it"
         )
     return _clamped(tau, dtype)
+
+
+def _checked_or_number(tau: Tau, dtype: torch.dtype) -> Tau:
+    return checked(tau, dtype) if isinstance(tau, Tensor) else tau  # a number was checked where it was given
 
 
 def _clamped(tau: Tensor, dtype: torch.dtype) -> Tensor:
