@@ -1,8 +1,9 @@
 """What every public call does with its arguments: check them, say the way out, bring them to one form.
 
-The canonical form is what the kernels take: categories in the last dimension, ``tau``, ``seed`` and ``rows`` tensors
-that broadcast to ``(*batch, 1)``, a mask that has the shape of the logits. Values on an accelerator are never read
-here: a check of values belongs inside the operation, where it can be asynchronous and is not traced.
+The canonical form is what the kernels take: categories in the last dimension, ``tau`` a number or a tensor, ``seed``
+and ``rows`` tensors (each broadcasts to ``(*batch, 1)``), a mask that has the shape of the logits. Values on an
+accelerator are never read here: a check of values belongs inside the operation, where it can be asynchronous and is
+not traced.
 """
 
 from __future__ import annotations
@@ -18,6 +19,9 @@ ROW_MAX = 2**63 - 1
 COLUMN_MAX = 2**32
 INTEGERS = (int, torch.SymInt)  # a traced size is an int
 NUMBERS = (*INTEGERS, float, torch.SymFloat)
+
+Tau = Tensor | float
+_TAU_LIMITS = [(torch.finfo(dtype).tiny, torch.finfo(dtype).max) for dtype in (torch.float32, torch.float64)]
 
 
 def compute_dtype(dtype: torch.dtype) -> torch.dtype:
@@ -76,17 +80,16 @@ def prepare_mask(mask: Tensor | None, logits: Tensor, dim: int) -> Tensor | None
     return last(mask.expand(logits.shape), dim)
 
 
-def prepare_tau(tau: float | Tensor, logits: Tensor, dim: int) -> Tensor:
-    """``tau`` as a tensor that broadcasts to the logits with categories last; its values are checked by the kernel."""
+def prepare_tau(tau: float | Tensor, logits: Tensor, dim: int) -> Tau:
+    """``tau`` as a float, or as a tensor (categories last) that broadcasts to the logits, checked by the kernel."""
     if isinstance(tau, Tensor):
         return _prepare_tau_tensor(tau, logits, dim)
     if isinstance(tau, bool) or not isinstance(tau, NUMBERS):
         raise TypeError(f"tau must be a float or a floating-point tensor, got {type(tau).__name__}")
     if not 0 < tau < math.inf:
         raise ValueError(f"tau must be positive and finite, got {tau}: it relaxes the draw; small is close to one-hot")
-    dtype = compute_dtype(logits.dtype)
-    limits = torch.finfo(dtype)
-    return torch.full((), min(max(float(tau), limits.tiny), limits.max), dtype=dtype, device=logits.device)
+    low, high = _TAU_LIMITS[logits.dtype == torch.float64]
+    return min(max(float(tau), low), high)
 
 
 def _prepare_tau_tensor(tau: Tensor, logits: Tensor, dim: int) -> Tensor:

@@ -1,8 +1,9 @@
 """The operations as autograd, torch.func, torch.compile and export see them; the numbers come from ``kernels``.
 
 Each operation has one set of rules (gradient, vmap, shapes) and two forms: a plain ``autograd.Function`` for eager
-calls, which costs a few microseconds, and a ``torch.library`` operator wherever something looks at the graph
-(torch.compile, torch.export, fake tensors, any other dispatch mode), which sees one opaque, functional node.
+calls, which costs a few microseconds and is left out where nothing wants a gradient, and a ``torch.library`` operator
+wherever something looks at the graph (torch.compile, torch.export, fake tensors, any other dispatch mode), which sees
+one opaque, functional node.
 The noise is made again in the backward pass from the seed and the row ids; it is never stored. Nor is the seed ever
 drawn here: it is an input, so a recomputed or replayed graph makes the same draw.
 """
@@ -14,10 +15,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 from softdraw import kernels
-from softdraw.arguments import row_ids
+from softdraw.arguments import Tau, compute_dtype, row_ids
 from softdraw.kernels.reference import softmax_vjp
 
 _PLAIN = (Tensor, torch.nn.Parameter)
@@ -31,20 +33,74 @@ def _operation(
     operator: Any = torch.library.custom_op(f"softdraw::{name}", forward, mutates_args=())
     operator.register_fake(fake)
     operator.register_vmap(vmap)
-    rules = {"forward": staticmethod(forward), "vmap": staticmethod(vmap)}
+    rules = {"vmap": staticmethod(vmap)}
     if autograd is None:
-        rules["setup_context"] = staticmethod(lambda ctx, inputs, output: ctx.mark_non_differentiable(output))
+        setup_context = _no_gradient
     else:
         setup_context, backward = autograd
         operator.register_autograd(backward, setup_context=setup_context)
-        rules |= {"setup_context": staticmethod(setup_context), "backward": staticmethod(backward)}
-    function: Any = type(name, (torch.autograd.Function,), rules)
+        rules["backward"] = staticmethod(backward)
+    function: Any = type(name, (torch.autograd.Function,), rules | _separate(forward, setup_context))
+    quick: Any = type(name, (torch.autograd.Function,), rules | _together(forward, setup_context))
 
     def call(x: Tensor, *rest: Any) -> Tensor:
-        seen = torch.compiler.is_compiling() or type(x) not in _PLAIN or _get_current_dispatch_mode() is not None
-        return operator(x, *rest) if seen else function.apply(x, *rest)
+        if torch.compiler.is_compiling() or type(x) not in _PLAIN or _get_current_dispatch_mode() is not None:
+            return operator(x, *(_tensor(argument, x) for argument in rest))
+        if _transformed():
+            return function.apply(x, *rest)
+        wants_gradient = autograd is not None and _wants_gradient(x, rest[0])
+        return quick.apply(x, *rest) if wants_gradient else forward(x, *rest)
 
     return call
+
+
+def _separate(forward: Callable, setup_context: Callable) -> dict[str, Any]:
+    """What torch.func needs of an ``autograd.Function``; every call binds the signature anew, some 50 microseconds."""
+    return {"forward": staticmethod(forward), "setup_context": staticmethod(setup_context)}
+
+
+def _together(forward: Callable, setup_context: Callable) -> dict[str, Any]:
+    """The older form, which is quick."""
+
+    def run(ctx: Any, *inputs: Any) -> Tensor:
+        output = forward(*inputs)
+        setup_context(ctx, inputs, output)
+        return output
+
+    return {"forward": staticmethod(run)}
+
+
+def _no_gradient(ctx: Any, inputs: tuple, output: Tensor) -> None:
+    ctx.mark_non_differentiable(output)
+
+
+def _tensor(argument: Any, x: Tensor) -> Any:
+    """A tau that is a number as the operator takes it, a tensor."""
+    return (
+        argument
+        if type(argument) is not float
+        else torch.full((), argument, dtype=compute_dtype(x.dtype), device=x.device)
+    )
+
+
+def _transformed() -> bool:
+    """Whether torch.func or forward-mode differentiation must see the call."""
+    return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
+
+
+def _wants_gradient(x: Tensor, tau: Tau) -> bool:
+    return torch.is_grad_enabled() and (x.requires_grad or (isinstance(tau, Tensor) and tau.requires_grad))
+
+
+def _once(grad: Tensor) -> bool:
+    """Whether a backward pass may run in a fused kernel: nothing differentiates it again, or maps or traces it."""
+    return not (
+        torch.is_grad_enabled()
+        or torch.compiler.is_compiling()
+        or type(grad) is not Tensor
+        or _transformed()
+        or _get_current_dispatch_mode() is not None
+    )
 
 
 # Soft: y is saved, being the output it costs nothing; the logits are not kept.
@@ -57,16 +113,18 @@ def _gumbel_softmax_soft(
 
 
 def _soft_setup(ctx: Any, inputs: tuple, output: Tensor) -> None:
-    ctx.save_for_backward(output, inputs[1])
+    _save(ctx, inputs[1], output)
 
 
 def _soft_backward(ctx: Any, grad: Tensor) -> tuple:
-    y, tau = ctx.saved_tensors
+    tau, y = _saved(ctx)
+    if _once(grad) and not ctx.needs_input_grad[1]:
+        return kernels.body(y.device).soft_backward(y, grad, tau), None, None, None, None
     dlogits, dtau = softmax_vjp(y, grad, tau)
     return dlogits, dtau if ctx.needs_input_grad[1] else None, None, None, None
 
 
-def _soft_vmap(info: Any, in_dims: tuple, logits: Tensor, tau: Tensor, *rest: Tensor | None) -> tuple[Tensor, int]:
+def _soft_vmap(info: Any, in_dims: tuple, logits: Tensor, tau: Tau, *rest: Tensor | None) -> tuple[Tensor, int]:
     logits, tau, seed, rows, mask = _batched(info, in_dims, logits, tau, *rest)
     return gumbel_softmax_soft(logits, tau, seed, rows, mask), 0
 
@@ -86,17 +144,20 @@ def _gumbel_softmax_hard(
 
 
 def _hard_setup(ctx: Any, inputs: tuple, output: Tensor) -> None:
-    ctx.save_for_backward(*inputs)
+    logits, tau, *rest = inputs
+    _save(ctx, tau, logits, *rest)
 
 
 def _hard_backward(ctx: Any, grad: Tensor) -> tuple:
-    logits, tau, seed, rows, mask = ctx.saved_tensors
-    y = gumbel_softmax_soft(logits, tau, seed, rows, mask)
+    tau, logits, *rest = _saved(ctx)
+    if _once(grad) and not ctx.needs_input_grad[1]:
+        return kernels.body(logits.device).hard_backward(logits, grad, tau, *rest), None, None, None, None
+    y = gumbel_softmax_soft(logits, tau, *rest)
     dlogits, dtau = softmax_vjp(y, grad, tau)
     return dlogits, dtau if ctx.needs_input_grad[1] else None, None, None, None
 
 
-def _hard_vmap(info: Any, in_dims: tuple, logits: Tensor, tau: Tensor, *rest: Tensor | None) -> tuple[Tensor, int]:
+def _hard_vmap(info: Any, in_dims: tuple, logits: Tensor, tau: Tau, *rest: Tensor | None) -> tuple[Tensor, int]:
     logits, tau, seed, rows, mask = _batched(info, in_dims, logits, tau, *rest)
     return gumbel_softmax_hard(logits, tau, seed, rows, mask), 0
 
@@ -104,6 +165,16 @@ def _hard_vmap(info: Any, in_dims: tuple, logits: Tensor, tau: Tensor, *rest: Te
 gumbel_softmax_hard = _operation(
     _gumbel_softmax_hard, lambda logits, *_: torch.empty_like(logits), _hard_vmap, (_hard_setup, _hard_backward)
 )
+
+
+def _save(ctx: Any, tau: Tau, *tensors: Tensor | None) -> None:
+    ctx.number = tau if isinstance(tau, float) else None
+    ctx.save_for_backward(*tensors, None if isinstance(tau, float) else tau)
+
+
+def _saved(ctx: Any) -> list:
+    *tensors, tau = ctx.saved_tensors
+    return [tau if ctx.number is None else ctx.number, *tensors]
 
 
 # Index and noise: no gradient.

@@ -1,21 +1,34 @@
-"""One operation, up to three bodies: ``reference`` (plain torch) is the definition, and a fast body must equal it."""
+"""One operation, up to three bodies: ``reference`` (plain torch) is the definition, and a fast body must equal it.
+
+A body is a module with ``soft``, ``hard``, ``index`` and ``gumbel``, and for a first-order backward pass
+``soft_backward`` and ``hard_backward``.
+"""
 
 from __future__ import annotations
 
+import functools
 from types import ModuleType
 
 import torch
 
-from softdraw.kernels import reference
+from softdraw.kernels import cpu, reference
+from softdraw.kernels.native import isa, library, why_missing
 
 __all__ = ["body", "reason"]
 
 
 def body(device: torch.device) -> ModuleType:
     """The module whose ``soft``, ``hard``, ``index`` and ``gumbel`` run on this device: the fastest there is."""
-    return reference
+    return _body(device.type)
+
+
+@functools.cache
+def _body(kind: str) -> ModuleType:
+    return cpu if kind == "cpu" and library() is not None else reference
 
 
 def reason(device: torch.device) -> str:
     """Why ``body`` picks what it picks, in one line for ``softdraw info``."""
-    return f"plain torch: no compiled body exists for {device.type} yet"
+    if device.type != "cpu":
+        return f"plain torch: no compiled body exists for {device.type} yet"
+    return why_missing() if library() is None else f"compiled, for {isa()}"

@@ -1,8 +1,8 @@
 """The operations in plain torch: what is right by definition, and what every fast body must equal.
 
-A body takes logits with the categories last; ``tau`` (any floating dtype), ``seed`` and ``rows`` (int64) broadcast to
-``(*batch, 1)``; ``rows=None`` stands for 0, 1, 2, ... and ``seed=None`` for no noise. With scores s = logits + G,
-a forbidden category at -inf, and m = max s:
+A body takes logits with the categories last; ``tau`` (a number, or a tensor of any floating dtype), ``seed`` and
+``rows`` (int64) broadcast to ``(*batch, 1)``; ``rows=None`` stands for 0, 1, 2, ... and ``seed=None`` for no noise.
+With scores s = logits + G, a forbidden category at -inf, and m = max s:
 
     soft     y_j = exp((s_j - m) / tau) / sum_i exp((s_i - m) / tau)
     index    x = the smallest j with s_j = m
@@ -19,24 +19,24 @@ import torch
 from torch import Tensor
 
 from softdraw import noise
-from softdraw.arguments import compute_dtype, row_ids
+from softdraw.arguments import Tau, compute_dtype, row_ids
 
 _CHUNK = 2**22  # scores held at once by gumbel_max
 
 
-def soft(logits: Tensor, tau: Tensor, seed: Tensor | None, rows: Tensor | None, mask: Tensor | None) -> Tensor:
+def soft(logits: Tensor, tau: Tau, seed: Tensor | None, rows: Tensor | None, mask: Tensor | None) -> Tensor:
     """The relaxed draw: rows of the simplex, in the dtype and layout of the logits."""
     s = _scores(logits, seed, rows, mask, stream=_zero(logits))
     top = s.amax(-1, keepdim=True)
     top = torch.where(top == -math.inf, 0, top)
-    e = torch.exp((s - top) / _checked(tau, s.dtype))
+    e = torch.exp((s - top) / _checked_or_number(tau, s.dtype))
     total = e.sum(-1, keepdim=True)
     return _laid_out_like(e / torch.where(total == 0, 1, total), logits)
 
 
-def hard(logits: Tensor, tau: Tensor, seed: Tensor | None, rows: Tensor | None, mask: Tensor | None) -> Tensor:
+def hard(logits: Tensor, tau: Tau, seed: Tensor | None, rows: Tensor | None, mask: Tensor | None) -> Tensor:
     """The exact draw as a one-hot, in the dtype and layout of the logits; tau is checked, and moves no draw."""
-    _checked(tau, compute_dtype(logits.dtype))
+    _checked_or_number(tau, compute_dtype(logits.dtype))
     index, top = _argmax(_scores(logits, seed, rows, mask, stream=_zero(logits)))
     categories = torch.arange(logits.shape[-1], device=logits.device)
     y = (categories == index.unsqueeze(-1)).to(compute_dtype(logits.dtype))
@@ -59,7 +59,7 @@ def gumbel(seed: Tensor, rows: Tensor, cols: int, col_start: int, stream: Tensor
     return noise.gumbel(seed, rows, cols, col_start, stream, dtype)
 
 
-def softmax_vjp(y: Tensor, grad: Tensor, tau: Tensor) -> tuple[Tensor, Tensor]:
+def softmax_vjp(y: Tensor, grad: Tensor, tau: Tau) -> tuple[Tensor, Tensor]:
     r"""Gradients of :math:`y = \mathrm{softmax}(s / \tau)` for s and for tau, from the output alone; differentiable.
 
     With z = s / tau and v = J(y) g = y (g - <g, y>):  ds = v / tau  and  dtau = -<v, z> / tau.
@@ -67,11 +67,24 @@ def softmax_vjp(y: Tensor, grad: Tensor, tau: Tensor) -> tuple[Tensor, Tensor]:
     zero mass passes no gradient, whatever arrives there (0 * inf would be NaN).
     """
     dtype = compute_dtype(y.dtype)
+    tau = tau if isinstance(tau, Tensor) else torch.full((), tau, dtype=dtype, device=y.device)
     t, p = _clamped(tau, dtype), y.to(dtype)
     g = grad.to(dtype).masked_fill(p == 0, 0)
     v = p * (g - (g * p).sum(-1, keepdim=True))
     dtau = -(v * p.clamp_min(torch.finfo(dtype).tiny).log()).sum(-1, keepdim=True) / t
     return (v / t).to(y.dtype), dtau.sum_to_size(tau.shape).to(tau.dtype)
+
+
+def soft_backward(y: Tensor, grad: Tensor, tau: Tau) -> Tensor:
+    """The gradient for the logits of a soft draw ``y``."""
+    return softmax_vjp(y, grad, tau)[0]
+
+
+def hard_backward(
+    logits: Tensor, grad: Tensor, tau: Tau, seed: Tensor | None, rows: Tensor | None, mask: Tensor | None
+) -> Tensor:
+    """The straight-through gradient for the logits: that of the soft draw with the same noise, made again here."""
+    return softmax_vjp(soft(logits, tau, seed, rows, mask), grad, tau)[0]
 
 
 def _zero(logits: Tensor) -> Tensor:
@@ -93,7 +106,7 @@ def _argmax(s: Tensor) -> tuple[Tensor, Tensor]:
     return torch.where(top.isfinite(), at, -1), top
 
 
-def _checked(tau: Tensor, dtype: torch.dtype) -> Tensor:
+def checked(tau: Tensor, dtype: torch.dtype) -> Tensor:
     """``tau`` in the compute dtype; a value that is not positive and finite is an error."""
     legal = ((tau > 0) & (tau < math.inf)).all()
     if tau.device.type != "cpu":
@@ -105,6 +118,10 @@ def _checked(tau: Tensor, dtype: torch.dtype) -> Tensor:
             "end a schedule above 0, and learn a positive form, as softdraw.nn.LearnedTau has it"
         )
     return _clamped(tau, dtype)
+
+
+def _checked_or_number(tau: Tau, dtype: torch.dtype) -> Tau:
+    return checked(tau, dtype) if isinstance(tau, Tensor) else tau  # a number was checked where it was given
 
 
 def _clamped(tau: Tensor, dtype: torch.dtype) -> Tensor:

@@ -58,7 +58,7 @@ def _mlp(inputs: int, width: int, outputs: int) -> nn.Sequential:
 
 
 def reconstruction(pixel_logits: Tensor, x: Tensor) -> Tensor:
-    """-log p(x | z) of independent Bernoulli pixels, in nats per image; a grey x is the share of its bits that are on."""
+    """-log p(x | z) of Bernoulli pixels, in nats per image; a grey x is the share of its bits that are on."""
     return losses.bernoulli_nll(pixel_logits, x.expand_as(pixel_logits), reduction="none").sum(-1)
 
 

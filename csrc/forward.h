@@ -1,0 +1,186 @@
+// The draws: soft, hard, index; and the noise itself.
+#pragma once
+#include "layout.h"
+
+namespace {
+
+constexpr int64_t kNarrow = 28;  // rows of so few columns are worked on four lanes at a time
+
+// A row of scores: the output itself where it can hold them, else a buffer of this thread's.
+template <class S>
+class Scores {
+ public:
+  using T = typename S::T;
+  explicit Scores(int64_t cols) : cols_(cols) {
+    if (cols > kBlock) heap_ = (T*)__builtin_malloc((round_up(cols, 16)) * sizeof(T));
+  }
+  Scores(const Scores&) = delete;
+  ~Scores() { __builtin_free(heap_); }
+
+  T* of(const Row<S>& row) {
+    if (sizeof(T) == sizeof(typename S::Raw) && cols_ % 16 == 0) return (T*)row.out;
+    return heap_ ? heap_ : near_;
+  }
+  T* block() { return near_; }
+
+ private:
+  int64_t cols_;
+  T* heap_ = nullptr;
+  alignas(64) T near_[kBlock + kSlack];
+};
+
+// Words for rows of `pitch` (a multiple of 4) columns, one row after the other.
+template <class S>
+NOINLINE void words_of_rows(uint32_t* out, const Row<S>* rows, int64_t count, int64_t pitch) {
+  constexpr int64_t room = kBlock / 4 + kPair;
+  alignas(64) uint64_t c0[room], c1[room], c2[room], c3[room];
+  Lanes start{};
+  for (int i = 0; i < kCounters; ++i) start[i] = i;
+  int64_t n = 0;
+  for (int64_t r = 0; r < count; ++r, n += pitch / 4) {
+    const Stream& s = rows[r].stream;
+    Lanes block = start;
+    for (int64_t i = 0; i < pitch / 4; i += kCounters, block += (uint64_t)kCounters) {  // the next row mends what runs over
+      store(c0 + n + i, block);
+      store(c1 + n + i, splat<Lanes>((uint64_t)s.row_low));
+      store(c2 + n + i, splat<Lanes>((uint64_t)s.row_high));
+      store(c3 + n + i, splat<Lanes>((uint64_t)s.stream));
+    }
+  }
+  for (int64_t i = n; i < round_up(n, kPair); ++i) c0[i] = c1[i] = c2[i] = c3[i] = 0;
+  const Schedule keys(rows[0].stream.key);
+  auto counter = [&](int64_t i) {
+    return Counter{load<Lanes>(c0 + i), load<Lanes>(c1 + i), load<Lanes>(c2 + i), load<Lanes>(c3 + i)};
+  };
+  for (int64_t i = 0; i < n; i += kPair) philox(out + 4 * i, counter(i), counter(i + kCounters), keys);
+}
+
+// Scores every row and hands it with its maximum to Finish: short rows share a block of noise, long ones take several.
+template <class S, class Finish>
+class Draw {
+ public:
+  static constexpr bool kDense = Finish::kDense;
+  using T = typename S::T;
+  explicit Draw(const Call& call) : cols_(call.cols), scores_(Finish::kKeepsScores ? call.cols : 0) {}
+
+  void run(const Row<S>* rows, int64_t count) {
+    if (cols_ > kShort) {
+      for (int64_t r = 0; r < count; ++r) alone(rows[r]);
+      return;
+    }
+    const int64_t pitch = round_up(cols_, cols_ <= kNarrow ? 4 : 16), fit = kBlock / pitch;
+    for (int64_t r = 0; r < count; r += fit) {
+      const int64_t n = count - r < fit ? count - r : fit;
+      cols_ <= kNarrow ? together<4>(rows + r, n, pitch) : together<kLanes<T>>(rows + r, n, pitch);
+    }
+  }
+
+ private:
+  static constexpr int64_t kShort = 256;
+
+  void alone(const Row<S>& row) {
+    T* s = Finish::kKeepsScores ? scores_.of(row) : nullptr;
+    Top<T> top;
+    for (int64_t first = 0; first < cols_; first += kBlock) {
+      int64_t n = cols_ - first < kBlock ? cols_ - first : kBlock;
+      T* block = s ? s + first : scores_.block();
+      score_block(block, row, first, n, (uint32_t)first);
+      take_top<kLanes<T>>(top, block, first, n);
+    }
+    Finish::template finish<kLanes<T>>(row, s, cols_, top);
+  }
+
+  template <int N>
+  void together(const Row<S>* rows, int64_t count, int64_t pitch) {
+    T* s = scores_.block();
+    for (int64_t r = 0; r < count; ++r) load_logits<S, N>(s + r * pitch, rows[r], 0, cols_, N == 4 ? 4 : 16);
+    if (rows[0].noisy) {
+      alignas(64) uint32_t words[kBlock + kSlack];
+      words_of_rows(words, rows, count, pitch);
+      if (add_noise(s, words, round_up(count * pitch, 16)))
+        for (int64_t r = 0; r < count; ++r) mend_tails(s + r * pitch, words + r * pitch, rows[r], 0, cols_, 0);
+    }
+    for (int64_t r = 0; r < count; ++r) {
+      Top<T> top;
+      take_top<N>(top, s + r * pitch, 0, cols_);
+      Finish::template finish<N>(rows[r], s + r * pitch, cols_, top);
+    }
+  }
+
+  int64_t cols_;
+  Scores<S> scores_;
+};
+
+// A row that has no draw: NaN where the logits say so, zero where nothing is allowed.
+template <class S, int N, class T = typename S::T>
+INLINE bool no_draw(const Row<S>& row, int64_t n, const Top<T>& top) {
+  if (!top.bad && top.column >= 0) return false;
+  fill<S, N>(row.out, n, top.bad ? T(__builtin_nan("")) : T(0));
+  return true;
+}
+
+template <class S>
+struct SoftFinish {
+  using T = typename S::T;
+  static constexpr bool kDense = true, kKeepsScores = true;
+  template <int N>
+  static INLINE void finish(const Row<S>& row, T* s, int64_t n, const Top<T>& top) {
+    if (no_draw<S, N>(row, n, top)) return;
+    double total = exponentials<N>(s, n, top.score, row.tau);
+    write_scaled<S, N>(row.out, s, n, (T)(1 / total));
+  }
+};
+
+template <class S>
+struct HardFinish {
+  using T = typename S::T;
+  static constexpr bool kDense = true, kKeepsScores = false;
+  template <int N>
+  static INLINE void finish(const Row<S>& row, T*, int64_t n, const Top<T>& top) {
+    if (no_draw<S, N>(row, n, top)) return;
+    fill<S, N>(row.out, n, 0);
+    write_part<S, 4>(row.out + top.column, 1, Vec<T, 4>{1});
+  }
+};
+
+template <class S>
+struct IndexFinish {
+  using T = typename S::T;
+  static constexpr bool kDense = false, kKeepsScores = false;
+  template <int N>
+  static INLINE void finish(const Row<S>& row, T*, int64_t, const Top<T>& top) {
+    *row.index = top.bad ? -1 : top.column;
+  }
+};
+
+template <class S>
+using Soft = Draw<S, SoftFinish<S>>;
+template <class S>
+using Hard = Draw<S, HardFinish<S>>;
+template <class S>
+using Index = Draw<S, IndexFinish<S>>;
+
+// Noise alone. Counters hold four columns, so a run that starts between two of them starts at the lower one.
+template <class S>
+class Gumbel {
+ public:
+  using T = typename S::T;
+  static constexpr bool kDense = true;
+  explicit Gumbel(const Call& call) : cols_(call.cols), start_(call.col_start) {}
+
+  void run(const Row<S>* rows, int count) {
+    const int64_t lead = start_ & 3;
+    alignas(64) T block[kBlock + kSlack];
+    for (int r = 0; r < count; ++r)
+      for (int64_t first = -lead; first < cols_; first += kBlock) {
+        int64_t n = cols_ - first < kBlock ? cols_ - first : kBlock, skip = first < 0 ? lead : 0;
+        score_block(block, rows[r], first, n, (uint32_t)(start_ + first));
+        write_scaled<S, kLanes<T>>(rows[r].out + first + skip, block + skip, n - skip, T(1));
+      }
+  }
+
+ private:
+  int64_t cols_, start_;
+};
+
+}  // namespace

@@ -1,0 +1,22 @@
+// The operations, compiled once for each instruction set (SOFTDRAW_ISA names it). Nothing here may have external
+// linkage but the table: an inline function shared with another unit could be merged into code for another CPU.
+#include "backward.h"
+#include "forward.h"
+#include "groups.h"
+
+namespace softdraw {
+
+template <template <class> class Body>
+static void each(const Call& call, const int64_t* layout, int64_t first, int64_t last) {
+  switch (call.storage) {
+    case kFloat32: return each_group<Float32, Body<Float32>>(call, layout, first, last);
+    case kFloat64: return each_group<Float64, Body<Float64>>(call, layout, first, last);
+    case kBFloat16: return each_group<BFloat16, Body<BFloat16>>(call, layout, first, last);
+    default: return each_group<Float16, Body<Float16>>(call, layout, first, last);
+  }
+}
+
+extern const Operations SOFTDRAW_ISA;
+const Operations SOFTDRAW_ISA = {each<Soft>, each<Hard>, each<Index>, each<Gumbel>, each<SoftBackward>, each<HardBackward>};
+
+}  // namespace softdraw

@@ -1,0 +1,102 @@
+// Philox4x32-10 (Salmon et al. 2011), several counters at once.
+//
+// Every 32-bit word lies in the low half of a 64-bit lane, where one instruction multiplies 32 x 32 -> 64 bits. The
+// high halves hold leftovers that no later multiplication reads, so a round is two products, two shifts and four xors.
+#pragma once
+#include "vector.h"
+#if defined(__SSE2__)
+#include <immintrin.h>
+#elif defined(__ARM_NEON)
+#include <arm_neon.h>
+#endif
+
+namespace {
+
+constexpr uint32_t kMultiplier0 = 0xD2511F53, kMultiplier1 = 0xCD9E8D57;
+constexpr uint32_t kWeyl0 = 0x9E3779B9, kWeyl1 = 0xBB67AE85;
+constexpr int kRounds = 10;
+
+#if defined(__AVX512F__)
+constexpr int kCounters = 8;
+using Lanes = Vec<uint64_t, kCounters>;
+INLINE Lanes product(Lanes a, uint32_t m) { return (Lanes)_mm512_mul_epu32((__m512i)a, _mm512_set1_epi64(m)); }
+#elif defined(__AVX2__)
+constexpr int kCounters = 4;
+using Lanes = Vec<uint64_t, kCounters>;
+INLINE Lanes product(Lanes a, uint32_t m) { return (Lanes)_mm256_mul_epu32((__m256i)a, _mm256_set1_epi64x(m)); }
+#elif defined(__SSE2__)
+constexpr int kCounters = 2;
+using Lanes = Vec<uint64_t, kCounters>;
+INLINE Lanes product(Lanes a, uint32_t m) { return (Lanes)_mm_mul_epu32((__m128i)a, _mm_set1_epi64x(m)); }
+#elif defined(__ARM_NEON)
+constexpr int kCounters = 2;
+using Lanes = Vec<uint64_t, kCounters>;
+INLINE Lanes product(Lanes a, uint32_t m) { return (Lanes)vmull_u32(vmovn_u64((uint64x2_t)a), vdup_n_u32(m)); }
+#else
+constexpr int kCounters = 2;
+using Lanes = Vec<uint64_t, kCounters>;
+INLINE Lanes product(Lanes a, uint32_t m) { return (a & 0xFFFFFFFFull) * m; }
+#endif
+
+struct Key {
+  uint32_t low, high;
+};
+
+// The key of every round, in all lanes.
+struct Schedule {
+  explicit Schedule(Key key) {
+    for (int round = 0; round < kRounds; ++round) {
+      low[round] = splat<Lanes>((uint64_t)key.low);
+      high[round] = splat<Lanes>((uint64_t)key.high);
+      key.low += kWeyl0;
+      key.high += kWeyl1;
+    }
+  }
+  Lanes low[kRounds], high[kRounds];
+};
+
+struct Counter {
+  Lanes c0, c1, c2, c3;
+};
+
+constexpr int kPair = 2 * kCounters;
+
+// Four words for each of two vectors of counters, counter after counter: 4 * kPair words at out. A round waits for the
+// product of the last one; two chains side by side fill the wait.
+INLINE void philox(uint32_t* out, Counter first, Counter second, const Schedule& keys) {
+  Counter c[2] = {first, second};
+  for (int round = 0; round < kRounds; ++round)
+    for (Counter& x : c) {
+      Lanes p0 = product(x.c0, kMultiplier0), p1 = product(x.c2, kMultiplier1);
+      x.c0 = (p1 >> 32) ^ x.c1 ^ keys.low[round];
+      x.c2 = (p0 >> 32) ^ x.c3 ^ keys.high[round];
+      x.c1 = p1;
+      x.c3 = p0;
+    }
+  for (const Counter& x : c) {
+    constexpr uint64_t low = 0xFFFFFFFF;
+    Lanes a = (x.c0 & low) | (x.c1 << 32), b = (x.c2 & low) | (x.c3 << 32);
+#if defined(__AVX512F__)
+    store(out, __builtin_shufflevector(a, b, 0, 8, 1, 9, 2, 10, 3, 11));
+    store(out + 16, __builtin_shufflevector(a, b, 4, 12, 5, 13, 6, 14, 7, 15));
+#elif defined(__AVX2__)
+    store(out, __builtin_shufflevector(a, b, 0, 4, 1, 5));
+    store(out + 8, __builtin_shufflevector(a, b, 2, 6, 3, 7));
+#else
+    store(out, __builtin_shufflevector(a, b, 0, 2));
+    store(out + 4, __builtin_shufflevector(a, b, 1, 3));
+#endif
+    out += 4 * kCounters;
+  }
+}
+
+// The first word of one counter.
+inline uint32_t philox_word(uint32_t c0, uint32_t c1, uint32_t c2, uint32_t c3, Key key) {
+  uint32_t out[4 * kPair];
+  Counter c = {splat<Lanes>((uint64_t)c0), splat<Lanes>((uint64_t)c1), splat<Lanes>((uint64_t)c2),
+               splat<Lanes>((uint64_t)c3)};
+  philox(out, c, c, Schedule(key));
+  return out[0];
+}
+
+}  // namespace

@@ -1,0 +1,106 @@
+// A pool of threads that sleep between jobs. One job runs at a time; a caller that finds the pool busy works alone,
+// and never waits for a worker that has not begun. A forked child has no workers: it forgets the pool and starts anew.
+#include "pool.h"
+
+#include <atomic>
+#include <condition_variable>
+#include <mutex>
+#include <thread>
+
+#ifndef _WIN32
+#include <pthread.h>
+#endif
+
+namespace softdraw {
+namespace {
+
+struct Job {
+  Chunk chunk;
+  void* context;
+  int64_t count;
+  std::atomic<int64_t> next{0};
+
+  void work() {
+    for (int64_t i; (i = next.fetch_add(1, std::memory_order_relaxed)) < count;) chunk(context, i);
+  }
+};
+
+class Pool {
+ public:
+  // False, and nothing done, if another job is running.
+  bool run(Job& job, int64_t workers) {
+    std::unique_lock<std::mutex> only(running_, std::try_to_lock);
+    if (!only.owns_lock()) return false;
+    {
+      std::lock_guard<std::mutex> guard(state_);
+      while (started_ < workers && start()) {
+      }
+      job_ = &job;
+      wanted_ = workers;
+    }
+    wake_.notify_all();
+    job.work();
+    std::unique_lock<std::mutex> lock(state_);
+    job_ = nullptr;
+    done_.wait(lock, [this] { return active_ == 0; });
+    return true;
+  }
+
+ private:
+  bool start() {
+    try {
+      std::thread([this] { serve(); }).detach();
+    } catch (...) {  // no thread to be had: the job runs on fewer
+      return false;
+    }
+    ++started_;
+    return true;
+  }
+
+  void serve() {
+    std::unique_lock<std::mutex> lock(state_);
+    for (;;) {
+      wake_.wait(lock, [this] { return job_ && wanted_ > 0; });
+      Job* job = job_;
+      --wanted_;
+      ++active_;
+      lock.unlock();
+      job->work();
+      lock.lock();
+      if (--active_ == 0) done_.notify_one();
+    }
+  }
+
+  std::mutex running_, state_;
+  std::condition_variable wake_, done_;
+  Job* job_ = nullptr;
+  int64_t started_ = 0, wanted_ = 0, active_ = 0;
+};
+
+// Never destroyed: workers may outlive main, and in a forked child its locks may be held by threads that are not there.
+std::atomic<Pool*> current{nullptr};
+
+Pool& pool() {
+  Pool* found = current.load();
+  if (found) return *found;
+  Pool* made = new Pool;
+  if (current.compare_exchange_strong(found, made)) {
+#ifndef _WIN32
+    static const int registered = pthread_atfork(nullptr, nullptr, [] { current.store(nullptr); });
+    (void)registered;
+#endif
+    return *made;
+  }
+  delete made;
+  return *found;
+}
+
+}  // namespace
+
+void for_each_chunk(int64_t count, int64_t threads, Chunk chunk, void* context) {
+  Job job{chunk, context, count};
+  const int64_t workers = (threads < count ? threads : count) - 1;
+  if (workers <= 0 || !pool().run(job, workers)) job.work();
+}
+
+}  // namespace softdraw

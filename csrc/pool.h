@@ -1,0 +1,12 @@
+// Runs a loop over chunks on several threads. Safe to call from several threads at once and after a fork.
+#pragma once
+#include <cstdint>
+
+namespace softdraw {
+
+using Chunk = void (*)(void* context, int64_t index);
+
+// Calls chunk(context, i) for i = 0 .. count - 1 on at most `threads` threads, the caller's included.
+void for_each_chunk(int64_t count, int64_t threads, Chunk chunk, void* context);
+
+}  // namespace softdraw

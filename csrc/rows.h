@@ -1,0 +1,136 @@
+// Scores of a row, its maximum, and its softmax: what the operations are made of.
+//
+// s_j = logit_j + G_j, -inf where forbidden. Buffers of scores are filled with -inf up to a whole vector, which moves
+// neither a maximum nor a sum of exponentials.
+#pragma once
+#include "call.h"
+#include "noise.h"
+#include "storage.h"
+
+namespace {
+
+template <class S>
+struct Row {
+  using Raw = typename S::Raw;
+  const Raw* in;
+  const Raw* grad;
+  const uint8_t* mask;
+  Raw* out;
+  int64_t* index;
+  bool noisy;
+  Stream stream;
+  typename S::T tau;
+};
+
+// The largest score, the smallest column that has it (-1 if there is none), and whether NaN or +inf was seen.
+template <class T>
+struct Top {
+  T score = -__builtin_inf();
+  int64_t column = -1;
+  bool bad = false;
+};
+
+template <class S, class T = typename S::T>
+INLINE T logit_at(const Row<S>& row, int64_t column) {
+  if (row.mask && !row.mask[column]) return -__builtin_inf();
+  return row.in ? S::template widen<4>(Vec<typename S::Raw, 4>{row.in[column]})[0] : T(0);
+}
+
+// Logits of columns [first, first + n) without noise, and -inf up to the next multiple of `pad`, itself one of N.
+template <class S, int N, class T = typename S::T>
+NOINLINE void load_logits(T* scores, const Row<S>& row, int64_t first, int64_t n, int64_t pad) {
+  using V = Vec<T, N>;
+  using Mask = Vec<typename Format<T>::Int, N>;
+  const auto forbidden = splat<V>(T(-__builtin_inf()));
+  int64_t i = 0;
+  for (; row.in && i + N <= n; i += N) {
+    V x = read<S, N>(row.in + first + i);
+    if (row.mask) {
+      auto allowed = __builtin_convertvector(load<Vec<uint8_t, N>>(row.mask + first + i), Mask);
+      x = allowed != 0 ? x : forbidden;
+    }
+    store(scores + i, x);
+  }
+  for (; i < n; ++i) scores[i] = logit_at(row, first + i);
+  for (; i < round_up(n, pad); ++i) scores[i] = -__builtin_inf();
+}
+
+// Columns below `col_start & 3` of a run that begins at a multiple of 4 are not part of the row: see gumbel.
+template <class S, class T = typename S::T>
+NOINLINE void mend_tails(T* scores, const uint32_t* words, const Row<S>& row, int64_t first, int64_t n, uint32_t col) {
+  for (int64_t i = 0; i < n; ++i)
+    if (words[i] < kTail) scores[i] = tail_score(logit_at(row, first + i), words[i], col + (uint32_t)i, row.stream);
+}
+
+// Scores of columns [first, first + n), n <= kBlock; writes up to the next multiple of 16. `col` (a multiple of 4) is
+// the global index of column `first`.
+template <class S, class T = typename S::T>
+INLINE void score_block(T* scores, const Row<S>& row, int64_t first, int64_t n, uint32_t col) {
+  load_logits<S, kLanes<T>>(scores, row, first, n, 16);
+  if (!row.noisy) return;
+  alignas(64) uint32_t words[kBlock + kSlack];
+  words_of(words, round_up(n, 16), col, row.stream);
+  if (add_noise(scores, words, round_up(n, 16))) mend_tails(scores, words, row, first, n, col);
+}
+
+// Takes columns [first, first + n), whose scores are given, into the maximum.
+template <int N, class T>
+NOINLINE void take_top(Top<T>& top, const T* scores, int64_t first, int64_t n) {
+  using Int = typename Format<T>::Int;
+  using V = Vec<T, N>;
+  using I = Vec<Int, N>;
+  V best = splat<V>(T(-__builtin_inf()));
+  I at{}, now{}, bad{};
+  for (int i = 0; i < N; ++i) now[i] = i;
+  for (int64_t i = 0; i < n; i += N, now += N) {
+    V s = load<V>(scores + i);
+    I better = s > best;
+    best = better ? s : best;
+    at = better ? now : at;
+    bad |= ~(s < T(__builtin_inf()));
+  }
+  top.bad |= fold<Int, N>(bad, [](auto a, auto b) { return a | b; }) != 0;
+  const T score = fold<T, N>(best, [](auto a, auto b) { return a > b ? a : b; });
+  if (!(score > top.score)) return;
+  at = best == score ? at : splat<I>((Int)n);
+  top.score = score;
+  top.column = first + fold<Int, N>(at, [](auto a, auto b) { return a < b ? a : b; });
+}
+
+constexpr int64_t kSpan = 128;
+
+// scores := exp((scores - top) / tau); returns their sum, taken in double.
+template <int N, class T>
+NOINLINE double exponentials(T* scores, int64_t n, T top, T tau) {
+  using V = Vec<T, N>;
+  using Sum = Vec<double, N>;
+  Sum sum{};
+  for (int64_t first = 0; first < n; first += kSpan) {
+    Sum part{};  // sums of sums lose less
+    for (int64_t i = first; i < n && i < first + kSpan; i += N) {
+      V e = exp_of<T, N>((load<V>(scores + i) - top) / tau);
+      store(scores + i, e);
+      part += __builtin_convertvector(e, Sum);
+    }
+    sum += part;
+  }
+  return fold<double, N>(sum, [](auto a, auto b) { return a + b; });
+}
+
+template <class S, int N>
+NOINLINE void fill(typename S::Raw* out, int64_t n, typename S::T value) {
+  auto x = splat<Vec<typename S::T, N>>(value);
+  int64_t i = 0;
+  for (; i + N <= n; i += N) write<S, N>(out + i, x);
+  write_part<S, N>(out + i, n - i, x);
+}
+
+template <class S, int N, class T = typename S::T>
+NOINLINE void write_scaled(typename S::Raw* out, const T* e, int64_t n, T scale) {
+  using V = Vec<T, N>;
+  int64_t i = 0;
+  for (; i + N <= n; i += N) write<S, N>(out + i, load<V>(e + i) * scale);
+  if (i < n) write_part<S, N>(out + i, n - i, load<V>(e + i) * scale);
+}
+
+}  // namespace

@@ -1,0 +1,75 @@
+"""How contestants are timed: alternating in one process, medians over many rounds, ratios within a round."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from softdraw.bench.contestants import Setting, contestants
+from softdraw.bench.memory import extra_bytes
+
+_ROUND = 2e-3  # seconds that a contestant runs for in a round, at least
+
+
+@dataclass(frozen=True)
+class Result:
+    """One setting measured. Seconds are medians; a ratio is the median of the ratios of a peer's time to ours."""
+
+    setting: Setting
+    seconds: dict[str, float]
+    ratios: dict[str, float]
+    extra_bytes: int | None  # peak memory of ours beyond the result
+
+    @property
+    def bandwidth(self) -> float:
+        """Bytes that had to be moved, a second."""
+        return self.setting.bytes_moved / self.seconds["softdraw"]
+
+    def as_dict(self) -> dict[str, Any]:
+        """What goes into the JSON file."""
+        s = self.setting
+        where = {"operation": s.operation, "rows": s.rows, "cols": s.cols, "threads": s.threads}
+        figures = {"seconds": self.seconds, "ratios": self.ratios, "bandwidth": self.bandwidth}
+        return {**where, "dtype": str(s.dtype).removeprefix("torch."), **figures, "extra_bytes": self.extra_bytes}
+
+
+def measure(setting: Setting, rounds: int) -> Result:
+    """Time one setting; torch's number of threads is put back afterwards."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(setting.threads)
+    try:
+        calls = contestants(setting)
+        loops = {name: _loops(call) for name, call in calls.items()}
+        times: dict[str, list[float]] = {name: [] for name in calls}
+        names = list(calls)
+        for i in range(rounds):
+            for name in names[i % len(names) :] + names[: i % len(names)]:  # each is first, and after each, as often
+                times[name].append(_time(calls[name], loops[name]))
+        extra = extra_bytes(calls["softdraw"])
+    finally:
+        torch.set_num_threads(before)
+    ours = times["softdraw"]
+    ratios = {
+        name: statistics.median(theirs / mine for theirs, mine in zip(times[name], ours, strict=True))
+        for name in names
+        if name != "softdraw"
+    }
+    return Result(setting, {name: statistics.median(t) for name, t in times.items()}, ratios, extra)
+
+
+def _loops(call: Callable[[], Tensor]) -> int:
+    call()
+    return max(1, int(_ROUND / _time(call, 1)))
+
+
+def _time(call: Callable[[], Tensor], loops: int) -> float:
+    start = time.perf_counter()
+    for _ in range(loops):
+        call()
+    return (time.perf_counter() - start) / loops

@@ -1,0 +1,84 @@
+"""``softdraw bench``: what a draw costs on this machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from softdraw.errors import InputError
+
+SIZES = "32x10,256x32,8192x128,1024x8192,64x131072"
+
+
+def bench(
+    sizes: Annotated[str, typer.Option(help="Rows x categories, separated by commas.")] = SIZES,
+    dtypes: Annotated[str, typer.Option(help="float32, bfloat16, float16, float64.")] = "float32,bfloat16",
+    threads: Annotated[str, typer.Option(help="Numbers of threads; 'all' is torch's own number.")] = "1,all",
+    operations: Annotated[str, typer.Option(help="Any of soft, hard, soft+backward, hard+backward, index.")] = "all",
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds that the medians are taken over.")] = 15,
+    out: Annotated[Path, typer.Option(help="Directory for bench.json and bench.png.")] = Path("runs/bench"),
+) -> None:
+    """Time draws against stock torch, eager and compiled, and against a copy; write a table, a file and a picture."""
+    from softdraw.bench import Setting, measure, report
+
+    settings = [
+        Setting(operation, rows, cols, dtype, number)
+        for number in _threads(threads)
+        for dtype in _dtypes(dtypes)
+        for operation in _operations(operations)
+        for rows, cols in _sizes(sizes)
+    ]
+    print("  ".join(f"{name} {value}" for name, value in report.machine().items()))
+    print(report.HEADER)
+    results = []
+    for setting in settings:
+        results.append(measure(setting, rounds))
+        print(report.line(results[-1]), flush=True)
+    out.mkdir(parents=True, exist_ok=True)
+    report.write_json(out / "bench.json", results)
+    report.draw_picture(out / "bench.png", results)
+    print(f"wrote {out / 'bench.json'} and {out / 'bench.png'}")
+
+
+def _sizes(given: str) -> list[tuple[int, int]]:
+    sizes = []
+    for size in given.split(","):
+        parts = size.strip().lower().split("x")
+        if len(parts) != 2 or not all(p.isdigit() and int(p) > 0 for p in parts):
+            raise InputError(f"--sizes {size!r}: write rows x categories, such as 1024x8192")
+        sizes.append((int(parts[0]), int(parts[1])))
+    return sizes
+
+
+def _dtypes(given: str) -> list:
+    import torch
+
+    known = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "float64": torch.float64}
+    return [known[name] for name in _chosen("--dtypes", given, tuple(known))]
+
+
+def _operations(given: str) -> list[str]:
+    from softdraw.bench import OPERATIONS
+
+    return list(OPERATIONS) if given == "all" else _chosen("--operations", given, OPERATIONS)
+
+
+def _threads(given: str) -> list[int]:
+    import torch
+
+    numbers = []
+    for name in given.split(","):
+        if name.strip() != "all" and not (name.strip().isdigit() and int(name) > 0):
+            raise InputError(f"--threads {name!r}: write numbers from 1, or all")
+        numbers.append(torch.get_num_threads() if name.strip() == "all" else int(name))
+    return list(dict.fromkeys(numbers))
+
+
+def _chosen(option: str, given: str, known: tuple[str, ...]) -> list[str]:
+    names = [name.strip() for name in given.split(",")]
+    for name in names:
+        if name not in known:
+            raise InputError(f"{option} {name!r}: choose from {', '.join(known)}")
+    return names

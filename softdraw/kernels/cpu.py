@@ -1,0 +1,147 @@
+"""The operations on the CPU, fused: each reads its inputs once and writes its output, in one pass over every row.
+
+What is here brings arguments to the form of csrc/call.h: data pointers, and a layout of strides where rows do not
+simply follow one another. Noise, softmax and reductions are as in ``reference``, which these functions equal.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import struct
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from softdraw.arguments import Tau, compute_dtype
+from softdraw.kernels import reference
+from softdraw.kernels.native import CALL, STORAGE, library
+
+_STORAGE = {getattr(torch, name): code for name, code in STORAGE.items()}
+_LIMITS = {dtype: (torch.finfo(dtype).tiny, torch.finfo(dtype).max) for dtype in (torch.float32, torch.float64)}
+
+
+def soft(logits: Tensor, tau: Tau, seed: Tensor | None, rows: Tensor | None, mask: Tensor | None) -> Tensor:
+    """The relaxed draw: rows of the simplex, in the dtype and layout of the logits."""
+    return _dense("soft", logits, None, tau, seed, rows, mask)
+
+
+def hard(logits: Tensor, tau: Tau, seed: Tensor | None, rows: Tensor | None, mask: Tensor | None) -> Tensor:
+    """The exact draw as a one-hot, in the dtype and layout of the logits."""
+    return _dense("hard", logits, None, tau, seed, rows, mask)
+
+
+def soft_backward(y: Tensor, grad: Tensor, tau: Tau) -> Tensor:
+    """The gradient for the logits of a soft draw ``y``."""
+    return _dense("soft_backward", y, grad, tau, None, None, None)
+
+
+def hard_backward(
+    logits: Tensor, grad: Tensor, tau: Tau, seed: Tensor | None, rows: Tensor | None, mask: Tensor | None
+) -> Tensor:
+    """The straight-through gradient for the logits: that of the soft draw with the same noise, made again here."""
+    return _dense("hard_backward", logits, grad, tau, seed, rows, mask)
+
+
+def index(logits: Tensor, seed: Tensor, rows: Tensor | None, mask: Tensor | None, samples: int) -> Tensor:
+    """The exact draw as an index: int64 of shape ``(samples, *batch)``; sample i is noise stream i."""
+    out = torch.empty((samples, *logits.shape[:-1]), dtype=torch.int64)
+    _run("index", out, logits, None, 1.0, seed, rows, mask, samples=samples)
+    return out
+
+
+def gumbel(seed: Tensor, rows: Tensor, cols: int, col_start: int, stream: Tensor, dtype: torch.dtype) -> Tensor:
+    """Standard Gumbel noise of shape ``(..., cols)``."""
+    if stream.numel() != 1:  # a stream for every row: vmap over streams, which is rare
+        return reference.gumbel(seed, rows, cols, col_start, stream, dtype)
+    batch = torch.broadcast_shapes(seed.shape, rows.shape)[:-1]
+    out = torch.empty((*batch, cols), dtype=dtype)
+    _run("gumbel", out, None, None, 1.0, seed, rows, None, col_start=col_start, stream=int(stream))
+    return out
+
+
+def _dense(
+    name: str,
+    logits: Tensor,
+    grad: Tensor | None,
+    tau: Tau,
+    seed: Tensor | None,
+    rows: Tensor | None,
+    mask: Tensor | None,
+) -> Tensor:
+    out = torch.empty_like(logits)
+    _run(name, out, logits, grad, tau, seed, rows, mask)
+    return out
+
+
+def _run(
+    name: str,
+    out: Tensor,
+    logits: Tensor | None,
+    grad: Tensor | None,
+    tau: Tau,
+    seed: Tensor | None,
+    rows: Tensor | None,
+    mask: Tensor | None,
+    samples: int = 1,
+    col_start: int = 0,
+    stream: int = 0,
+) -> None:
+    x = out if logits is None else logits
+    shape = x.shape
+    value, taus = _number_or_rows(tau, compute_dtype(x.dtype)) if isinstance(tau, Tensor) else (tau, None)
+    cols = shape[-1]
+    call = CALL.pack(
+        out.data_ptr(),
+        0 if logits is None else logits.data_ptr(),
+        0 if grad is None else grad.data_ptr(),
+        0 if mask is None else mask.data_ptr(),
+        0 if seed is None else seed.data_ptr(),
+        0 if rows is None else rows.data_ptr(),
+        0 if taus is None else taus.data_ptr(),
+        value,
+        x.numel() // cols if cols else 0,
+        cols,
+        _STORAGE[x.dtype],
+        col_start,
+        stream,
+        samples,
+        torch.get_num_threads(),
+    )
+    simple = (
+        x.is_contiguous()
+        and taus is None
+        and (seed is None or seed.numel() == 1)
+        and (rows is None or (rows.is_contiguous() and rows.shape[:-1] == shape[:-1]))
+        and (grad is None or grad.is_contiguous())
+        and (mask is None or (mask.is_contiguous() and mask.shape == shape))
+    )
+    dense = None if name == "index" else out
+    _function(name)(call, None if simple else _layout(shape, (dense, logits, grad, mask, seed, rows, taus)))
+
+
+@functools.cache
+def _function(name: str) -> Callable[[bytes, bytes | None], None]:
+    return getattr(library(), f"softdraw_{name}")
+
+
+def _number_or_rows(tau: Tensor, dtype: torch.dtype) -> tuple[float, Tensor | None]:
+    """One tau as a number, or one for every row as a tensor in the compute dtype; illegal values are errors."""
+    if tau.numel() != 1:
+        return 1.0, reference.checked(tau, dtype)
+    number = tau.item()
+    if not 0 < number < math.inf:
+        reference.checked(tau, dtype)
+    low, high = _LIMITS[dtype]
+    return min(max(number, low), high), None
+
+
+def _layout(shape: torch.Size, operands: tuple[Tensor | None, ...]) -> bytes:
+    """Sizes of the batch and the strides of every operand over it, as csrc/call.h has them."""
+    *dense, seed, rows, taus = operands
+    batch, n = shape[:-1], len(shape)
+    strides = [(0,) * n if t is None else t.expand(shape).stride() for t in dense]
+    strides += [(0,) * n if t is None else t.expand(*batch, 1).stride() for t in (seed, rows, taus)]
+    numbers = (n - 1, *batch, *(step for operand in strides for step in operand))
+    return struct.pack(f"={len(numbers)}q", *numbers)
