@@ -109,7 +109,7 @@ def _once(grad: Tensor) -> bool:
 def _gumbel_softmax_soft(
     logits: Tensor, tau: Tensor, seed: Tensor | None, rows: Tensor | None, mask: Tensor | None
 ) -> Tensor:
-    return kernels.body(logits.device).soft(logits, tau, seed, rows, mask)
+    return kernels.body(logits.device, logits.dtype).soft(logits, tau, seed, rows, mask)
 
 
 def _soft_setup(ctx: Any, inputs: tuple, output: Tensor) -> None:
@@ -119,7 +119,7 @@ def _soft_setup(ctx: Any, inputs: tuple, output: Tensor) -> None:
 def _soft_backward(ctx: Any, grad: Tensor) -> tuple:
     tau, y = _saved(ctx)
     if _once(grad) and not ctx.needs_input_grad[1]:
-        return kernels.body(y.device).soft_backward(y, grad, tau), None, None, None, None
+        return kernels.body(y.device, y.dtype).soft_backward(y, grad, tau), None, None, None, None
     dlogits, dtau = softmax_vjp(y, grad, tau)
     return dlogits, dtau if ctx.needs_input_grad[1] else None, None, None, None
 
@@ -140,7 +140,7 @@ gumbel_softmax_soft = _operation(
 def _gumbel_softmax_hard(
     logits: Tensor, tau: Tensor, seed: Tensor | None, rows: Tensor | None, mask: Tensor | None
 ) -> Tensor:
-    return kernels.body(logits.device).hard(logits, tau, seed, rows, mask)
+    return kernels.body(logits.device, logits.dtype).hard(logits, tau, seed, rows, mask)
 
 
 def _hard_setup(ctx: Any, inputs: tuple, output: Tensor) -> None:
@@ -151,7 +151,7 @@ def _hard_setup(ctx: Any, inputs: tuple, output: Tensor) -> None:
 def _hard_backward(ctx: Any, grad: Tensor) -> tuple:
     tau, logits, *rest = _saved(ctx)
     if _once(grad) and not ctx.needs_input_grad[1]:
-        return kernels.body(logits.device).hard_backward(logits, grad, tau, *rest), None, None, None, None
+        return kernels.body(logits.device, logits.dtype).hard_backward(logits, grad, tau, *rest), None, None, None, None
     y = gumbel_softmax_soft(logits, tau, *rest)
     dlogits, dtau = softmax_vjp(y, grad, tau)
     return dlogits, dtau if ctx.needs_input_grad[1] else None, None, None, None
@@ -181,7 +181,7 @@ def _saved(ctx: Any) -> list:
 
 
 def _gumbel_max(logits: Tensor, seed: Tensor, rows: Tensor | None, mask: Tensor | None, samples: int) -> Tensor:
-    return kernels.body(logits.device).index(logits, seed, rows, mask, samples)
+    return kernels.body(logits.device, logits.dtype).index(logits, seed, rows, mask, samples)
 
 
 def _max_fake(logits: Tensor, seed: Tensor, rows: Tensor | None, mask: Tensor | None, samples: int) -> Tensor:
@@ -200,7 +200,7 @@ gumbel_max = _operation(_gumbel_max, _max_fake, _max_vmap, None)
 
 
 def _gumbel_noise(seed: Tensor, rows: Tensor, stream: Tensor, cols: int, col_start: int, dtype: torch.dtype) -> Tensor:
-    return kernels.body(seed.device).gumbel(seed, rows, cols, col_start, stream, dtype)
+    return kernels.body(seed.device, dtype).gumbel(seed, rows, cols, col_start, stream, dtype)
 
 
 def _noise_fake(seed: Tensor, rows: Tensor, stream: Tensor, cols: int, col_start: int, dtype: torch.dtype) -> Tensor:

@@ -17,14 +17,14 @@ from softdraw.kernels.native import isa, library, why_missing
 __all__ = ["body", "reason"]
 
 
-def body(device: torch.device) -> ModuleType:
-    """The module whose ``soft``, ``hard``, ``index`` and ``gumbel`` run on this device: the fastest there is."""
-    return _body(device.type)
+def body(device: torch.device, dtype: torch.dtype = torch.float32) -> ModuleType:
+    """The module whose ``soft``, ``hard``, ``index`` and ``gumbel`` run here, on this dtype: the fastest there is."""
+    return _body(device.type, dtype)
 
 
 @functools.cache
-def _body(kind: str) -> ModuleType:
-    return cpu if kind == "cpu" and library() is not None else reference
+def _body(kind: str, dtype: torch.dtype) -> ModuleType:
+    return cpu if kind == "cpu" and dtype in cpu.DTYPES and library() is not None else reference
 
 
 def reason(device: torch.device) -> str:

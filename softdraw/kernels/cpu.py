@@ -18,7 +18,7 @@ from softdraw.arguments import Tau, compute_dtype
 from softdraw.kernels import reference
 from softdraw.kernels.native import CALL, STORAGE, library
 
-_STORAGE = {getattr(torch, name): code for name, code in STORAGE.items()}
+DTYPES = {getattr(torch, name): code for name, code in STORAGE.items()}
 _LIMITS = {dtype: (torch.finfo(dtype).tiny, torch.finfo(dtype).max) for dtype in (torch.float32, torch.float64)}
 
 
@@ -103,7 +103,7 @@ def _run(
         value,
         x.numel() // cols if cols else 0,
         cols,
-        _STORAGE[x.dtype],
+        DTYPES[x.dtype],
         col_start,
         stream,
         samples,
