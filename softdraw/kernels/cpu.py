@@ -46,7 +46,7 @@ def hard_backward(
 
 def index(logits: Tensor, seed: Tensor, rows: Tensor | None, mask: Tensor | None, samples: int) -> Tensor:
     """The exact draw as an index: int64 of shape ``(samples, *batch)``; sample i is noise stream i."""
-    out = torch.empty((samples, *logits.shape[:-1]), dtype=torch.int64)
+    out = torch.empty((samples, *logits.shape[:-1]), dtype=torch.int64, device=logits.device)
     _run("index", out, logits, None, 1.0, seed, rows, mask, samples=samples)
     return out
 
@@ -56,7 +56,7 @@ def gumbel(seed: Tensor, rows: Tensor, cols: int, col_start: int, stream: Tensor
     if stream.numel() != 1:  # a stream for every row: vmap over streams, which is rare
         return reference.gumbel(seed, rows, cols, col_start, stream, dtype)
     batch = torch.broadcast_shapes(seed.shape, rows.shape)[:-1]
-    out = torch.empty((*batch, cols), dtype=dtype)
+    out = torch.empty((*batch, cols), dtype=dtype, device=rows.device)
     _run("gumbel", out, None, None, 1.0, seed, rows, None, col_start=col_start, stream=int(stream))
     return out
 
