@@ -62,7 +62,8 @@ def softmax_vjp(p: Tensor, grad: Tensor) -> Tensor:
 
 def per_row(tau: float | Tensor, logits: Tensor) -> Tensor:
     """``tau`` as a tensor that broadcasts to ``logits``, in its dtype."""
-    return prepare_tau(tau, logits, logits.dim() - 1).to(logits.dtype)
+    t = prepare_tau(tau, logits, logits.dim() - 1)
+    return t.to(logits.dtype) if isinstance(t, Tensor) else logits.new_full((), t)
 
 
 def check_tau(rule: object, tau: object, name: str = "tau", learned: bool = False) -> None:
