@@ -92,6 +92,12 @@ def prepare_tau(tau: float | Tensor, logits: Tensor, dim: int) -> Tau:
     return min(max(float(tau), low), high)
 
 
+def tau_tensor(tau: float | Tensor, logits: Tensor, dim: int) -> Tensor:
+    """``prepare_tau`` as a tensor in any case, in the compute dtype if it was a number."""
+    t = prepare_tau(tau, logits, dim)
+    return t if isinstance(t, Tensor) else logits.new_full((), t, dtype=compute_dtype(logits.dtype))
+
+
 def _prepare_tau_tensor(tau: Tensor, logits: Tensor, dim: int) -> Tensor:
     check_floating("tau", tau)
     if tau.device != logits.device:

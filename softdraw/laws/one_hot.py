@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.distributions import constraints
 
 from softdraw import operations
-from softdraw.arguments import check_logits, prepare_mask, prepare_tau
+from softdraw.arguments import check_logits, prepare_mask, tau_tensor
 from softdraw.laws.law import Law
 from softdraw.rules.rule import Pathwise, softmax
 
@@ -129,4 +129,4 @@ class OneHotCategorical(Law):
         return OneHotCategorical(self.logits.detach().masked_fill(self.logits != -math.inf, 0), self.mask)
 
     def _one(self) -> Tensor:
-        return prepare_tau(1.0, self.logits, self.logits.dim() - 1)
+        return tau_tensor(1.0, self.logits, self.logits.dim() - 1)

@@ -17,8 +17,8 @@ from softdraw.arguments import (
     prepare_mask,
     prepare_rows,
     prepare_seed,
-    prepare_tau,
     row_ids,
+    tau_tensor,
 )
 from softdraw.pathwise import masked
 from softdraw.rules.noise import Noise, logsumexp
@@ -84,7 +84,7 @@ class RelaxedOneHotCategorical(Distribution):
         shape = (*batch, logits.shape[-1])
         self.logits, self.mask = logits.expand(shape), None if mask is None else mask.expand(shape)
         per_row = tau.expand(batch).unsqueeze(-1) if isinstance(tau, Tensor) and tau.dim() else tau
-        self._tau = prepare_tau(per_row, self.logits, len(batch))
+        self._tau = tau_tensor(per_row, self.logits, len(batch))
         super().__init__(batch, logits.shape[-1:], bool(validate_args))
 
     @property

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from softdraw import operations
-from softdraw.arguments import prepare_tau
+from softdraw.arguments import prepare_tau, tau_tensor
 
 if TYPE_CHECKING:
     from softdraw.rules.noise import Noise
@@ -62,8 +62,7 @@ def softmax_vjp(p: Tensor, grad: Tensor) -> Tensor:
 
 def per_row(tau: float | Tensor, logits: Tensor) -> Tensor:
     """``tau`` as a tensor that broadcasts to ``logits``, in its dtype."""
-    t = prepare_tau(tau, logits, logits.dim() - 1)
-    return t.to(logits.dtype) if isinstance(t, Tensor) else logits.new_full((), t)
+    return tau_tensor(tau, logits, logits.dim() - 1).to(logits.dtype)
 
 
 def check_tau(rule: object, tau: object, name: str = "tau", learned: bool = False) -> None:
