@@ -44,7 +44,8 @@ def _operation(
     quick: Any = type(name, (torch.autograd.Function,), rules | _together(forward, setup_context))
 
     def call(x: Tensor, *rest: Any) -> Tensor:
-        if torch.compiler.is_compiling() or type(x) not in _PLAIN or _get_current_dispatch_mode() is not None:
+        seen = type(x) not in _PLAIN or _get_current_dispatch_mode() is not None
+        if torch.compiler.is_compiling() or (seen and not _transformed()):  # torch.func knows no gradient of operators
             return operator(x, *(_tensor(argument, x) for argument in rest))
         if _transformed():
             return function.apply(x, *rest)

@@ -9,6 +9,7 @@ import torch.multiprocessing as mp
 from torch._dynamo.testing import CompileCounter
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.checkpoint import checkpoint
+from torch.utils.flop_counter import FlopCounterMode
 
 import softdraw
 
@@ -191,6 +192,15 @@ def test_per_example_gradients(hard):
     jacobian = torch.func.jacrev(lambda x: softdraw.gumbel_softmax(x, 0.5, seed=2))(logits[0, 0])
     y = softdraw.gumbel_softmax(logits[0, 0], 0.5, seed=2)
     torch.testing.assert_close(jacobian, (torch.diag(y) - torch.outer(y, y)) / 0.5)
+
+
+def test_torch_func_under_a_dispatch_mode():
+    def loss(x):
+        return softdraw.gumbel_softmax(x, 0.5, seed=2)[..., 0].sum()
+
+    want = torch.func.grad(loss)(make((3, 4)))
+    with FlopCounterMode(display=False):
+        torch.testing.assert_close(torch.func.grad(loss)(make((3, 4))), want)
 
 
 # Checkpointing
