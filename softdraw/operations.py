@@ -44,8 +44,7 @@ def _operation(
     quick: Any = type(name, (torch.autograd.Function,), rules | _together(forward, setup_context))
 
     def call(x: Tensor, *rest: Any) -> Tensor:
-        seen = type(x) not in _PLAIN or _get_current_dispatch_mode() is not None
-        if torch.compiler.is_compiling() or (seen and not _transformed()):  # torch.func knows no gradient of operators
+        if torch.compiler.is_compiling() or (_watched(x) and not _transformed()):
             return operator(x, *(_tensor(argument, x) for argument in rest))
         if _transformed():
             return function.apply(x, *rest)
@@ -82,6 +81,12 @@ def _tensor(argument: Any, x: Tensor) -> Any:
         if type(argument) is not float
         else torch.full((), argument, dtype=compute_dtype(x.dtype), device=x.device)
     )
+
+
+def _watched(x: Tensor) -> bool:
+    """Whether a dispatch mode or a tensor subclass must see the call; torch.func, which may too, comes first, for it
+    knows no gradient of operators."""
+    return type(x) not in _PLAIN or _get_current_dispatch_mode() is not None
 
 
 def _transformed() -> bool:
