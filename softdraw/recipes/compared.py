@@ -85,9 +85,9 @@ def picture(compared: Sequence[Compared]) -> bytes:
     course.set_ylim(*_limits(compared))
     course.legend(frameon=False)
     end.set_yticks(range(len(compared)), [each.name for each in compared])
-    end.invert_yaxis()
-    error = f"mean ± standard error of {seeds} seeds; a ring is a seed" if seeds > 1 else "one seed"
-    end.set(xlabel="held-out negative ELBO (nats per image)", title=f"After the last epoch: {error}")
+    end.set_ylim(len(compared) - 0.5, -0.5)
+    error = f"mean ± standard error of {seeds} seeds (rings)" if seeds > 1 else "one seed"
+    end.set(xlabel="held-out negative ELBO (nats per image)", title=f"After the last epoch\n{error}")
     for axes in (course, end):
         axes.grid(alpha=0.25)
         axes.title.set_fontsize(11)
