@@ -14,6 +14,7 @@ from typing import Annotated
 import typer
 
 from softdraw.cli.bench import bench
+from softdraw.cli.compare import compare
 from softdraw.cli.diagnose import diagnose
 from softdraw.cli.doctor import doctor
 from softdraw.cli.info import info
@@ -29,7 +30,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for command in (train, diagnose, reproduce, doctor, bench, info):
+for command in (train, compare, diagnose, reproduce, doctor, bench, info):
     app.command()(command)
 app.command(context_settings={"ignore_unknown_options": True})(sample)  # logits may begin with a minus
 

@@ -19,10 +19,10 @@ def diagnose(
     picture: Annotated[str, typer.Option(help="Write the bias-variance picture to this file.")] = "",
 ) -> None:
     """Bias, variance and cost of gradient rules on your own objective, and which one to take."""
-    from softdraw.cli.rules import parse_rules
     from softdraw.diagnosis import RULES
     from softdraw.diagnosis import diagnose as measure
     from softdraw.errors import InputError
+    from softdraw.rules.words import parse_rules
 
     f, law, *own = _load(problem)
     chosen = parse_rules(rules) if rules else own[0] if own else RULES

@@ -15,21 +15,31 @@ from softdraw.recipes.loop import Trainer
 _LINES = 10  # printed over a run where there is no terminal
 
 
+def console(quiet: bool = False) -> Console:
+    """A console that prints names as they are and breaks no line."""
+    return Console(quiet=quiet, highlight=False, soft_wrap=True, markup=False, emoji=False)
+
+
+def progress(console: Console) -> Progress:
+    """A live bar of epochs, on a terminal only."""
+    return Progress(
+        TextColumn("epoch {task.completed:.0f}/{task.total:.0f}"),
+        BarColumn(bar_width=None),
+        TextColumn("{task.description}"),
+        TimeRemainingColumn(compact=True),
+        console=console,
+        disable=console.quiet or not console.is_terminal,
+        expand=True,
+    )
+
+
 class Display:
     """The face of one run; ``quiet`` for the ranks that do not print."""
 
     def __init__(self, out: Path, quiet: bool) -> None:
         self.out = out
-        self.console = Console(quiet=quiet, highlight=False, soft_wrap=True, markup=False, emoji=False)
-        self.bar = Progress(
-            TextColumn("epoch {task.completed:.0f}/{task.total:.0f}"),
-            BarColumn(bar_width=None),
-            TextColumn("{task.description}"),
-            TimeRemainingColumn(compact=True),
-            console=self.console,
-            disable=quiet or not self.console.is_terminal,
-            expand=True,
-        )
+        self.console = console(quiet)
+        self.bar = progress(self.console)
 
     def __enter__(self) -> Display:
         return self
@@ -46,17 +56,17 @@ class Display:
         self.console.print(
             f"{s.data}: {len(images.train):,} images of {images.shape[0]}x{images.shape[1]} to train on, "
             f"{len(images.valid):,} held out; {s.groups}x{s.categories} codes, "
-            f"{'hard' if s.hard else 'soft'} draws, {s.device}" + (f"; continued after epoch {done}" if done else "")
+            f"{s.rule}, {s.device}" + (f"; continued after epoch {done}" if done else "")
         )
-        self.task = self.bar.add_task(_summary(trainer) if done else "", total=s.epochs, completed=done)
+        self.task = self.bar.add_task(summary(trainer) if done else "", total=s.epochs, completed=done)
         self.bar.start()
 
     def advance(self, trainer: Trainer) -> None:
         """Show the epoch that was just finished."""
-        self.bar.update(self.task, description=_summary(trainer), completed=len(trainer.history))
+        self.bar.update(self.task, description=summary(trainer), completed=len(trainer.history))
         done, total = len(trainer.history), trainer.settings.epochs
         if self.bar.disable and (done * _LINES // total > (done - 1) * _LINES // total):
-            self.console.print(f"epoch {done}/{total}  {_summary(trainer)}")
+            self.console.print(f"epoch {done}/{total}  {summary(trainer)}")
 
     def table(self, trainer: Trainer) -> None:
         """The last epoch in full, what the codes carry, and what it cost."""
@@ -93,7 +103,8 @@ _ROWS = (
 )
 
 
-def _summary(trainer: Trainer) -> str:
+def summary(trainer: Trainer) -> str:
+    """The last epoch in a few words."""
     last = trainer.history[-1]
-    nelbo, tau, perplexity = last["valid_nelbo"], last["tau"], last["valid_perplexity"]
-    return f"held-out nELBO {nelbo:.2f} nats  tau {tau:.3g}  perplexity {perplexity:.2f}"
+    tau = f"tau {last['tau']:.3g}  " if trainer.settings.has_tau else ""
+    return f"held-out nELBO {last['valid_nelbo']:.2f} nats  {tau}perplexity {last['valid_perplexity']:.2f}"

@@ -10,6 +10,7 @@ import contextlib
 import io
 import json
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -25,23 +26,24 @@ _PART = ".part"
 class Folder:
     """The folder at ``path``; nothing is written before :meth:`create`.
 
+    Args:
+        path: where it is or will be.
+        resume: whether it may hold a run already.
+        nested: whether other files and folders may stand beside its ``config.json``: a comparison has its runs there.
+
     Raises:
         InputError: it holds a run and ``resume`` is False, or it holds anything else.
     """
 
-    def __init__(self, path: Path, resume: bool) -> None:
+    def __init__(self, path: Path, resume: bool, nested: bool = False) -> None:
         self.path = path
         self._held: int | None = None
         try:
             found = sorted(os.listdir(path)) if os.path.lexists(path) else []
         except OSError as error:
             raise InputError(f"--out {path} cannot be used ({error.strerror}): give another folder") from None
-        pictures_alone = found and not {"config.json", "config.json.part"} & set(found)
-        foreign = (
-            found
-            if pictures_alone and "checkpoint.pt" not in found
-            else [name for name in found if name.removesuffix(_PART) not in _FILES]
-        )
+        started = not {"config.json", "config.json.part", "checkpoint.pt"}.isdisjoint(found)
+        foreign = [name for name in found if not (started and (nested or name.removesuffix(_PART) in _FILES))]
         if foreign:
             raise InputError(f"--out {path} holds other files ({foreign[0]}): give a new folder")
         if found and not resume:
@@ -100,6 +102,10 @@ class Folder:
                 os.fsync(handle)
             finally:
                 os.close(handle)
+
+    def holds(self, names: Iterable[str]) -> bool:
+        """Whether all these files are there."""
+        return all((self.path / name).exists() for name in names)
 
     def config(self) -> dict[str, Any] | None:
         """The ``config.json`` of the run that is here, None where none got as far as that."""

@@ -54,8 +54,8 @@ class Trainer:
         record = {
             "epoch": len(self.history) + 1,
             "step": self.tau.last_step,
-            "tau": self.tau.get_last_value(),
-            "objective": objective,  # the loss itself, on relaxed draws unless --hard
+            **({"tau": self.tau.get_last_value()} if self.settings.has_tau else {}),
+            "objective": objective,  # the loss itself, on draws of the rule: relaxed ones of GumbelSoftmax
             **{f"train_{name}": value for name, value in self.evaluate(self.train, draws=1).items()},
             **{f"valid_{name}": value for name, value in self.evaluate(self.valid, self.settings.draws).items()},
         }

@@ -11,24 +11,29 @@ Kingma and Welling (2014), "Auto-encoding variational Bayes", eq. 3.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
 from softdraw import losses
-from softdraw.nn import GumbelSoftmax
+from softdraw.draw import draw
+from softdraw.laws import OneHotCategorical
 from softdraw.recipes.settings import Settings
 
 
 class Autoencoder(nn.Module):
     """``forward`` gives both terms of the nELBO; ``encode`` and ``decode`` are its halves."""
 
+    tau: Tensor
+
     def __init__(self, pixels: int, settings: Settings, generator: torch.Generator) -> None:
         super().__init__()
         self.groups, self.categories = settings.groups, settings.categories
         codes = self.groups * self.categories
         self.encoder = _mlp(pixels, settings.width, codes)
-        self.draw = GumbelSoftmax(tau=settings.tau_start, hard=settings.hard)
+        self.rule, self.has_tau = settings.pathwise(), settings.has_tau
+        self.register_buffer("tau", torch.tensor(settings.tau_start))  # a TauScheduler writes it
         self.decoder = _mlp(codes, settings.width, pixels)
         for weight in self.parameters():  # from the run's own generator: the global one is left alone
             if weight.dim() == 2:
@@ -44,10 +49,15 @@ class Autoencoder(nn.Module):
         """Logits of the pixels."""
         return self.decoder(z.flatten(-2))  # (..., D)
 
+    def draw(self, logits: Tensor, seed: Tensor, ids: Tensor) -> Tensor:
+        """A training draw, ``(B, L, K)``, with the gradient of the run's rule."""
+        rule = replace(self.rule, tau=self.tau) if self.has_tau else self.rule
+        return draw(OneHotCategorical(logits), rule, seed=seed, rows=ids)
+
     def forward(self, x: Tensor, seed: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
         """Reconstruction and KL terms, each ``(B,)``; ``ids`` keys the draw of each image, wherever it is."""
         logits = self.encode(x)
-        z = self.draw(logits, seed=seed, rows=ids)
+        z = self.draw(logits, seed, ids)
         return reconstruction(self.decode(z), x), kl_to_uniform(logits)
 
 

@@ -22,7 +22,7 @@ _TRAIN, _VALID, _SHUFFLED = "#0072b2", "#d55e00", "#666666"  # told apart with a
 def draw_all(trainer: Trainer) -> dict[str, bytes]:
     """Every picture of a run as PNG, by file name."""
     figures = (_reconstructions(trainer), _samples(trainer), _codes(trainer), _curves(trainer))
-    return {name: _png(figure) for name, figure in zip(PICTURES, figures, strict=True)}
+    return {name: png(figure) for name, figure in zip(PICTURES, figures, strict=True)}
 
 
 def require() -> None:
@@ -33,17 +33,18 @@ def require() -> None:
         raise InputError("the pictures need matplotlib: pip install 'softdraw[cli]'") from None
 
 
-def _figure(width: float, height: float, **subplots: Any) -> tuple[Any, Any]:
+def subplots(width: float, height: float, **layout: Any) -> tuple[Any, Any]:
     """A figure on the Agg canvas by itself: no window, and no state of pyplot's that a user's program might share."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
-    return figure, figure.subplots(**subplots)
+    return figure, figure.subplots(**layout)
 
 
-def _png(figure: Any) -> bytes:
+def png(figure: Any) -> bytes:
+    """The figure as a PNG file."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=120)
     return buffer.getvalue()
@@ -81,7 +82,7 @@ def _tiles(rows: list[Tensor], shape: tuple[int, int], title: str, group: int = 
         band[: len(row), :height, :width] = row.cpu().unflatten(-1, shape)
         bands.append(band.transpose(0, 1).flatten(1))
     canvas = torch.cat(bands)[:-below, :-line]
-    figure, axes = _figure(10, 10 * canvas.shape[0] / canvas.shape[1] + 0.5)
+    figure, axes = subplots(10, 10 * canvas.shape[0] / canvas.shape[1] + 0.5)
     axes.imshow(canvas.numpy(), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
     axes.set_axis_off()
     axes.set_title(title, fontsize=11)
@@ -94,7 +95,7 @@ def _codes(trainer: Trainer) -> Any:
     logits = torch.cat([trainer.model.encode(part) for part in trainer.valid.split(512)]).cpu()  # (N, L, K)
     share = torch.nn.functional.one_hot(logits.argmax(-1), settings.categories).double().mean(0)  # (L, K)
     bits = kl_to_uniform(logits.unsqueeze(-2)).mean(0) / math.log(2)  # (L,)
-    figure, (axes, carried) = _figure(
+    figure, (axes, carried) = subplots(
         max(6.5, min(15.0, 4.5 + 0.42 * settings.categories)),
         max(3.0, min(14.0, 1.5 + 0.3 * settings.groups)),
         ncols=2,
@@ -115,7 +116,8 @@ def _codes(trainer: Trainer) -> Any:
 def _curves(trainer: Trainer) -> Any:
     history = trainer.history
     epochs = [record["epoch"] for record in history]
-    figure, (elbo, tau, perplexity) = _figure(8, 9, nrows=3, sharex=True, height_ratios=(2, 1, 1))
+    heights = (2, 1, 1) if trainer.settings.has_tau else (2, 1)
+    figure, (elbo, *annealed, perplexity) = subplots(8, 9, nrows=len(heights), sharex=True, height_ratios=heights)
     for key, name, colour in (
         ("train_nelbo", "training images", _TRAIN),
         ("valid_nelbo", "held-out images", _VALID),
@@ -125,13 +127,14 @@ def _curves(trainer: Trainer) -> Any:
     elbo.axhline(trainer.without_code(trainer.valid), color=_SHUFFLED, linestyle=":", label="held-out images, no code")
     elbo.set(ylabel="negative ELBO (nats per image)", title="The discrete model, by exact draws of its codes")
     elbo.legend(frameon=False)
-    tau.plot(epochs, [record["tau"] for record in history], color=_TRAIN)
-    tau.set(ylabel="tau")
+    for tau in annealed:
+        tau.plot(epochs, [record["tau"] for record in history], color=_TRAIN)
+        tau.set(ylabel="tau")
     perplexity.plot(epochs, [record["valid_perplexity"] for record in history], color=_VALID)
     perplexity.set(ylabel="perplexity of the codes", xlabel="epoch", ylim=(1, 1.05 * trainer.settings.categories))
     perplexity.axhline(trainer.settings.categories, color=_SHUFFLED, linestyle=":", label="uniform use")
     perplexity.legend(frameon=False, loc="lower right")
-    for axes in (elbo, tau, perplexity):
+    for axes in (elbo, *annealed, perplexity):
         axes.grid(alpha=0.25)
         axes.xaxis.get_major_locator().set_params(integer=True)
     return figure

@@ -9,12 +9,12 @@ from typing import Any
 
 from softdraw.errors import InputError
 from softdraw.recipes import pictures
-from softdraw.recipes.folder import Folder
+from softdraw.recipes.folder import PICTURES, Folder
 from softdraw.recipes.loop import Trainer
 from softdraw.recipes.ranks import Ranks
 from softdraw.recipes.settings import Settings, resolve_device
 
-_PIXELS = "pixels_sha256"
+PIXELS = "pixels_sha256"
 
 
 def run(
@@ -75,8 +75,9 @@ def _restore(trainer: Trainer, state: dict[str, Any], out: Path) -> None:
 
 
 def _picture(folder: Folder, trainer: Trainer) -> None:
-    for name, picture in pictures.draw_all(trainer).items():
-        folder.write(name, picture)
+    if not folder.holds(PICTURES):  # of a finished run that is resumed they are there
+        for name, picture in pictures.draw_all(trainer).items():
+            folder.write(name, picture)
 
 
 def _trainer(given: dict[str, Any], saved: dict[str, Any] | None, out: Path, ranks: Ranks) -> Trainer:
@@ -85,32 +86,35 @@ def _trainer(given: dict[str, Any], saved: dict[str, Any] | None, out: Path, ran
     settings = replace(base, **given)
     device = resolve_device(settings.device)
     settings = replace(settings, device=device.type)
-    if saved is not None:
-        changed = {name: value for name, value in asdict(settings).items() if name != "data" and value != saved[name]}
-        if changed:
-            name, value = next(iter(changed.items()))
-            raise InputError(
-                f"--resume: the run in {out} has {name} {saved[name]}, not {value}: "
-                "give the same options, or another --out"
-            )
     trainer = Trainer(settings, device, ranks)
-    if saved is not None and trainer.images.fingerprint != saved[_PIXELS]:
-        raise InputError(
-            f"--resume: the pixels of {settings.data} are not those of the run in {out}: give another --out"
-        )
+    if saved is not None:
+        check_unchanged(_config(trainer), saved, f"the run in {out}")
     return trainer
 
 
+def check_unchanged(config: dict[str, Any], saved: dict[str, Any], what: str) -> None:
+    """Refuse to go on with other settings or pixels than at the start; the data may have moved."""
+    for name, value in config.items():
+        if name == PIXELS and value != saved[name]:
+            raise InputError(f"the pixels of {config['data']} are not those of {what}: give another --out")
+        if name != "data" and value != saved[name]:
+            raise InputError(f"{what} has {name} {saved[name]}, not {value}: give the same options, or another --out")
+
+
 def _settings(saved: dict[str, Any], out: Path) -> Settings:
-    usual = asdict(Settings()) | {_PIXELS: ""}
+    usual = asdict(Settings()) | {PIXELS: ""}
     if {name: type(value) for name, value in saved.items()} != {name: type(value) for name, value in usual.items()}:
         raise InputError(f"{out / 'config.json'} is not that of a run of this version: give another --out")
-    return Settings(**{name: value for name, value in saved.items() if name != _PIXELS})
+    return Settings(**{name: value for name, value in saved.items() if name != PIXELS})
 
 
 def _prepared(folder: Folder, trainer: Trainer, saved: dict[str, Any] | None) -> dict[str, Any] | None:
     """The state to continue from, or None and a folder with its configuration for a run that starts."""
     if saved is not None:
         return folder.load()
-    folder.create(asdict(trainer.settings) | {_PIXELS: trainer.images.fingerprint})
+    folder.create(_config(trainer))
     return None
+
+
+def _config(trainer: Trainer) -> dict[str, Any]:
+    return asdict(trainer.settings) | {PIXELS: trainer.images.fingerprint}

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 import torch
 
 from softdraw import schedules
 from softdraw.errors import InputError
+from softdraw.rules.rule import Pathwise
+from softdraw.rules.words import parse_words
 
 SCHEDULES = ("constant", "linear", "cosine", "exponential")
 
@@ -21,10 +24,10 @@ class Settings:
     data: str = "digits"  # scikit-learn's 1,797 scanned digits: real, and bundled, so nothing is downloaded
     groups: int = 10  # L latents of
     categories: int = 10  # K categories each: 33 bits at most; the KL term decides how many of them are used
+    rule: str = "GumbelSoftmax"  # relaxed draws in training, with their own exact gradient; its tau is the run's:
     tau_start: float = 1.0  # smooth at first, for a gradient of low variance;
     tau_end: float = 0.5  # then closer to one-hot, which is what validation decodes
     schedule: str = "exponential"  # Jang et al.; reaches tau_end when half of the steps are done
-    hard: bool = False  # True: one-hots forward, the relaxed gradient backward (straight-through)
     epochs: int = 200  # the held-out nELBO falls by less than a tenth of a nat over the last twenty
     batch_size: int = 64  # 23 steps an epoch on the digits
     learning_rate: float = 2e-3  # Adam's
@@ -39,6 +42,8 @@ class Settings:
     device: str = "auto"
 
     def __post_init__(self) -> None:
+        if parse_rule(self.rule) != {"rule": self.rule}:
+            raise InputError(f"rule {self.rule!r} is not in canonical words: pass **parse_rule({self.rule!r})")
         if self.groups < 1 or self.categories < 2:
             raise InputError(
                 f"--latents must be at least 1x2, got {self.groups}x{self.categories}: groups x categories, as in 20x10"
@@ -66,6 +71,15 @@ class Settings:
             raise InputError(f"--lr must be positive and at most 1e38, got {self.learning_rate}")
         if not 0 <= self.seed < 2**63:
             raise InputError(f"--seed must be from 0 to 2**63 - 1, got {self.seed}")
+
+    def pathwise(self) -> Any:
+        """The rule of the training draws; the run's tau takes the place of its own, where it has one."""
+        return parse_words(self.rule, Pathwise)[0]
+
+    @property
+    def has_tau(self) -> bool:
+        """Whether tau plays a part in the run."""
+        return any(field.name == "tau" for field in fields(self.pathwise()))
 
     def tau(self, steps: int) -> schedules.Schedule:
         """Tau as a function of the step, for a run of this many steps."""
@@ -96,6 +110,14 @@ def parse_tau(text: str) -> dict[str, float]:
         return {"tau_start": float(start), "tau_end": float(end if colon else start)}
     except ValueError:
         raise InputError(f"--tau must be a number, or start:end as in 1.0:0.5, got {text!r}") from None
+
+
+def parse_rule(text: str) -> dict[str, Any]:
+    """``"reinmax:tau=1.1"`` as the settings of a run: the rule by its class's name, and tau where the words give it."""
+    rule, given = parse_words(text, Pathwise)
+    changed = [f"{f.name}={getattr(rule, f.name)}" for f in fields(rule) if getattr(rule, f.name) != f.default]
+    words = [type(rule).__name__, *(word for word in changed if not word.startswith("tau="))]
+    return {"rule": ":".join(words)} | (parse_tau(str(rule.tau)) if "tau" in given else {})
 
 
 def resolve_device(name: str) -> torch.device:

@@ -1,4 +1,4 @@
-"""Rules as words on the command line: ``reinmax:tau=1.1``, ``gumbel-rao:tau=.5:samples=20``, ``st``."""
+"""Rules as words on a command line: ``reinmax:tau=1.1``, ``gumbel-rao:tau=.5:samples=20``, ``st``."""
 
 from __future__ import annotations
 
@@ -16,15 +16,22 @@ def parse_rules(text: str) -> list[Any]:
 
 def parse_rule(text: str) -> Any:
     """A rule from its class's name, in any case and with or without hyphens, or its capitals; ``:name=number`` each."""
+    return parse_words(text)[0]
+
+
+def parse_words(text: str, kind: type = object) -> tuple[Any, set[str]]:
+    """A rule of this kind, and the hyper-parameters that the words give; the others have their defaults."""
     name, *settings = text.strip().split(":")
     word = name.replace("-", "").replace("_", "").lower()
-    classes = [getattr(rules, n) for n in rules.__all__]
+    classes = [c for c in (getattr(rules, n) for n in rules.__all__) if issubclass(c, kind)]
     found = [c for c in classes if word in (c.__name__.lower(), "".join(x for x in c.__name__ if x.isupper()).lower())]
     if len(found) != 1:
-        raise InputError(f"there is no rule {name!r}: choose from {', '.join(rules.__all__)}")
+        noun = "rule" if kind is object else f"{kind.__name__.lower()} rule"
+        raise InputError(f"there is no {noun} {name!r}: choose from {', '.join(c.__name__ for c in classes)}")
     known = {f.name for f in fields(found[0])}
     try:
-        return found[0](**{key: _number(value) for key, value in (s.split("=") for s in settings)})
+        given = {key: _number(value) for key, value in (s.split("=") for s in settings)}
+        return found[0](**given), set(given)
     except (TypeError, ValueError) as error:
         allowed = ", ".join(f"{key}=" for key in sorted(known)) or "nothing"
         raise InputError(f"{text!r} does not make a {found[0].__name__} ({error}): it takes {allowed}") from error

@@ -1,0 +1,122 @@
+"""What a comparison of rules found: means over the seeds with their standard errors, as JSON and as a picture."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from softdraw.recipes import pictures
+from softdraw.recipes.settings import Settings
+
+_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000")  # Okabe and Ito's
+_STYLES = ("-", "--", ":", "-.")
+
+
+@dataclass(frozen=True)
+class Compared:
+    """The runs of one rule: a history and the seconds of each seed."""
+
+    name: str
+    settings: Settings
+    histories: list[list[dict[str, float]]]
+    seconds: list[float]
+
+    def last(self, key: str) -> list[float]:
+        """A metric after the last epoch, for each seed."""
+        return [history[-1][key] for history in self.histories]
+
+    @property
+    def tau(self) -> list[float] | None:
+        """Start and end, where the rule has a tau."""
+        return [self.settings.tau_start, self.settings.tau_end] if self.settings.has_tau else None
+
+    @property
+    def nelbo(self) -> list[float]:
+        """The held-out nELBO of each seed, in nats per image."""
+        return self.last("valid_nelbo")
+
+    def behind(self, best: Compared) -> list[float]:
+        """How much higher the nELBO is than that of ``best``, seed by seed."""
+        return [a - b for a, b in zip(self.nelbo, best.nelbo, strict=True)]
+
+
+def estimate(values: Sequence[float]) -> tuple[float, float | None]:
+    r"""The mean and its standard error :math:`s / \sqrt{n}`, which one value does not have."""
+    error = statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else None
+    return statistics.fmean(values), error
+
+
+def as_json(compared: Sequence[Compared]) -> list[dict[str, Any]]:
+    """The figures of the rules, the best first. No clock is among them: stopped and continued, they are the same."""
+    return [
+        {
+            "rule": each.name,
+            "tau": each.tau,
+            "nelbo": _figures(each.nelbo),
+            "nelbo_behind_the_first": _figures(each.behind(compared[0])),
+            "reconstruction": _figures(each.last("valid_reconstruction")),
+            "kl": _figures(each.last("valid_kl")),
+        }
+        for each in compared
+    ]
+
+
+def _figures(values: list[float]) -> dict[str, Any]:
+    mean, error = estimate(values)
+    return {"mean": mean, "standard_error": error, "seeds": values}
+
+
+def picture(compared: Sequence[Compared]) -> bytes:
+    """PNG: on the left the course of each rule, on the right where each ends; the best first."""
+    styles = [
+        {"color": _COLOURS[i % len(_COLOURS)], "linestyle": _STYLES[i // len(_COLOURS) % len(_STYLES)]}
+        for i in range(len(compared))
+    ]
+    figure, (course, end) = pictures.subplots(12, max(4.5, 1.5 + 0.35 * len(compared)), ncols=2, width_ratios=(3, 2))
+    for each, style in zip(compared, styles, strict=True):
+        _course(course, each, style)
+    for row, (each, style) in enumerate(zip(compared, styles, strict=True)):
+        _end(end, row, each, style["color"])
+    seeds = len(compared[0].histories)
+    course.set(xlabel="epoch", ylabel="held-out negative ELBO (nats per image)", title="The discrete model, by epoch")
+    course.set_ylim(*_limits(compared))
+    course.legend(frameon=False)
+    end.set_yticks(range(len(compared)), [each.name for each in compared])
+    end.set_ylim(len(compared) - 0.5, -0.5)
+    error = f"mean ± standard error of {seeds} seeds (rings)" if seeds > 1 else "one seed"
+    end.set(xlabel="held-out negative ELBO (nats per image)", title=f"After the last epoch\n{error}")
+    for axes in (course, end):
+        axes.grid(alpha=0.25)
+        axes.title.set_fontsize(11)
+    course.xaxis.get_major_locator().set_params(integer=True)
+    return pictures.png(figure)
+
+
+def _course(axes: Any, each: Compared, style: dict[str, str]) -> None:
+    """The mean over the seeds by epoch, in a band of one standard error."""
+    epochs = [record["epoch"] for record in each.histories[0]]
+    means, errors = zip(
+        *(estimate([record["valid_nelbo"] for record in at]) for at in zip(*each.histories, strict=True)), strict=True
+    )
+    axes.plot(epochs, means, label=each.name, marker="." if len(epochs) == 1 else None, **style)
+    low = [mean - (error or 0) for mean, error in zip(means, errors, strict=True)]
+    high = [mean + (error or 0) for mean, error in zip(means, errors, strict=True)]
+    axes.fill_between(epochs, low, high, color=style["color"], alpha=0.15, linewidth=0)
+
+
+def _end(axes: Any, row: int, each: Compared, colour: str) -> None:
+    """The mean with its standard error, and the seeds behind it."""
+    mean, error = estimate(each.nelbo)
+    axes.plot(each.nelbo, [row] * len(each.nelbo), "o", color=colour, alpha=0.5, markerfacecolor="none", markersize=5)
+    axes.errorbar(mean, row, xerr=error, fmt="D", color=colour, markersize=5, capsize=4)
+
+
+def _limits(compared: Sequence[Compared]) -> tuple[float, float]:
+    """Limits that leave out the first tenth of the epochs, where all fall from a height that would hide the rest."""
+    first = len(compared[0].histories[0]) // 10
+    shown = [record["valid_nelbo"] for each in compared for history in each.histories for record in history[first:]]
+    margin = 0.05 * (max(shown) - min(shown)) or 1.0
+    return min(shown) - margin, max(shown) + margin
