@@ -24,11 +24,33 @@ def body(device: torch.device) -> ModuleType:
 
 @functools.cache
 def _body(kind: str) -> ModuleType:
+    if kind == "cuda":
+        return _triton()[0] or reference
     return cpu if kind == "cpu" and library() is not None else reference
+
+
+@functools.cache
+def _triton() -> tuple[ModuleType | None, str]:
+    """The Triton kernels, loaded when a GPU is first drawn on and tried once; or why they do not run here."""
+    try:
+        from softdraw.kernels import triton
+
+        one = torch.zeros((1, 1), dtype=torch.int64, device="cuda")
+        triton.gumbel(one, one, 4, 0, one, torch.float32)
+    except ModuleNotFoundError as missing:
+        if missing.name != "triton":
+            raise
+        return None, "Triton is not installed: pip install 'softdraw[triton]'"
+    except Exception as failure:  # whatever a driver, a compiler or an old GPU has to say: draws go on without
+        said = " ".join(str(failure).split()) or type(failure).__name__
+        return None, f"the Triton kernels do not run here: {said[:200]}"
+    return triton, "Triton"
 
 
 def reason(device: torch.device) -> str:
     """Why ``body`` picks what it picks, in one line for ``softdraw info``."""
+    if device.type == "cuda":
+        return _triton()[1] if _triton()[0] else f"plain torch: {_triton()[1]}"
     if device.type != "cpu":
         return f"plain torch: no compiled body exists for {device.type} yet"
     return why_missing() if library() is None else f"compiled, for {isa()}"

@@ -17,7 +17,7 @@ from torch import Tensor
 from softdraw.arguments import Tau, compute_dtype
 from softdraw.kernels import reference
 from softdraw.kernels.triton import device
-from softdraw.kernels.triton.layout import Layout, each, flat, layout, noise_tile, tile
+from softdraw.kernels.triton.layout import Layout, each, flat, layout_of, noise_tile, tile
 
 _PARTS = 128  # splits that ``combine`` takes at a time
 _T = {torch.float32: tl.float32, torch.float64: tl.float64}
@@ -30,7 +30,8 @@ def soft(logits: Tensor, tau: Tau, seed: Tensor | None, rows: Tensor | None, mas
 
 def hard(logits: Tensor, tau: Tau, seed: Tensor | None, rows: Tensor | None, mask: Tensor | None) -> Tensor:
     """The exact draw as a one-hot, in the dtype and layout of the logits; tau is checked, and moves no draw."""
-    reference.checked(tau, compute_dtype(logits.dtype))
+    if isinstance(tau, Tensor):
+        reference.checked(tau, compute_dtype(logits.dtype))
     return _dense("hard", logits, None, 1.0, seed, rows, mask)
 
 
@@ -38,7 +39,7 @@ def hard_backward(
     logits: Tensor, grad: Tensor, tau: Tau, seed: Tensor | None, rows: Tensor | None, mask: Tensor | None
 ) -> Tensor:
     """The straight-through gradient for the logits: that of the soft draw with the same noise, made again here."""
-    if tile(1, logits.shape[-1]).splits > 1:  # a row that no program holds
+    if tile(1, logits.shape[-1], logits.dtype).splits > 1:  # a row that no program holds
         return soft_backward(soft(logits, tau, seed, rows, mask), grad, tau)
     return _dense("hard_backward", logits, grad, tau, seed, rows, mask)
 
@@ -48,7 +49,7 @@ def index(logits: Tensor, seed: Tensor, rows: Tensor | None, mask: Tensor | None
     out = torch.empty((samples, *logits.shape[:-1]), dtype=torch.int64, device=logits.device)
     if not out.numel():
         return out
-    form = layout([logits] * 3, mask)
+    form = layout_of([logits] * 3, mask)
     if form is None:
         return index(logits.contiguous(), seed, rows, None if mask is None else mask.contiguous(), samples)
     _draw("index", form, out, logits, None, 1.0, seed, rows, mask, samples)
@@ -60,11 +61,11 @@ def soft_backward(y: Tensor, grad: Tensor, tau: Tau) -> Tensor:
     out = torch.empty_like(y)
     if not out.numel():
         return out
-    form = layout([out, y, grad], None)
+    form = layout_of([out, y, grad], None)
     if form is None:
         return out.copy_(soft_backward(y.contiguous(), grad.contiguous(), tau))
     rows, cols = y.shape[:-1].numel(), y.shape[-1]
-    cut, dtype = tile(rows, cols), compute_dtype(y.dtype)
+    cut, dtype = tile(rows, cols, y.dtype), compute_dtype(y.dtype)
     taus, number, each_tau = _tau(tau, y)
     constants = {"T": _T[dtype], "EACH_TAU": each_tau, **cut.constants, **form.constants}
     rest = (number, rows, cols, form.inner, cut.splits, *form.strides[:9])
@@ -103,7 +104,7 @@ def _dense(
     out = torch.empty_like(logits)
     if not out.numel():
         return out
-    form = layout([out, logits, logits if grad is None else grad], mask)
+    form = layout_of([out, logits, logits if grad is None else grad], mask)
     if form is None:  # rare: a permuted batch of three dimensions or more
         copies = (None if x is None else x.contiguous() for x in (grad, mask))
         grad, mask = copies
@@ -127,7 +128,7 @@ def _draw(
     """Launch ``device.draw`` on whole rows; or on splits, and again to write a dense result with what they came to."""
     batch, dtype = logits.shape[:-1], compute_dtype(logits.dtype)
     draws = batch.numel() * samples
-    cut = tile(draws, logits.shape[-1])
+    cut = tile(draws, logits.shape[-1], logits.dtype)
     taus, number, each_tau = _tau(tau, logits)
     seeds, each_seed = (None, False) if seed is None else each(seed, batch)
     inputs = (logits, grad, None if mask is None else mask.view(torch.uint8), seeds)
@@ -169,8 +170,8 @@ def _launch(kernel: Any, programs: int, warps: int, arguments: tuple, **constant
 def _tau(tau: Tau, x: Tensor) -> tuple[Tensor | None, float, bool]:
     """tau as a pointer or else as a number, and whether each row has its own."""
     dtype = compute_dtype(x.dtype)
-    if not isinstance(tau, float):
-        taus, each_row = each(reference.checked(tau, dtype), x.shape[:-1])  # pyright: ignore[reportArgumentType]
+    if isinstance(tau, Tensor):
+        taus, each_row = each(reference.checked(tau, dtype), x.shape[:-1])
         return taus, 1.0, each_row
     if dtype == torch.float64:  # a number would reach the kernel as float32
         return torch.full((), tau, dtype=dtype, device=x.device), 1.0, False

@@ -8,6 +8,10 @@ Row operands (seed, id, tau, stream) are one value, or one for each row where ``
 tau, widths and strides are run-time arguments that specialise nothing.
 """
 
+# What is constant has capitals, and Triton reads `if` and `else` by its own rules:
+# ruff: noqa: N803, RET505, SIM108
+# pyright: reportGeneralTypeIssues=false
+
 from __future__ import annotations
 
 import triton
@@ -133,14 +137,17 @@ def draw(
     scale = _LOG2_E / tau
 
     if OP != "hard" or tops is None:
-        at = _at(logits, row, first, inner, in_outer, in_inner, in_col, Q, FLAT, UNIT, ALIGNED)
-        s = tl.load(at, mask=there, other=-_INF).to(T)
+        # Noise first: logits would hold registers while it is made, and wide rows would spill.
         if seeds is not None:
             deep, kept = row[None, :, None], (number < draws)[None, :, None]
             seed = _of(seeds, deep, kept, EACH_SEED)
             id = deep if ids is None else tl.load(ids + deep, mask=kept, other=0)
             stream = tl.zeros((1, 1, 1), tl.int64) if ONCE else number[None, :, None] // rows
-            s += _gumbel(seed, id, stream, first, Q, T)
+            g = _gumbel(seed, id, stream, first, Q, T)
+        at = _at(logits, row, first, inner, in_outer, in_inner, in_col, Q, FLAT, UNIT, ALIGNED)
+        s = tl.load(at, mask=there, other=-_INF).to(T)
+        if seeds is not None:
+            s += g
         if mask is not None:
             at = _at(mask, row, first, inner, mask_outer, mask_inner, mask_col, Q, FLAT, False, False)
             s = tl.where(tl.load(at, mask=there, other=0) != 0, s, -_INF)
@@ -187,7 +194,8 @@ def draw(
 
 @triton.jit(do_not_specialize=["tau", "rows", "splits"])
 def combine(
-    tops, totals, ats, taus, row_tops, row_totals, row_ats, tau, rows, splits, BLOCK: tl.constexpr, EACH_TAU: tl.constexpr
+    tops, totals, ats, taus, row_tops, row_totals, row_ats, tau, rows, splits,
+    BLOCK: tl.constexpr, EACH_TAU: tl.constexpr,
 ):  # fmt: skip
     """Maximum, sum and argmax of a row from those of its splits, carried along online; one program a draw."""
     number = tl.program_id(0).to(tl.int64)

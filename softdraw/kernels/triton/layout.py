@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-import triton
 from torch import Tensor
 
 _WHOLE = 2**14  # columns of the widest row that one program holds
 _SPLIT = 2**12  # columns of a split of a wider one
 _TILE = 2**10  # elements of the smallest tile
-_PER_WARP = 512  # elements that a warp works on, 16 a thread
+_PER_WARP = 2**9  # elements that a warp works on, 16 a thread
+_MOST_WARPS = 16
 
 
 class Tile(NamedTuple):
@@ -29,17 +29,23 @@ class Tile(NamedTuple):
         return {"R": self.rows, "Q": self.cols // 4}
 
 
-def tile(rows: int, width: int, whole: int = _WHOLE) -> Tile:
-    """Several narrow rows; or a row of up to ``whole`` columns; or a split of a wider one."""
-    cols = max(4, triton.next_power_of_2(width)) if width <= whole else _SPLIT
-    together, splits = max(1, _TILE // cols), triton.cdiv(width, cols)
-    warps = min(16, max(4, together * cols // _PER_WARP))
-    return Tile(together, cols, splits, triton.cdiv(rows, together) * splits, warps)
+def tile(rows: int, width: int, dtype: torch.dtype) -> Tile:
+    """Several narrow rows, or one that fits the registers, or a split of a wider one; less of it in float64."""
+    if dtype == torch.float64:
+        return _tile(rows, width, _WHOLE // 4, _SPLIT // 2, _PER_WARP // 2)
+    return _tile(rows, width, _WHOLE, _SPLIT, _PER_WARP)
 
 
 def noise_tile(rows: int, width: int) -> Tile:
     """Noise needs no whole rows: small tiles."""
-    return tile(rows, width, whole=_SPLIT)
+    return _tile(rows, width, _SPLIT // 2, _SPLIT // 2, _PER_WARP // 2)
+
+
+def _tile(rows: int, width: int, whole: int, split: int, per_warp: int) -> Tile:
+    cols = max(4, 1 << (width - 1).bit_length()) if width <= whole else split
+    together, splits = max(1, _TILE // cols), -(-width // cols)
+    warps = min(_MOST_WARPS, max(4, together * cols // per_warp))
+    return Tile(together, cols, splits, -(-rows // together) * splits, warps)
 
 
 class Layout(NamedTuple):
@@ -50,7 +56,7 @@ class Layout(NamedTuple):
     constants: dict[str, bool]
 
 
-def layout(dense: list[Tensor], mask: Tensor | None) -> Layout | None:
+def layout_of(dense: list[Tensor], mask: Tensor | None) -> Layout | None:
     """The layout of operands of one shape; None if their batch does not come down to two dimensions."""
     operands = dense if mask is None else [*dense, mask]
     shape, steps = dense[0].shape, [t.stride() for t in operands]
@@ -64,7 +70,7 @@ def layout(dense: list[Tensor], mask: Tensor | None) -> Layout | None:
     if len(dims) > 2:
         return None
     nothing = (1, [0] * len(operands))
-    (_, outer), (inner, near) = ([nothing, nothing] + dims)[-2:]
+    (_, outer), (inner, near) = [nothing, nothing, *dims][-2:]
     strides = tuple(zip(outer, near, (s[-1] for s in steps), strict=True))
     aligned = all(n % 4 == 0 for n in (shape[-1], *(n for s in strides[: len(dense)] for n in s[:2])))
     unit = all(s[2] == 1 for s in strides[: len(dense)])
