@@ -37,11 +37,9 @@ def _triton() -> tuple[ModuleType | None, str]:
 
         one = torch.zeros((1, 1), dtype=torch.int64, device="cuda")
         triton.gumbel(one, one, 4, 0, one, torch.float32)
-    except ModuleNotFoundError as missing:
-        if missing.name != "triton":
-            raise
-        return None, "Triton is not installed: pip install 'softdraw[triton]'"
     except Exception as failure:  # whatever a driver, a compiler or an old GPU has to say: draws go on without
+        if isinstance(failure, ModuleNotFoundError) and failure.name == "triton":
+            return None, "Triton is not installed: pip install 'softdraw[triton]'"
         said = " ".join(str(failure).split()) or type(failure).__name__
         return None, f"the Triton kernels do not run here: {said[:200]}"
     return triton, "Triton"
