@@ -132,6 +132,15 @@ def test_the_tail_takes_its_second_word():
     assert found >= 1
 
 
+def test_a_uniform_that_rounds_to_one_is_clamped():
+    seed, row, stream = torch.tensor(11), torch.tensor([[12]]), torch.tensor(0)  # the word of column 839627: 2^32 - 50
+    got = run("gumbel", seed, row, 4, 839624, stream, torch.float32)
+    expected = reference.gumbel(seed, row, 4, 839624, stream, torch.float32)
+    assert got.isfinite().all()
+    torch.testing.assert_close(got, expected, rtol=MARGIN * 2**-23, atol=MARGIN * 2**-23)
+    assert expected[0, 3] < -2.8
+
+
 @pytest.mark.parametrize("cols", [16385, 540000])
 def test_wide_rows_are_combined(cols):
     """Splits are combined as one row is; 540000 columns have more splits than are taken at a time."""

@@ -38,7 +38,7 @@ def _triton() -> tuple[ModuleType | None, str]:
         one = torch.zeros((1, 1), dtype=torch.int64, device="cuda")
         triton.gumbel(one, one, 4, 0, one, torch.float32)
     except Exception as failure:  # whatever a driver, a compiler or an old GPU has to say: draws go on without
-        if isinstance(failure, ModuleNotFoundError) and failure.name == "triton":
+        if isinstance(failure, ModuleNotFoundError) and str(failure.name).split(".")[0] == "triton":
             return None, "Triton is not installed: pip install 'softdraw[triton]'"
         said = " ".join(str(failure).split()) or type(failure).__name__
         return None, f"the Triton kernels do not run here: {said[:200]}"
