@@ -45,7 +45,8 @@ def test_the_command_writes_what_it_measured(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    "options", [["--sizes", "8by4"], ["--dtypes", "int8"], ["--threads", "0"], ["--operations", "sideways"]]
+    "options",
+    [["--sizes", "8by4"], ["--dtypes", "int8"], ["--threads", "0"], ["--operations", "sideways"], ["--device", "tpu"]],
 )
 def test_a_bad_option_is_one_line(options, capsys):
     assert run(["bench", *options]) == 2

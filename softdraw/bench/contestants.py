@@ -24,6 +24,7 @@ class Setting:
     cols: int
     dtype: torch.dtype
     threads: int
+    device: str = "cpu"
 
     @property
     def bytes_moved(self) -> int:
@@ -41,9 +42,12 @@ class Setting:
 
 def contestants(setting: Setting) -> dict[str, Callable[[], Tensor]]:
     """Calls by name, ours first; each makes one whole draw (and its gradient). Compiled ones are compiled here."""
-    x = torch.randn(setting.rows, setting.cols, generator=torch.Generator().manual_seed(0)).to(setting.dtype)
+    x = torch.randn(setting.rows, setting.cols, generator=torch.Generator().manual_seed(0))
+    x = x.to(setting.device, setting.dtype)
+    passes = {"clone": x.clone} | ({"softmax": lambda: x.softmax(-1)} if setting.device == "cuda" else {})
     if setting.operation == "index":
-        return {"softdraw": lambda: gumbel_max(x), "multinomial": lambda: _multinomial(x), "argmax": lambda: _argmax(x)}
+        ways = {"softdraw": lambda: gumbel_max(x), "multinomial": lambda: _multinomial(x), "argmax": lambda: _argmax(x)}
+        return ways | (passes if setting.device == "cuda" else {})
     hard = setting.operation.startswith("hard")
 
     def ours(x: Tensor) -> Tensor:
@@ -60,7 +64,7 @@ def contestants(setting: Setting) -> dict[str, Callable[[], Tensor]]:
     }
     for _ in range(2):
         runs["compiled"]()
-    return runs | {"clone": x.clone}
+    return runs | passes
 
 
 def _value(f: Callable[[Tensor], Tensor], x: Tensor) -> Callable[[], Tensor]:

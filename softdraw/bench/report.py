@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 import softdraw
+from softdraw.bench import cuda
 from softdraw.bench.timing import Result
 from softdraw.kernels import native
 
@@ -19,7 +20,7 @@ HEADER = (
 )
 
 
-def machine() -> dict[str, Any]:
+def machine(device: str = "cpu") -> dict[str, Any]:
     """What the numbers were measured on."""
     return {
         "cpu": _cpu_name(),
@@ -29,6 +30,7 @@ def machine() -> dict[str, Any]:
         "python": platform.python_version(),
         "torch": torch.__version__,
         "softdraw": softdraw.__version__,
+        **(cuda.machine() if device == "cuda" else {}),
     }
 
 
@@ -57,7 +59,10 @@ def line(result: Result) -> str:
 
 def write_json(path: Path, results: list[Result]) -> None:
     """The machine and every result."""
-    path.write_text(json.dumps({"machine": machine(), "results": [r.as_dict() for r in results]}, indent=1) + "\n")
+    path.write_text(
+        json.dumps({"machine": machine(results[0].setting.device), "results": [r.as_dict() for r in results]}, indent=1)
+        + "\n"
+    )
 
 
 def draw_picture(path: Path, results: list[Result]) -> None:

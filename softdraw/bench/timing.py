@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from softdraw.bench import cuda
 from softdraw.bench.contestants import Setting, contestants
 from softdraw.bench.memory import extra_bytes
 
@@ -34,7 +35,7 @@ class Result:
     def as_dict(self) -> dict[str, Any]:
         """What goes into the JSON file."""
         s = self.setting
-        where = {"operation": s.operation, "rows": s.rows, "cols": s.cols, "threads": s.threads}
+        where = {"device": s.device, "operation": s.operation, "rows": s.rows, "cols": s.cols, "threads": s.threads}
         figures = {"seconds": self.seconds, "ratios": self.ratios, "bandwidth": self.bandwidth}
         return {**where, "dtype": str(s.dtype).removeprefix("torch."), **figures, "extra_bytes": self.extra_bytes}
 
@@ -45,22 +46,28 @@ def measure(setting: Setting, rounds: int) -> Result:
     torch.set_num_threads(setting.threads)
     try:
         calls = contestants(setting)
-        loops = {name: _loops(call) for name, call in calls.items()}
-        times: dict[str, list[float]] = {name: [] for name in calls}
-        names = list(calls)
-        for i in range(rounds):
-            for name in names[i % len(names) :] + names[: i % len(names)]:  # each is first, and after each, as often
-                times[name].append(_time(calls[name], loops[name]))
-        extra = extra_bytes(calls["softdraw"])
+        on_gpu = setting.device == "cuda"
+        times = cuda.times(calls, rounds) if on_gpu else _times(calls, rounds)
+        extra = (cuda.extra_bytes if on_gpu else extra_bytes)(calls["softdraw"])
     finally:
         torch.set_num_threads(before)
     ours = times["softdraw"]
     ratios = {
         name: statistics.median(theirs / mine for theirs, mine in zip(times[name], ours, strict=True))
-        for name in names
+        for name in times
         if name != "softdraw"
     }
     return Result(setting, {name: statistics.median(t) for name, t in times.items()}, ratios, extra)
+
+
+def _times(calls: dict[str, Callable[[], Tensor]], rounds: int) -> dict[str, list[float]]:
+    loops = {name: _loops(call) for name, call in calls.items()}
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    names = list(calls)
+    for i in range(rounds):
+        for name in names[i % len(names) :] + names[: i % len(names)]:  # each is first, and after each, as often
+            times[name].append(_time(calls[name], loops[name]))
+    return times
 
 
 def _loops(call: Callable[[], Tensor]) -> int:

@@ -13,24 +13,29 @@ SIZES = "32x10,256x32,8192x128,1024x8192,64x131072"
 
 
 def bench(
-    sizes: Annotated[str, typer.Option(help="Rows x categories, separated by commas.")] = SIZES,
+    sizes: Annotated[str, typer.Option(help="Rows x categories, separated by commas; by default, by the device.")] = "",
     dtypes: Annotated[str, typer.Option(help="float32, bfloat16, float16, float64.")] = "float32,bfloat16",
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     threads: Annotated[str, typer.Option(help="Numbers of threads; 'all' is torch's own number.")] = "1,all",
     operations: Annotated[str, typer.Option(help="Any of soft, hard, soft+backward, hard+backward, index.")] = "all",
     rounds: Annotated[int, typer.Option(min=1, help="Rounds that the medians are taken over.")] = 15,
     out: Annotated[Path, typer.Option(help="Directory for bench.json and bench.png.")] = Path("runs/bench"),
 ) -> None:
     """Time draws against stock torch, eager and compiled, and against a copy; write a table, a file and a picture."""
-    from softdraw.bench import Setting, measure, report
+    from softdraw.bench import Setting, cuda, measure, report
+
+    _check_device(device)
+    on_gpu = device == "cuda"
+    sizes = sizes or (cuda.SIZES if on_gpu else SIZES)
 
     settings = [
-        Setting(operation, rows, cols, dtype, number)
-        for number in _threads(threads)
+        Setting(operation, rows, cols, dtype, number, device)
+        for number in _threads("all" if on_gpu else threads)
         for dtype in _dtypes(dtypes)
         for operation in _operations(operations)
         for rows, cols in _sizes(sizes)
     ]
-    print("  ".join(f"{name} {value}" for name, value in report.machine().items()))
+    print("  ".join(f"{name} {value}" for name, value in report.machine(device).items()))
     print(report.HEADER)
     results = []
     for setting in settings:
@@ -40,6 +45,15 @@ def bench(
     report.write_json(out / "bench.json", results)
     report.draw_picture(out / "bench.png", results)
     print(f"wrote {out / 'bench.json'} and {out / 'bench.png'}")
+
+
+def _check_device(given: str) -> None:
+    import torch
+
+    if given not in ("cpu", "cuda"):
+        raise InputError(f"--device {given!r}: choose from cpu, cuda")
+    if given == "cuda" and not torch.cuda.is_available():
+        raise InputError("--device cuda: torch sees no CUDA device here; leave the option out to time the CPU")
 
 
 def _sizes(given: str) -> list[tuple[int, int]]:

@@ -24,11 +24,33 @@ def body(device: torch.device, dtype: torch.dtype = torch.float32) -> ModuleType
 
 @functools.cache
 def _body(kind: str, dtype: torch.dtype) -> ModuleType:
+    if kind == "cuda" and dtype in cpu.DTYPES:
+        return _triton()[0] or reference
     return cpu if kind == "cpu" and dtype in cpu.DTYPES and library() is not None else reference
+
+
+@functools.cache
+def _triton() -> tuple[ModuleType | None, str]:
+    """The Triton kernels, once they have agreed with plain torch on this GPU; or why they are not used."""
+    try:
+        from softdraw.kernels import triton
+        from softdraw.kernels.triton.check import disagreement
+
+        wrong = disagreement(torch.device("cuda"))
+        if wrong:
+            return None, f"the Triton kernels are not used: {wrong}"
+    except Exception as failure:  # whatever a driver, a compiler or an old GPU has to say: draws go on without
+        if isinstance(failure, ModuleNotFoundError) and str(failure.name).split(".")[0] == "triton":
+            return None, "Triton is not installed: pip install 'softdraw[triton]'"
+        said = " ".join(str(failure).split()) or type(failure).__name__
+        return None, f"the Triton kernels do not run here: {said[:200]}"
+    return triton, "Triton"
 
 
 def reason(device: torch.device) -> str:
     """Why ``body`` picks what it picks, in one line for ``softdraw info``."""
+    if device.type == "cuda":
+        return _triton()[1] if _triton()[0] else f"plain torch: {_triton()[1]}"
     if device.type != "cpu":
         return f"plain torch: no compiled body exists for {device.type} yet"
     return why_missing() if library() is None else f"compiled, for {isa()}"

@@ -1,0 +1,32 @@
+"""Whether the kernels agree with plain torch on the device that is here: asked once, before they are first used."""
+
+from __future__ import annotations
+
+import torch
+
+from softdraw.kernels import reference, triton
+
+# Narrow, whole and split rows. Tolerances are for fast logarithms and for the rounding of the dtype, tau magnifies both.
+_CASES = ((4, 40, torch.float32, 1e-4), (3, 1000, torch.bfloat16, 2e-2), (1, 20_000, torch.float32, 1e-4))
+_TAU = 0.5
+
+
+def disagreement(device: torch.device) -> str | None:
+    """The first result that is not the reference's, in words; None when all are."""
+    seed = torch.ones((), dtype=torch.int64, device=device)
+    for rows, cols, dtype, tolerance in _CASES:
+        x = torch.linspace(-2, 2, rows * cols, device=device).view(rows, cols).to(dtype)
+        mask = (torch.arange(cols, device=device) % 3 > 0).expand(rows, cols)
+        y, grad = reference.soft(x, _TAU, seed, None, mask), x.flip(0, 1)
+        calls = {
+            "soft": (x, _TAU, seed, None, mask),
+            "hard": (x, _TAU, seed, None, mask),
+            "index": (x, seed, None, mask, 2),
+            "soft_backward": (y, grad, _TAU),
+            "hard_backward": (x, grad, _TAU, seed, None, mask),
+        }
+        for name, arguments in calls.items():
+            ours, theirs = (getattr(body, name)(*arguments).double() for body in (triton, reference))
+            if not torch.allclose(ours, theirs, rtol=tolerance, atol=tolerance * float(theirs.abs().max())):
+                return f"{name} of {rows}x{cols} {dtype} differs from plain torch"
+    return None
