@@ -6,7 +6,7 @@ import torch
 
 from softdraw.kernels import reference, triton
 
-# Narrow, whole and split rows. Tolerances are for fast logarithms and for the rounding of the dtype, tau magnifies both.
+# Narrow, whole and split rows. Tolerances are for fast logarithms, which tau magnifies, and the rounding of the dtype.
 _CASES = ((4, 40, torch.float32, 1e-4), (3, 1000, torch.bfloat16, 2e-2), (1, 20_000, torch.float32, 1e-4))
 _TAU = 0.5
 
