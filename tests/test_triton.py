@@ -206,7 +206,7 @@ def test_a_permuted_batch_of_three_dimensions():
 def test_the_check_before_first_use(monkeypatch):
     from softdraw.kernels.triton import check
 
-    monkeypatch.setattr(check, "_CASES", check._CASES[:2])
+    monkeypatch.setattr(check, "_SHAPES", check._SHAPES[:2])
     assert check.disagreement(torch.device("cpu")) is None
     monkeypatch.setattr(check.triton, "hard", lambda x, *_: torch.zeros_like(x))
-    assert check.disagreement(torch.device("cpu")) == "hard of 4x40 torch.float32 differs from plain torch"
+    assert check.disagreement(torch.device("cpu")) == "hard of 4x40 differs from plain torch"

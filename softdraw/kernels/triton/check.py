@@ -6,16 +6,16 @@ import torch
 
 from softdraw.kernels import reference, triton
 
-# Narrow, whole and split rows. Tolerances are for fast logarithms, which tau magnifies, and the rounding of the dtype.
-_CASES = ((4, 40, torch.float32, 1e-4), (3, 1000, torch.bfloat16, 2e-2), (1, 20_000, torch.float32, 1e-4))
+_SHAPES = ((4, 40), (3, 1000), (1, 20_000))  # narrow, whole and split rows
 _TAU = 0.5
+_TOLERANCE = 1e-4  # of fast logarithms, which tau magnifies
 
 
 def disagreement(device: torch.device) -> str | None:
     """The first result that is not the reference's, in words; None when all are."""
     seed = torch.ones((), dtype=torch.int64, device=device)
-    for rows, cols, dtype, tolerance in _CASES:
-        x = torch.linspace(-2, 2, rows * cols, device=device).view(rows, cols).to(dtype)
+    for rows, cols in _SHAPES:
+        x = torch.linspace(-2, 2, rows * cols, device=device).view(rows, cols)
         mask = (torch.arange(cols, device=device) % 3 > 0).expand(rows, cols)
         y, grad = reference.soft(x, _TAU, seed, None, mask), x.flip(0, 1)
         calls = {
@@ -27,6 +27,6 @@ def disagreement(device: torch.device) -> str | None:
         }
         for name, arguments in calls.items():
             ours, theirs = (getattr(body, name)(*arguments).double() for body in (triton, reference))
-            if not torch.allclose(ours, theirs, rtol=tolerance, atol=tolerance * float(theirs.abs().max())):
-                return f"{name} of {rows}x{cols} {dtype} differs from plain torch"
+            if not torch.allclose(ours, theirs, rtol=_TOLERANCE, atol=_TOLERANCE * float(theirs.abs().max())):
+                return f"{name} of {rows}x{cols} differs from plain torch"
     return None
