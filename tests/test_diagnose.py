@@ -145,7 +145,7 @@ def test_stops_within_its_budget():
     started = time.monotonic()
     found = softdraw.diagnose(slow, LAW, [softdraw.StraightThrough(), softdraw.ZGR()], samples=10**6, time_budget=2.0)
     assert time.monotonic() - started < 10.0  # not the hours that a million samples take; a loaded machine is slow
-    assert all(50 < r.draws < 10**6 for r in found.rules)
+    assert all(0 < r.draws < 10**4 for r in found.rules)  # of a million; how many depends on the machine's load
 
 
 def test_refusals():
