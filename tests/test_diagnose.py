@@ -143,9 +143,9 @@ def test_stops_within_its_budget():
         return F(y)
 
     started = time.monotonic()
-    found = softdraw.diagnose(slow, LAW, [softdraw.StraightThrough(), softdraw.ZGR()], samples=10**6, time_budget=2.0)
-    assert time.monotonic() - started < 10.0  # not the hours that a million samples take; a loaded machine is slow
-    assert all(0 < r.draws < 10**4 for r in found.rules)  # of a million; how many depends on the machine's load
+    found = softdraw.diagnose(slow, LAW, [softdraw.StraightThrough(), softdraw.ZGR()], samples=10**8, time_budget=2.0)
+    assert time.monotonic() - started < 10.0  # not the minutes that all samples take; a loaded machine is slow
+    assert all(0 < r.draws < 10**8 for r in found.rules)  # how many fit depends on the machine
 
 
 def test_refusals():
