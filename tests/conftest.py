@@ -11,3 +11,19 @@ def free_port() -> int:
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         return s.getsockname()[1]
+
+
+@pytest.fixture
+def ranks_results():
+    """Starts processes and returns what each put in the queue; one that does not end after that is ended."""
+
+    def collect(workers, queue) -> list:
+        for worker in workers:
+            worker.start()
+        results = [queue.get(timeout=120) for _ in workers]
+        for worker in workers:
+            worker.join(20)
+            worker.kill()
+        return results
+
+    return collect

@@ -1,7 +1,6 @@
 """Code usage against sums written out by hand, accumulated, grouped and over ranks."""
 
 import math
-import os
 
 import pytest
 import torch
@@ -85,9 +84,8 @@ def test_metric_errors():
         CodeUsage(0)
 
 
-def usage_worker(rank, port, queue):
-    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), RANK=str(rank), WORLD_SIZE="2")
-    dist.init_process_group("gloo")
+def usage_worker(rank, store, queue):
+    dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
     usage = CodeUsage(4)
     usage.update(torch.tensor([0, 1]) if rank == 0 else torch.tensor([2, 2, 2]))
     queue.put((usage.compute(), usage.hard.tolist()))
@@ -95,15 +93,14 @@ def usage_worker(rank, port, queue):
     dist.destroy_process_group()
 
 
-def test_ranks_are_added_up(free_port):
+def test_ranks_are_added_up(tmp_path, ranks_results):
     context = mp.get_context("spawn")
     queue = context.Queue()
-    workers = [context.Process(target=usage_worker, args=(rank, free_port, queue)) for rank in range(2)]
-    for worker in workers:
-        worker.start()
-    results = [queue.get(timeout=120) for _ in workers]
-    for worker in workers:
-        worker.join()
+    workers = [
+        context.Process(daemon=True, target=usage_worker, args=(rank, str(tmp_path / "store"), queue))
+        for rank in range(2)
+    ]
+    results = ranks_results(workers, queue)
     want = code_usage(torch.tensor([0, 1, 2, 2, 2]), num_codes=4)
     assert [result[0] for result in results] == [want, want]
     assert sorted(result[1] for result in results) == [[[0, 0, 3, 0]], [[1, 1, 0, 0]]]  # own sums stay own

@@ -1,7 +1,5 @@
 """torch.compile, export, torch.func, checkpointing, fake tensors, deterministic mode, DDP and FSDP2."""
 
-import os
-
 import pytest
 import torch
 import torch.distributed as dist
@@ -272,9 +270,8 @@ def step(model, ids):
     return y.detach()
 
 
-def parallel_worker(rank, world, wrap, port, queue):
-    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), RANK=str(rank), WORLD_SIZE=str(world))
-    dist.init_process_group("gloo")
+def parallel_worker(rank, world, wrap, store, queue):
+    dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=world)
     model = Model()
     if wrap == "ddp":
         model = torch.nn.parallel.DistributedDataParallel(model)
@@ -290,17 +287,16 @@ def parallel_worker(rank, world, wrap, port, queue):
 
 
 @pytest.mark.parametrize("wrap", ["ddp", "fsdp2"])
-def test_data_parallel_equals_one_process(wrap, free_port):
+def test_data_parallel_equals_one_process(wrap, tmp_path, ranks_results):
     alone = Model()
     want = step(alone, torch.arange(12))
     context = mp.get_context("spawn")
     queue = context.Queue()
-    workers = [context.Process(target=parallel_worker, args=(r, 2, wrap, free_port, queue)) for r in range(2)]
-    for worker in workers:
-        worker.start()
-    results = [queue.get(timeout=120) for _ in workers]
-    for worker in workers:
-        worker.join()
+    workers = [
+        context.Process(daemon=True, target=parallel_worker, args=(r, 2, wrap, str(tmp_path / "store"), queue))
+        for r in range(2)
+    ]
+    results = ranks_results(workers, queue)
     for rank, y, found in results:
         assert torch.equal(torch.from_numpy(y), want[rank::2])
         for grad, parameter in zip(found, alone.parameters(), strict=True):
