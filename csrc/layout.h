@@ -41,7 +41,7 @@ class Layout {
   int64_t n_;
 };
 
-constexpr int kMaxRows = 256;  // in a group of rows that are worked on together
+constexpr int kMaxRows = 64;  // in a group of rows that are worked on together
 
 // A contiguous copy of `count` rows of an operand, or its way back. Neighbours in memory are visited together.
 template <class Raw>
