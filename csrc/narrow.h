@@ -11,26 +11,49 @@ constexpr int kTile = kPair;     // rows: one call of Philox makes four categori
 // Whether tiles are quicker than rows in vectors of their own, whose last one has idle lanes.
 inline bool narrow(int64_t cols) { return cols < kNarrow && cols % 16 != 0; }
 
-// Elements of up to kTile rows, turned: row r of category c is at c * kTile + r.
+// Rows become columns.
+template <class Four>
+INLINE void transpose(Four (&x)[4]) {
+  const Four a = __builtin_shufflevector(x[0], x[1], 0, 4, 1, 5), b = __builtin_shufflevector(x[2], x[3], 0, 4, 1, 5);
+  const Four c = __builtin_shufflevector(x[0], x[1], 2, 6, 3, 7), d = __builtin_shufflevector(x[2], x[3], 2, 6, 3, 7);
+  x[0] = __builtin_shufflevector(a, b, 0, 1, 4, 5), x[1] = __builtin_shufflevector(a, b, 2, 3, 6, 7);
+  x[2] = __builtin_shufflevector(c, d, 0, 1, 4, 5), x[3] = __builtin_shufflevector(c, d, 2, 3, 6, 7);
+}
+
+// Elements of up to kTile rows, turned: row r of category c is at c * kTile + r. They move in squares of 4 x 4, for a
+// vector that is read where single elements were just written waits for them.
 template <class Element>
 struct Turned {
+  using Four = Vec<Element, 4>;
   alignas(64) Element at[kNarrow * kTile];
 
   // Lanes without a row repeat the first one.
   template <class RowOf>
   INLINE void take(int64_t cols, int count, RowOf row_of) {
-    for (int r = 0; r < kTile; ++r) {
-      const Element* row = row_of(r < count ? r : 0);
-      for (int64_t c = 0; c < cols; ++c) at[c * kTile + r] = row[c];
+    for (int r = 0; r < kTile; r += 4) {
+      const Element* rows[4];
+      for (int i = 0; i < 4; ++i) rows[i] = row_of(r + i < count ? r + i : 0);
+      for (int64_t c = 0; c < cols; c += 4) {
+        Four x[4];
+        const int64_t bytes = (cols - c) * sizeof(Element);
+        for (int i = 0; i < 4; ++i) x[i] = cols - c < 4 ? load_part<Four>(rows[i] + c, bytes) : load<Four>(rows[i] + c);
+        transpose(x);
+        for (int i = 0; i < 4; ++i) store(at + (c + i) * kTile + r, x[i]);
+      }
     }
   }
 
   template <class RowOf>
-  void give(int64_t cols, int count, RowOf row_of) const {
-    for (int r = 0; r < count; ++r) {
-      Element* row = row_of(r);
-      for (int64_t c = 0; c < cols; ++c) row[c] = at[c * kTile + r];
-    }
+  INLINE void give(int64_t cols, int count, RowOf row_of) const {
+    for (int r = 0; r < count; r += 4)
+      for (int64_t c = 0; c < cols; c += 4) {
+        Four x[4];
+        for (int i = 0; i < 4; ++i) x[i] = load<Four>(at + (c + i) * kTile + r);
+        transpose(x);
+        const int64_t bytes = (cols - c) * sizeof(Element);
+        for (int i = 0; i < 4 && r + i < count; ++i)
+          cols - c < 4 ? store_part(row_of(r + i) + c, bytes, x[i]) : store(row_of(r + i) + c, x[i]);
+      }
   }
 };
 

@@ -29,6 +29,14 @@ INLINE void store(void* p, V v) {
   __builtin_memcpy(p, &v, sizeof v);
 }
 
+// The bytes that two types of different size have in common.
+template <class To, class V>
+INLINE To head(V v) {
+  To to{};
+  __builtin_memcpy(&to, &v, sizeof to < sizeof v ? sizeof to : sizeof v);
+  return to;
+}
+
 // The first bytes of a vector, with zeros in the others; and a vector's first bytes put back.
 #if defined(__AVX512BW__) && defined(__AVX512VL__)
 template <class V>
@@ -37,7 +45,7 @@ INLINE V load_part(const void* p, int64_t bytes) {
   if constexpr (sizeof(V) == 64) return (V)_mm512_maskz_loadu_epi8(mask, p);
   else if constexpr (sizeof(V) == 32) return (V)_mm256_maskz_loadu_epi8((__mmask32)mask, p);
   else if constexpr (sizeof(V) == 16) return (V)_mm_maskz_loadu_epi8((__mmask16)mask, p);
-  else return (V)_mm_cvtsi128_si64(_mm_maskz_loadu_epi8((__mmask16)mask, p));
+  else return head<V>(_mm_maskz_loadu_epi8((__mmask16)mask, p));
 }
 
 template <class V>
@@ -45,7 +53,7 @@ INLINE void store_part(void* p, int64_t bytes, V v) {
   const uint64_t mask = _bzhi_u64(~0ull, (unsigned)bytes);
   if constexpr (sizeof(V) == 64) _mm512_mask_storeu_epi8(p, mask, (__m512i)v);
   else if constexpr (sizeof(V) == 32) _mm256_mask_storeu_epi8(p, (__mmask32)mask, (__m256i)v);
-  else _mm_mask_storeu_epi8(p, (__mmask16)mask, (__m128i)v);
+  else _mm_mask_storeu_epi8(p, (__mmask16)mask, head<__m128i>(v));
 }
 #else
 template <class V>

@@ -17,13 +17,10 @@ from softdraw.kernels.native import isa, library, why_missing
 __all__ = ["body", "reason"]
 
 
+@functools.cache
 def body(device: torch.device, dtype: torch.dtype = torch.float32) -> ModuleType:
     """The module whose ``soft``, ``hard``, ``index`` and ``gumbel`` run here, on this dtype: the fastest there is."""
-    return _body(device.type, dtype)
-
-
-@functools.cache
-def _body(kind: str, dtype: torch.dtype) -> ModuleType:
+    kind = device.type
     if kind == "cuda" and dtype in cpu.DTYPES:
         return _triton()[0] or reference
     return cpu if kind == "cpu" and dtype in cpu.DTYPES and library() is not None else reference
