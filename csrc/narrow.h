@@ -102,15 +102,15 @@ class Tile {
     }
   }
 
-  // Scores become the soft draw: 0 in a row where nothing is allowed, NaN in a bad one.
+  // Scores become the soft draw: 0 in a row where nothing is allowed, NaN in a bad one. (exp_of makes 0 of NaN.)
   void soften() {
     using Sum = Vec<double, N>;
     for (int r = 0; r < kTile; r += N) {
       const I drawn = (load<I>(best_ + r) >= 0) & ~load<I>(bad_ + r);
-      const V base = drawn ? load<V>(top_ + r) : V{}, tau = load<V>(tau_ + r);
+      const V top = load<V>(top_ + r), tau = load<V>(tau_ + r);
       Sum sum{};
       for (int64_t i = r; i < n_; i += kTile) {
-        V e = exp_of<T, N>((load<V>(s_ + i) - base) / tau);
+        V e = exp_of<T, N>((load<V>(s_ + i) - top) / tau);
         store(s_ + i, e);
         sum += __builtin_convertvector(e, Sum);
       }

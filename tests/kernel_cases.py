@@ -76,6 +76,7 @@ SHAPES = st.one_of(
     st.tuples(st.integers(1, 70)),
     st.tuples(st.integers(0, 40), st.integers(1, 40)),
     st.tuples(st.integers(1, 5), st.integers(1, 4), st.integers(1, 35)),
+    st.tuples(st.integers(1, 40), st.sampled_from((48, 63, 64, 65, 96, 100, 255, 256, 257))),
     st.tuples(st.integers(1, 3), st.sampled_from((1023, 1024, 1025, 2064, 5000))),
 )
 CASES = st.builds(

@@ -106,6 +106,32 @@ def run(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+AFFINITY = """
+import os, torch, softdraw
+torch.set_num_threads(1)  # so that every other thread is the pool's
+before = {int(t) for t in os.listdir("/proc/self/task")}
+x = torch.zeros(4000, 100)
+torch.set_num_threads(2)
+for _ in range(20):
+    softdraw.gumbel_softmax(x, seed=0)
+    here = int(open("/proc/self/stat").read().rpartition(")")[2].split()[36])
+    workers = {int(t) for t in os.listdir("/proc/self/task")} - before
+    allowed = [os.sched_getaffinity(t) for t in workers]
+    if allowed and all(here not in a for a in allowed):
+        break
+print(len(os.sched_getaffinity(0)), here, [sorted(a) for a in allowed])
+assert any(a == os.sched_getaffinity(0) - {here} for a in allowed)
+"""
+
+
+@compiled
+@pytest.mark.skipif(sys.platform != "linux", reason="affinity is Linux's")
+@pytest.mark.skipif(len(getattr(os, "sched_getaffinity", lambda _: "x")(0)) < 2, reason="needs two CPUs")
+def test_workers_keep_off_the_cpu_of_their_caller():
+    """Where a wake-up after a pause would wait for its waker; tried several times, since the caller may move."""
+    run(AFFINITY)
+
+
 MEMORY = """
 import torch
 from softdraw.bench.memory import extra_bytes

@@ -4,6 +4,8 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from functorch.compile import make_boxed_func
+from torch._dynamo.backends.common import aot_autograd
 from torch._dynamo.testing import CompileCounter
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.checkpoint import checkpoint
@@ -51,6 +53,24 @@ def test_compiled_is_eager(hard, dtype, backend):
         compiled_y, compiled_grad = grads(torch.compile(function, fullgraph=True, backend=backend), logits, weight)
         assert torch.equal(compiled_y, y)
         torch.testing.assert_close(compiled_grad, grad)
+
+
+@pytest.mark.parametrize("hard", [False, True])
+def test_compiled_backward_is_one_operator(hard):
+    """The graphs that a compiler is given: the draw in one, its gradient in the other, each a node of ours."""
+    graphs = []
+
+    def keep(graph, inputs):
+        graphs.append([str(node.target) for node in graph.graph.nodes if "softdraw" in str(node.target)])
+        return make_boxed_func(graph)
+
+    backend = aot_autograd(fw_compiler=keep, bw_compiler=keep)
+    compiled = torch.compile(lambda x: softdraw.gumbel_softmax(x, 0.5, hard, seed=3), fullgraph=True, backend=backend)
+    logits, weight = make((6, 5)), make((6, 5), seed=1)
+    _, grad = grads(compiled, logits, weight)
+    kind = "hard" if hard else "soft"
+    assert graphs == [[f"softdraw.gumbel_softmax_{kind}.default"], [f"softdraw.gumbel_softmax_{kind}_backward.default"]]
+    torch.testing.assert_close(grad, grads(lambda x: softdraw.gumbel_softmax(x, 0.5, hard, seed=3), logits, weight)[1])
 
 
 def test_compiled_draws_are_fresh_and_follow_manual_seed():
