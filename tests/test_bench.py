@@ -75,7 +75,7 @@ class Clock:
 
 
 def test_a_gpu_is_timed_between_its_events(monkeypatch):
-    """Neither what empties the cache nor the wait that gives the host its lead counts, and each call is first in turn."""
+    """Neither emptying the cache nor the wait that gives the host its lead counts; calls take turns at going first."""
     order = []
 
     def call(name, seconds):

@@ -30,7 +30,7 @@ if INTERPRETED or torch.cuda.is_available():
 DEVICE = "cpu" if INTERPRETED else "cuda"
 MARGIN = 8  # ulp of max(|G|, 1), and of the largest argument of an exponential: the GPU's log2 and exp2 are approximate
 fuzz = settings(  # on a GPU most examples compile kernels of their own, a second each
-    max_examples=50, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
+    max_examples=30, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
 )
 whole_and_split = pytest.mark.parametrize("split", [False, True])
 
@@ -234,7 +234,7 @@ def test_the_check_before_first_use(monkeypatch):
 @whole_and_split
 @pytest.mark.usefixtures("cut")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float64])
-@pytest.mark.parametrize("cols", [3, 60])
+@pytest.mark.parametrize("cols", [3, 40])
 def test_the_error_against_float64_is_the_references(cols, dtype, split):
     """At most that of the reference and, for y, a margin of units in the last place of the largest score, over tau."""
     g = torch.Generator().manual_seed(cols)
@@ -248,12 +248,16 @@ def test_the_error_against_float64_is_the_references(cols, dtype, split):
         exact = (s / tau).softmax(-1)
         y, theirs = run("soft", x, tau, seed, None, None), reference.soft(x, tau, seed, None, None)
         error, its = ((t.double() - exact).abs() / exact.clamp_min(none) for t in (y, theirs))
-        assert (error <= its.max() + unit + truncated).all()
+        tiny = exact < 2 * torch.finfo(wide).tiny  # exponentials below normal numbers are flushed to 0
+        assert ((error <= its.max() + unit + truncated) | tiny).all()
+        assert (y[tiny] <= 4 * torch.finfo(wide).tiny).all()
         dx = exact * (grad.double() - (exact * grad.double()).sum(-1, keepdim=True)) / tau
         size = exact * (grad.double().abs() + (exact * grad.double()).abs().sum(-1, keepdim=True)) / tau
         d = run("hard_backward", x, grad, tau, seed, None, None)
         # One rounding to the dtype, of the result: a y rounded on the way would be off by its share of either term.
-        assert ((d.double() - dx).abs() <= (torch.finfo(dtype).eps / 2 + truncated) * dx.abs() + 2 * unit * size + none).all()
+        assert (
+            (d.double() - dx).abs() <= (torch.finfo(dtype).eps / 2 + truncated) * dx.abs() + 2 * unit * size + none
+        ).all()
 
 
 @whole_and_split

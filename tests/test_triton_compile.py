@@ -12,9 +12,9 @@ triton = pytest.importorskip("triton", reason="the extra softdraw[triton] is not
 if os.environ.get("TRITON_INTERPRET") == "1":
     pytest.skip("the interpreter compiles nothing", allow_module_level=True)
 
-from triton_aot import built, kinds, operations, recorded, resources
+from triton_aot import built, kinds, operations, recorded, resources  # noqa: E402
 
-from softdraw.kernels import triton as body
+from softdraw.kernels import triton as body  # noqa: E402
 
 _VERSION = tuple(map(int, triton.__version__.split(".")[:2]))
 _WIDEST = {torch.float32: 2**14, torch.bfloat16: 2**14, torch.float64: 2**12}

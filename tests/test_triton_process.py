@@ -47,7 +47,7 @@ def test_where_triton_cannot_run_plain_torch_does():
 
 
 def test_a_capture_before_the_check_draws_with_plain_torch_and_settles_nothing(monkeypatch):
-    """To check the kernels waits for the device, which ends a capture; after it, and after a check, Triton is picked."""
+    """Checking the kernels waits for the device, which ends a capture; after either, Triton is picked."""
     device, capturing, asked = torch.device("cuda"), [True], []
 
     @functools.cache

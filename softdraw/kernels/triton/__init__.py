@@ -129,13 +129,15 @@ def _dense(
 def _combined(named: dict[str, Any], cut: Tile, logits: Tensor) -> dict[str, Tensor | None]:
     """Maximum and sum of exponentials of every row and, for a gradient, <g, y>: from splits to rows."""
     n, dtype, where = named["rows"], compute_dtype(logits.dtype), logits.device
-    kinds = ("tops", "totals") if named["grad"] is None else ("tops", "totals", "dots", "worsts")
-    nothing = {"dots": None, "worsts": None, "row_dots": None}
-    parts = nothing | dict(zip(kinds, torch.empty((len(kinds), n * cut.splits), dtype=dtype, device=where), strict=True))
-    whole = {f"row_{x}": values for x, values in zip(kinds[:3], torch.empty((3, n), dtype=dtype, device=where))}
-    _launch(draws.part, cut, named | parts)
-    _launch(draws.combine, Tile(1, 4, cut.splits, n, 4), named | parts | whole | {"BLOCK": _PARTS})
-    return {"tops": whole["row_tops"], "totals": whole["row_totals"], "dots": whole.get("row_dots")}
+    tops, totals, dots, worsts = torch.empty((4, n * cut.splits), dtype=dtype, device=where)
+    row_tops, row_totals, row_dots = torch.empty((3, n), dtype=dtype, device=where)
+    if named["grad"] is None:
+        dots = worsts = row_dots = None
+    named = named | {"tops": tops, "totals": totals, "dots": dots, "worsts": worsts}
+    _launch(draws.part, cut, named)
+    rows = {"row_tops": row_tops, "row_totals": row_totals, "row_dots": row_dots, "BLOCK": _PARTS}
+    _launch(draws.combine, Tile(1, 4, cut.splits, n, 4), named | rows)
+    return {"tops": row_tops, "totals": row_totals, "dots": row_dots}
 
 
 def _index(named: dict[str, Any], logits: Tensor, ats: Tensor, tops: Tensor | None) -> None:

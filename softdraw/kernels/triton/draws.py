@@ -1,7 +1,7 @@
 """Draws in Triton. A program scores a tile, reduces it and writes it: whole rows, or one of the splits of a wider row.
 
 A split row takes three kernels: ``part`` leaves what each split comes to, ``combine`` brings a row's splits together,
-and ``write`` makes the noise again and writes; for an index ``index``, ``combine_index`` and, where the result is dense,
+and ``write`` makes the noise again and writes; for an index ``index``, ``combine_index`` and, for a dense result,
 ``one_hot``. tau, widths and strides are run-time arguments that specialise nothing.
 
 NaN and +inf need no test in relaxed draws: a maximum passes NaN over, but their exponentials are NaN, and so the row's
@@ -43,9 +43,7 @@ def _scores(
         id = row if ids is None else tl.load(ids + row, mask=kept, other=0)
         s = x.to(T) + gumbel(row_value(seeds, row, kept, EACH_SEED), id[None, :, None], stream, first, Q, T)
     if mask is not None:
-        allowed = tl.load(
-            at(mask, row, first, inner, mask_outer, mask_inner, mask_col, Q, FLAT, MASK_UNIT), there, 0
-        )
+        allowed = tl.load(at(mask, row, first, inner, mask_outer, mask_inner, mask_col, Q, FLAT, MASK_UNIT), there, 0)
         s = tl.where(allowed != 0, s, -_INF)
     return s
 

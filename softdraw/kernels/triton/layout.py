@@ -75,11 +75,12 @@ def layout_of(dense: dict[str, Tensor], mask: Tensor | None) -> dict[str, int] |
         return None
     nothing = (1, [0] * len(operands))
     (_, outer), (inner, near) = [nothing, nothing, *dims][-2:]
-    strides = dict.fromkeys(("out", "in", "grad", "mask"), (0, 0, 0))
+    strides: dict[str, tuple[int, int, int]] = dict.fromkeys(("out", "in", "grad", "mask"), (0, 0, 0))
     strides.update(zip(operands, zip(outer, near, (s[-1] for s in steps), strict=True), strict=True))
     named = {f"{x}_{to}": n for x, step in strides.items() for to, n in zip(_STEPS, step, strict=True)}
-    unit = min(_unit(shape[-1], strides[name]) for name in dense)
-    return {"inner": inner, "FLAT": int(len(dims) < 2), "UNIT": unit, "MASK_UNIT": _unit(shape[-1], strides["mask"]), **named}
+    units = {name: _unit(shape[-1], step) for name, step in strides.items()}
+    unit = min(units[name] for name in dense)
+    return {"inner": inner, "FLAT": int(len(dims) < 2), "UNIT": unit, "MASK_UNIT": units["mask"], **named}
 
 
 def _unit(width: int, step: tuple[int, int, int]) -> int:

@@ -1,7 +1,7 @@
 """Tiles: R rows by 4 Q columns as (4, R, Q), four contiguous columns a thread, which a thread loads at once.
 
-Values of a row have the shape (1, R, 1). Offsets are 64-bit. UNIT says how many columns surely lie together in memory: 4
-where rows are whole fours that start at multiples of 4, 1 where columns follow one another, 0 where they do not.
+Values of a row have the shape (1, R, 1). Offsets are 64-bit. UNIT says how many columns surely lie together in memory:
+4 where rows are whole fours that start at multiples of 4, 1 where columns follow one another, 0 where they do not.
 """
 
 # What is constant has capitals, and Triton reads `if` and `else` by its own rules:
