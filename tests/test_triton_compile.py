@@ -19,6 +19,7 @@ from softdraw.kernels import triton as body  # noqa: E402
 _VERSION = tuple(map(int, triton.__version__.split(".")[:2]))
 _WIDEST = {torch.float32: 2**14, torch.bfloat16: 2**14, torch.float64: 2**12}
 _SPLIT = 20000
+_NUMBERS = {"draws", "rows", "cols", "col_start", "inner", "splits", "tau"}
 _HEAVIEST = ("hard_backward, masked", "index, samples")  # a soft draw is a part of the former
 
 
@@ -89,8 +90,14 @@ def test_tau_width_and_rows_specialise_nothing(monkeypatch):
         assert all(keys(7, n, tau) == keys(64, widths[0], 1.0) for n in widths for tau in (0.1, 2.0))
     for kernel in (*vars(body.draws).values(), body.gradients.jacobian, body.words.noise):
         if getattr(kernel, "__module__", "").startswith("softdraw") and getattr(kernel, "do_not_specialize", None):
-            numbers = [p for p in kernel.params if not p.is_constexpr and p.name in body.draws._BOUND]
+            numbers = [p for p in kernel.params if not p.is_constexpr and p.name in _NUMBERS]
             assert numbers
             assert all(p.do_not_specialize for p in numbers)
             steps = [p for p in kernel.params if p.name.endswith(("_outer", "_inner", "_col"))]
             assert all(p.do_not_specialize for p in steps)
+
+
+def test_without_rows_nothing_is_launched(monkeypatch):
+    for cols in (5, _SPLIT):
+        for name, call in operations(torch.float32, cols, rows=0).items():
+            assert recorded(monkeypatch, call) == [], name

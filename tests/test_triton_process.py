@@ -21,7 +21,7 @@ def test_the_kernels_equal_the_reference_in_the_interpreter():
     # The interpreter computes with NumPy, which warns where NaN and infinity are meant.
     options = ["-p", "no:xdist", "-o", "addopts=", "-q", "-W", "ignore::RuntimeWarning"]
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", *options, str(here / "test_triton.py")],
+        [sys.executable, "-m", "pytest", *options, str(here / "test_triton.py"), str(here / "test_triton_corners.py")],
         env=environment,
         cwd=here.parent,
         capture_output=True,
