@@ -4,12 +4,6 @@
 
 namespace {
 
-// g where y has mass, else 0: an inf or NaN that arrives where nothing was drawn must not spread.
-template <class V>
-INLINE V where_mass(V y, V g) {
-  return y != 0 ? g : V{};
-}
-
 template <class S, int N, class Y, class G>
 INLINE void write_jacobian_product(typename S::Raw* out, int64_t n, typename S::T tau, Y y, G g) {
   using T = typename S::T;
@@ -29,7 +23,7 @@ template <class S, int N>
 struct Reader {
   const typename S::Raw* p;
   INLINE Vec<typename S::T, N> operator()(int64_t i, int64_t m) const {
-    return m == N ? read<S, N>(p + i) : read_part<S, N>(p + i, m, 0);
+    return m == N ? read<S, N>(p + i) : read_part<S, N>(p + i, m);
   }
 };
 
@@ -40,14 +34,14 @@ class SoftBackward {
   explicit SoftBackward(const Call& call) : cols_(call.cols) {}
 
   void run(const Row<S>* rows, int count) {
-    for (int r = 0; r < count; ++r) cols_ <= kNarrow ? one<4>(rows[r]) : one<kLanes<typename S::T>>(rows[r]);
+    constexpr int N = kLanes<typename S::T>;
+    for (int r = 0; r < count; ++r) {
+      const Row<S>& row = rows[r];
+      write_jacobian_product<S, N>(row.out, cols_, row.tau, Reader<S, N>{row.in}, Reader<S, N>{row.grad});
+    }
   }
 
  private:
-  template <int N>
-  INLINE void one(const Row<S>& row) {
-    write_jacobian_product<S, N>(row.out, cols_, row.tau, Reader<S, N>{row.in}, Reader<S, N>{row.grad});
-  }
   int64_t cols_;
 };
 
@@ -56,10 +50,18 @@ template <class S>
 struct HardBackwardFinish {
   using T = typename S::T;
   static constexpr bool kDense = true, kKeepsScores = true;
-  template <int N>
+  static constexpr int N = kLanes<T>;
+
+  static INLINE void finish(Tile<S>& tile) {
+    tile.soften();
+    tile.round_off();
+    tile.take_jacobian_product();
+    tile.give();
+  }
+
   static INLINE void finish(const Row<S>& row, T* s, int64_t n, const Top<T>& top) {
-    if (no_draw<S, N>(row, n, top)) return;
-    const T scale = (T)(1 / exponentials<N>(s, n, top.score, row.tau));
+    if (no_draw<S>(row, n, top)) return;
+    const T scale = (T)(1 / exponentials(s, n, top.score, row.tau));
     auto y = [=](int64_t i, int64_t) {
       return S::template widen<N>(S::template narrow<N>(load<Vec<T, N>>(s + i) * scale));
     };

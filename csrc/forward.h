@@ -1,10 +1,9 @@
 // The draws: soft, hard, index; and the noise itself.
 #pragma once
 #include "layout.h"
+#include "narrow.h"
 
 namespace {
-
-constexpr int64_t kNarrow = 28;  // rows of so few columns are worked on four lanes at a time
 
 // A row of scores: the output itself where it can hold them, else a buffer of this thread's.
 template <class S>
@@ -29,7 +28,7 @@ class Scores {
   alignas(64) T near_[kBlock + kSlack];
 };
 
-// Words for rows of `pitch` (a multiple of 4) columns, one row after the other.
+// Words for rows of `pitch` (a multiple of 16) columns, one row after the other.
 template <class S>
 NOINLINE void words_of_rows(uint32_t* out, const Row<S>* rows, int64_t count, int64_t pitch) {
   constexpr int64_t room = kBlock / 4 + kPair;
@@ -55,7 +54,16 @@ NOINLINE void words_of_rows(uint32_t* out, const Row<S>* rows, int64_t count, in
   for (int64_t i = 0; i < n; i += kPair) philox(out + 4 * i, counter(i), counter(i + kCounters), keys);
 }
 
-// Scores every row and hands it with its maximum to Finish: short rows share a block of noise, long ones take several.
+template <class S, class Use>
+INLINE void each_tile(const Row<S>* rows, int64_t count, int64_t cols, Use use) {
+  for (int64_t r = 0; r < count; r += kTile) {
+    Tile<S> tile(rows + r, count - r < kTile ? (int)(count - r) : kTile, cols);
+    use(tile);
+  }
+}
+
+// Scores every row and hands it with its maximum to Finish. Narrow rows are worked on in tiles; short ones share a block
+// of noise, long ones take several.
 template <class S, class Finish>
 class Draw {
  public:
@@ -64,14 +72,17 @@ class Draw {
   explicit Draw(const Call& call) : cols_(call.cols), scores_(Finish::kKeepsScores ? call.cols : 0) {}
 
   void run(const Row<S>* rows, int64_t count) {
-    if (cols_ > kShort) {
+    if (narrow(cols_)) {
+      each_tile(rows, count, cols_, [](Tile<S>& tile) {
+        tile.score();
+        tile.take_tops();
+        Finish::finish(tile);
+      });
+    } else if (cols_ <= kShort) {
+      const int64_t pitch = round_up(cols_, 16), fit = kBlock / pitch;
+      for (int64_t r = 0; r < count; r += fit) together(rows + r, count - r < fit ? count - r : fit, pitch);
+    } else {
       for (int64_t r = 0; r < count; ++r) alone(rows[r]);
-      return;
-    }
-    const int64_t pitch = round_up(cols_, cols_ <= kNarrow ? 4 : 16), fit = kBlock / pitch;
-    for (int64_t r = 0; r < count; r += fit) {
-      const int64_t n = count - r < fit ? count - r : fit;
-      cols_ <= kNarrow ? together<4>(rows + r, n, pitch) : together<kLanes<T>>(rows + r, n, pitch);
     }
   }
 
@@ -85,25 +96,24 @@ class Draw {
       int64_t n = cols_ - first < kBlock ? cols_ - first : kBlock;
       T* block = s ? s + first : scores_.block();
       score_block(block, row, first, n, (uint32_t)first);
-      take_top<kLanes<T>>(top, block, first, n);
+      take_top(top, block, first, n);
     }
-    Finish::template finish<kLanes<T>>(row, s, cols_, top);
+    Finish::finish(row, s, cols_, top);
   }
 
-  template <int N>
   void together(const Row<S>* rows, int64_t count, int64_t pitch) {
     T* s = scores_.block();
-    for (int64_t r = 0; r < count; ++r) load_logits<S, N>(s + r * pitch, rows[r], 0, cols_, N == 4 ? 4 : 16);
+    for (int64_t r = 0; r < count; ++r) load_logits(s + r * pitch, rows[r], 0, cols_);
     if (rows[0].noisy) {
       alignas(64) uint32_t words[kBlock + kSlack];
       words_of_rows(words, rows, count, pitch);
-      if (add_noise(s, words, round_up(count * pitch, 16)))
+      if (add_noise(s, words, count * pitch))
         for (int64_t r = 0; r < count; ++r) mend_tails(s + r * pitch, words + r * pitch, rows[r], 0, cols_, 0);
     }
     for (int64_t r = 0; r < count; ++r) {
       Top<T> top;
-      take_top<N>(top, s + r * pitch, 0, cols_);
-      Finish::template finish<N>(rows[r], s + r * pitch, cols_, top);
+      take_top(top, s + r * pitch, 0, cols_);
+      Finish::finish(rows[r], s + r * pitch, cols_, top);
     }
   }
 
@@ -112,10 +122,10 @@ class Draw {
 };
 
 // A row that has no draw: NaN where the logits say so, zero where nothing is allowed.
-template <class S, int N, class T = typename S::T>
+template <class S, class T = typename S::T>
 INLINE bool no_draw(const Row<S>& row, int64_t n, const Top<T>& top) {
   if (!top.bad && top.column >= 0) return false;
-  fill<S, N>(row.out, n, top.bad ? T(__builtin_nan("")) : T(0));
+  fill<S>(row.out, n, top.bad ? T(__builtin_nan("")) : T(0));
   return true;
 }
 
@@ -123,11 +133,14 @@ template <class S>
 struct SoftFinish {
   using T = typename S::T;
   static constexpr bool kDense = true, kKeepsScores = true;
-  template <int N>
+  static INLINE void finish(Tile<S>& tile) {
+    tile.soften();
+    tile.give();
+  }
   static INLINE void finish(const Row<S>& row, T* s, int64_t n, const Top<T>& top) {
-    if (no_draw<S, N>(row, n, top)) return;
-    double total = exponentials<N>(s, n, top.score, row.tau);
-    write_scaled<S, N>(row.out, s, n, (T)(1 / total));
+    if (no_draw<S>(row, n, top)) return;
+    double total = exponentials(s, n, top.score, row.tau);
+    write_scaled<S>(row.out, s, n, (T)(1 / total));
   }
 };
 
@@ -135,11 +148,14 @@ template <class S>
 struct HardFinish {
   using T = typename S::T;
   static constexpr bool kDense = true, kKeepsScores = false;
-  template <int N>
+  static INLINE void finish(Tile<S>& tile) {
+    tile.harden();
+    tile.give();
+  }
   static INLINE void finish(const Row<S>& row, T*, int64_t n, const Top<T>& top) {
-    if (no_draw<S, N>(row, n, top)) return;
-    fill<S, N>(row.out, n, 0);
-    write_part<S, 4>(row.out + top.column, 1, Vec<T, 4>{1});
+    if (no_draw<S>(row, n, top)) return;
+    fill<S>(row.out, n, 0);
+    row.out[top.column] = S::template narrow<4>(Vec<T, 4>{1})[0];
   }
 };
 
@@ -147,7 +163,9 @@ template <class S>
 struct IndexFinish {
   using T = typename S::T;
   static constexpr bool kDense = false, kKeepsScores = false;
-  template <int N>
+  static INLINE void finish(Tile<S>& tile) {
+    tile.give_index();
+  }
   static INLINE void finish(const Row<S>& row, T*, int64_t, const Top<T>& top) {
     *row.index = top.bad ? -1 : top.column;
   }
@@ -175,7 +193,7 @@ class Gumbel {
       for (int64_t first = -lead; first < cols_; first += kBlock) {
         int64_t n = cols_ - first < kBlock ? cols_ - first : kBlock, skip = first < 0 ? lead : 0;
         score_block(block, rows[r], first, n, (uint32_t)(start_ + first));
-        write_scaled<S, kLanes<T>>(rows[r].out + first + skip, block + skip, n - skip, T(1));
+        write_scaled<S>(rows[r].out + first + skip, block + skip, n - skip, T(1));
       }
   }
 

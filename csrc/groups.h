@@ -7,8 +7,7 @@ namespace {
 // How many rows are worked on together: rows of few columns share vectors, and strided ones share cache lines.
 inline int group_size(const Call& call, const Layout& layout) {
   if (!layout.one_seed()) return 1;
-  int64_t narrow = kBlock / round_up(call.cols, 4);
-  if (narrow >= 16) return (int)(narrow < kMaxRows ? narrow : kMaxRows);
+  if (call.cols < kNarrow) return kMaxRows;
   return call.cols <= 1 << 15 ? 16 : 1;
 }
 

@@ -12,6 +12,9 @@ class Layout {
  public:
   Layout(const Call& call, const int64_t* packed) : cols_(call.cols), packed_(packed), n_(packed ? packed[0] : 0) {}
 
+  // Whether rows of everything dense simply follow one another.
+  bool simple() const { return !packed_; }
+
   // In elements, from the start of the operand to the row's first element.
   int64_t offset(Operand operand, int64_t row) const {
     if (!packed_) return operand == softdraw::kIds ? row : operand >= softdraw::kSeed ? 0 : row * cols_;
@@ -41,7 +44,7 @@ class Layout {
   int64_t n_;
 };
 
-constexpr int kMaxRows = 256;  // in a group of rows that are worked on together
+constexpr int kMaxRows = 64;  // in a group of rows that are worked on together
 
 // A contiguous copy of `count` rows of an operand, or its way back. Neighbours in memory are visited together.
 template <class Raw>
@@ -55,8 +58,9 @@ class Stage {
   ~Stage() { __builtin_free(copy_); }
 
   void place(int64_t first_row, int count) {
-    for (int r = 0; r < count; ++r) offsets_[r] = data_ ? layout_.offset(operand_, first_row + r) : 0;
     count_ = count;
+    if (!data_) return;
+    for (int r = 0; r < count; ++r) offsets_[r] = layout_.simple() ? (first_row + r) * cols_ : layout_.offset(operand_, first_row + r);
   }
   Raw* row(int r) const { return copy_ ? copy_ + r * pitch_ : data_ ? data_ + offsets_[r] : nullptr; }
   void gather() const {

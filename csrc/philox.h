@@ -4,9 +4,7 @@
 // high halves hold leftovers that no later multiplication reads, so a round is two products, two shifts and four xors.
 #pragma once
 #include "vector.h"
-#if defined(__SSE2__)
-#include <immintrin.h>
-#elif defined(__ARM_NEON)
+#if defined(__ARM_NEON)
 #include <arm_neon.h>
 #endif
 
@@ -61,10 +59,8 @@ struct Counter {
 
 constexpr int kPair = 2 * kCounters;
 
-// Four words for each of two vectors of counters, counter after counter: 4 * kPair words at out. A round waits for the
-// product of the last one; two chains side by side fill the wait.
-INLINE void philox(uint32_t* out, Counter first, Counter second, const Schedule& keys) {
-  Counter c[2] = {first, second};
+// A round waits for the product of the last one; two chains side by side fill the wait.
+INLINE void rounds(Counter (&c)[2], const Schedule& keys) {
   for (int round = 0; round < kRounds; ++round)
     for (Counter& x : c) {
       Lanes p0 = product(x.c0, kMultiplier0), p1 = product(x.c2, kMultiplier1);
@@ -73,6 +69,12 @@ INLINE void philox(uint32_t* out, Counter first, Counter second, const Schedule&
       x.c1 = p1;
       x.c3 = p0;
     }
+}
+
+// Four words for each of two vectors of counters, counter after counter: 4 * kPair words at out.
+INLINE void philox(uint32_t* out, Counter first, Counter second, const Schedule& keys) {
+  Counter c[2] = {first, second};
+  rounds(c, keys);
   for (const Counter& x : c) {
     constexpr uint64_t low = 0xFFFFFFFF;
     Lanes a = (x.c0 & low) | (x.c1 << 32), b = (x.c2 & low) | (x.c3 << 32);
@@ -87,6 +89,20 @@ INLINE void philox(uint32_t* out, Counter first, Counter second, const Schedule&
     store(out + 4, __builtin_shufflevector(a, b, 1, 3));
 #endif
     out += 4 * kCounters;
+  }
+}
+
+// The same words, the first ones of all counters before the second ones.
+INLINE void philox_by_word(uint32_t* out, Counter first, Counter second, const Schedule& keys) {
+  using Half = Vec<uint32_t, kCounters>;
+  Counter c[2] = {first, second};
+  rounds(c, keys);
+  for (const Counter& x : c) {
+    store(out, __builtin_convertvector(x.c0, Half));
+    store(out + kPair, __builtin_convertvector(x.c1, Half));
+    store(out + 2 * kPair, __builtin_convertvector(x.c2, Half));
+    store(out + 3 * kPair, __builtin_convertvector(x.c3, Half));
+    out += kCounters;
   }
 }
 

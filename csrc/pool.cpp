@@ -6,9 +6,13 @@
 #include <condition_variable>
 #include <mutex>
 #include <thread>
+#include <vector>
 
 #ifndef _WIN32
 #include <pthread.h>
+#endif
+#ifdef __linux__
+#include <sched.h>
 #endif
 
 namespace softdraw {
@@ -33,8 +37,9 @@ class Pool {
     if (!only.owns_lock()) return false;
     {
       std::lock_guard<std::mutex> guard(state_);
-      while (started_ < workers && start()) {
+      while ((int64_t)handles_.size() < workers && start()) {
       }
+      keep_off_my_cpu();
       job_ = &job;
       wanted_ = workers;
     }
@@ -49,12 +54,29 @@ class Pool {
  private:
   bool start() {
     try {
-      std::thread([this] { serve(); }).detach();
+      std::thread worker([this] { serve(); });
+      handles_.push_back(worker.native_handle());
+      worker.detach();
     } catch (...) {  // no thread to be had: the job runs on fewer
       return false;
     }
-    ++started_;
+    avoided_ = -1;
     return true;
+  }
+
+  // A thread that is woken after a pause is often put on its waker's own CPU, above all in virtual machines, where a
+  // halted CPU does not pass for a free one; there it waits for milliseconds, until the scheduler sees it. So workers are
+  // kept off the CPU of the caller, which seldom changes.
+  void keep_off_my_cpu() {
+#ifdef __linux__
+    const int cpu = sched_getcpu();
+    cpu_set_t others;
+    if (cpu == avoided_ || cpu < 0 || sched_getaffinity(0, sizeof others, &others) != 0) return;
+    avoided_ = cpu;
+    CPU_CLR(cpu, &others);
+    if (CPU_COUNT(&others) == 0) return;
+    for (auto worker : handles_) pthread_setaffinity_np(worker, sizeof others, &others);
+#endif
   }
 
   void serve() {
@@ -74,7 +96,9 @@ class Pool {
   std::mutex running_, state_;
   std::condition_variable wake_, done_;
   Job* job_ = nullptr;
-  int64_t started_ = 0, wanted_ = 0, active_ = 0;
+  int64_t wanted_ = 0, active_ = 0;
+  std::vector<std::thread::native_handle_type> handles_;
+  int avoided_ = -1;  // the CPU that workers are kept off
 };
 
 // Never destroyed: workers may outlive main, and in a forked child its locks may be held by threads that are not there.

@@ -36,23 +36,30 @@ INLINE T logit_at(const Row<S>& row, int64_t column) {
   return row.in ? S::template widen<4>(Vec<typename S::Raw, 4>{row.in[column]})[0] : T(0);
 }
 
-// Logits of columns [first, first + n) without noise, and -inf up to the next multiple of `pad`, itself one of N.
-template <class S, int N, class T = typename S::T>
-NOINLINE void load_logits(T* scores, const Row<S>& row, int64_t first, int64_t n, int64_t pad) {
+// Logits of columns [first, first + n) without noise, and -inf up to the next multiple of 16.
+template <class S, class T = typename S::T>
+NOINLINE void load_logits(T* scores, const Row<S>& row, int64_t first, int64_t n) {
+  constexpr int N = kLanes<T>;
   using V = Vec<T, N>;
-  using Mask = Vec<typename Format<T>::Int, N>;
+  using Int = typename Format<T>::Int;
+  using Mask = Vec<Int, N>;
+  Mask lane;
+  for (int i = 0; i < N; ++i) lane[i] = i;
   const auto forbidden = splat<V>(T(-__builtin_inf()));
-  int64_t i = 0;
-  for (; row.in && i + N <= n; i += N) {
-    V x = read<S, N>(row.in + first + i);
+  auto take = [&](int64_t i, int64_t m) {
+    const bool whole = m == N;
+    V x = !row.in ? V{} : whole ? read<S, N>(row.in + first + i) : read_part<S, N>(row.in + first + i, m);
+    using Bytes = Vec<uint8_t, N>;
     if (row.mask) {
-      auto allowed = __builtin_convertvector(load<Vec<uint8_t, N>>(row.mask + first + i), Mask);
+      const uint8_t* mask = row.mask + first + i;
+      auto allowed = __builtin_convertvector(whole ? load<Bytes>(mask) : load_part<Bytes>(mask, m), Mask);
       x = allowed != 0 ? x : forbidden;
     }
-    store(scores + i, x);
-  }
-  for (; i < n; ++i) scores[i] = logit_at(row, first + i);
-  for (; i < round_up(n, pad); ++i) scores[i] = -__builtin_inf();
+    store(scores + i, whole ? x : lane < (Int)m ? x : forbidden);
+  };
+  int64_t i = 0;
+  for (; i + N <= n; i += N) take(i, N);
+  for (; i < round_up(n, 16); i += N) take(i, n > i ? n - i : 0);
 }
 
 // Columns below `col_start & 3` of a run that begins at a multiple of 4 are not part of the row: see gumbel.
@@ -66,7 +73,7 @@ NOINLINE void mend_tails(T* scores, const uint32_t* words, const Row<S>& row, in
 // the global index of column `first`.
 template <class S, class T = typename S::T>
 INLINE void score_block(T* scores, const Row<S>& row, int64_t first, int64_t n, uint32_t col) {
-  load_logits<S, kLanes<T>>(scores, row, first, n, 16);
+  load_logits(scores, row, first, n);
   if (!row.noisy) return;
   alignas(64) uint32_t words[kBlock + kSlack];
   words_of(words, round_up(n, 16), col, row.stream);
@@ -74,8 +81,9 @@ INLINE void score_block(T* scores, const Row<S>& row, int64_t first, int64_t n, 
 }
 
 // Takes columns [first, first + n), whose scores are given, into the maximum.
-template <int N, class T>
+template <class T>
 NOINLINE void take_top(Top<T>& top, const T* scores, int64_t first, int64_t n) {
+  constexpr int N = kLanes<T>;
   using Int = typename Format<T>::Int;
   using V = Vec<T, N>;
   using I = Vec<Int, N>;
@@ -97,11 +105,18 @@ NOINLINE void take_top(Top<T>& top, const T* scores, int64_t first, int64_t n) {
   top.column = first + fold<Int, N>(at, [](auto a, auto b) { return a < b ? a : b; });
 }
 
+// g where y has mass, else 0: an inf or NaN that arrives where nothing was drawn must not spread.
+template <class V>
+INLINE V where_mass(V y, V g) {
+  return y != 0 ? g : V{};
+}
+
 constexpr int64_t kSpan = 128;
 
 // scores := exp((scores - top) / tau); returns their sum, taken in double.
-template <int N, class T>
+template <class T>
 NOINLINE double exponentials(T* scores, int64_t n, T top, T tau) {
+  constexpr int N = kLanes<T>;
   using V = Vec<T, N>;
   using Sum = Vec<double, N>;
   Sum sum{};
@@ -117,7 +132,7 @@ NOINLINE double exponentials(T* scores, int64_t n, T top, T tau) {
   return fold<double, N>(sum, [](auto a, auto b) { return a + b; });
 }
 
-template <class S, int N>
+template <class S, int N = kLanes<typename S::T>>
 NOINLINE void fill(typename S::Raw* out, int64_t n, typename S::T value) {
   auto x = splat<Vec<typename S::T, N>>(value);
   int64_t i = 0;
@@ -125,8 +140,9 @@ NOINLINE void fill(typename S::Raw* out, int64_t n, typename S::T value) {
   write_part<S, N>(out + i, n - i, x);
 }
 
-template <class S, int N, class T = typename S::T>
+template <class S, class T = typename S::T>
 NOINLINE void write_scaled(typename S::Raw* out, const T* e, int64_t n, T scale) {
+  constexpr int N = kLanes<T>;
   using V = Vec<T, N>;
   int64_t i = 0;
   for (; i + N <= n; i += N) write<S, N>(out + i, load<V>(e + i) * scale);

@@ -72,21 +72,15 @@ INLINE void write(typename S::Raw* p, Vec<typename S::T, N> x) {
   store(p, S::template narrow<N>(x));
 }
 
-// The first n < N elements at p, and `fill` in the other lanes.
+// The first n < N elements at p, and 0 in the other lanes.
 template <class S, int N>
-INLINE Vec<typename S::T, N> read_part(const typename S::Raw* p, int64_t n, typename S::T fill) {
-  typename S::Raw part[N] = {};
-  for (int64_t i = 0; i < n; ++i) part[i] = p[i];
-  Vec<typename S::T, N> x = read<S, N>(part);
-  for (int64_t i = n; i < N; ++i) x[i] = fill;
-  return x;
+INLINE Vec<typename S::T, N> read_part(const typename S::Raw* p, int64_t n) {
+  return S::template widen<N>(load_part<Vec<typename S::Raw, N>>(p, n * sizeof(typename S::Raw)));
 }
 
 template <class S, int N>
 INLINE void write_part(typename S::Raw* p, int64_t n, Vec<typename S::T, N> x) {
-  typename S::Raw part[N];
-  write<S, N>(part, x);
-  for (int64_t i = 0; i < n; ++i) p[i] = part[i];
+  store_part(p, n * sizeof(typename S::Raw), S::template narrow<N>(x));
 }
 
 }  // namespace

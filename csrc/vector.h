@@ -1,6 +1,9 @@
 // Vectors of the width of a register, from the compiler's vector extensions.
 #pragma once
 #include <cstdint>
+#if defined(__SSE2__)
+#include <immintrin.h>
+#endif
 
 #define INLINE inline __attribute__((always_inline))
 #define NOINLINE static __attribute__((noinline))  // heavy loops, compiled once for each element type
@@ -25,6 +28,46 @@ template <class V>
 INLINE void store(void* p, V v) {
   __builtin_memcpy(p, &v, sizeof v);
 }
+
+// The bytes that two types of different size have in common.
+template <class To, class V>
+INLINE To head(V v) {
+  To to{};
+  __builtin_memcpy(&to, &v, sizeof to < sizeof v ? sizeof to : sizeof v);
+  return to;
+}
+
+// The first bytes of a vector, with zeros in the others; and a vector's first bytes put back.
+#if defined(__AVX512BW__) && defined(__AVX512VL__)
+template <class V>
+INLINE V load_part(const void* p, int64_t bytes) {
+  const uint64_t mask = _bzhi_u64(~0ull, (unsigned)bytes);
+  if constexpr (sizeof(V) == 64) return (V)_mm512_maskz_loadu_epi8(mask, p);
+  else if constexpr (sizeof(V) == 32) return (V)_mm256_maskz_loadu_epi8((__mmask32)mask, p);
+  else if constexpr (sizeof(V) == 16) return (V)_mm_maskz_loadu_epi8((__mmask16)mask, p);
+  else return head<V>(_mm_maskz_loadu_epi8((__mmask16)mask, p));
+}
+
+template <class V>
+INLINE void store_part(void* p, int64_t bytes, V v) {
+  const uint64_t mask = _bzhi_u64(~0ull, (unsigned)bytes);
+  if constexpr (sizeof(V) == 64) _mm512_mask_storeu_epi8(p, mask, (__m512i)v);
+  else if constexpr (sizeof(V) == 32) _mm256_mask_storeu_epi8(p, (__mmask32)mask, (__m256i)v);
+  else _mm_mask_storeu_epi8(p, (__mmask16)mask, head<__m128i>(v));
+}
+#else
+template <class V>
+INLINE V load_part(const void* p, int64_t bytes) {
+  V v{};
+  for (int64_t i = 0; i < bytes; ++i) ((char*)&v)[i] = ((const char*)p)[i];
+  return v;
+}
+
+template <class V>
+INLINE void store_part(void* p, int64_t bytes, V v) {
+  for (int64_t i = 0; i < bytes; ++i) ((char*)p)[i] = ((const char*)&v)[i];
+}
+#endif
 
 template <class V, class T>
 INLINE V splat(T x) {

@@ -22,6 +22,7 @@ NUMBERS = (*INTEGERS, float, torch.SymFloat)
 
 Tau = Tensor | float
 _TAU_LIMITS = [(torch.finfo(dtype).tiny, torch.finfo(dtype).max) for dtype in (torch.float32, torch.float64)]
+_ORDINARY = {torch.float32, torch.float64, torch.bfloat16, torch.float16}
 
 
 def compute_dtype(dtype: torch.dtype) -> torch.dtype:
@@ -44,7 +45,8 @@ def check_floating(name: str, x: object) -> None:
 
 def check_logits(logits: Tensor, dim: int) -> int:
     """``logits`` is floating point and has categories in ``dim``; returns ``dim`` counted from the front."""
-    check_floating("logits", logits)
+    if not isinstance(logits, Tensor) or logits.dtype not in _ORDINARY:
+        check_floating("logits", logits)
     n = logits.dim()
     if n == 0:
         raise ValueError("logits must have a dimension of categories, got a 0-d tensor: give it the shape (..., K)")
@@ -82,6 +84,8 @@ def prepare_mask(mask: Tensor | None, logits: Tensor, dim: int) -> Tensor | None
 
 def prepare_tau(tau: float | Tensor, logits: Tensor, dim: int) -> Tau:
     """``tau`` as a float, or as a tensor (categories last) that broadcasts to the logits, checked by the kernel."""
+    if type(tau) is float and _TAU_LIMITS[0][0] <= tau <= _TAU_LIMITS[0][1]:
+        return tau  # the common case, before all others: a small draw takes microseconds
     if isinstance(tau, Tensor):
         return _prepare_tau_tensor(tau, logits, dim)
     if isinstance(tau, bool) or not isinstance(tau, NUMBERS):
@@ -121,7 +125,8 @@ def prepare_seed(seed: int | Tensor | None, generator: torch.Generator | None, d
     if seed is None:
         if generator is not None:
             _check_generator(generator, device)
-        return torch.randint(-(2**63), 2**63 - 1, (), dtype=torch.int64, device=device, generator=generator)
+        # generator=None is said, for without it inductor would draw from a generator of its own.
+        return torch.randint(SEED_MIN, ROW_MAX, (), device=device, generator=generator)
     if generator is not None:
         raise ValueError("seed and generator were both given: the draw can come from one of them only; leave one out")
     return seed_tensor(seed, device)
@@ -159,6 +164,11 @@ def _check_generator(generator: torch.Generator, device: torch.device) -> None:
         raise ValueError(
             f"generator is on {generator.device} and the draw on {device}: write torch.Generator('{device.type}')"
         )
+
+
+def rows_of(rows: int | Tensor, x: Tensor) -> Tensor | None:
+    """``prepare_rows`` for the rows of ``x``, categories last; the default takes no time."""
+    return None if type(rows) is int and rows == 0 else prepare_rows(rows, x.shape[:-1], x.device)
 
 
 def prepare_rows(rows: int | Tensor, batch: torch.Size, device: torch.device) -> Tensor | None:

@@ -22,6 +22,7 @@ from softdraw.arguments import (
     prepare_seed,
     prepare_tau,
     row_ids,
+    rows_of,
     seed_tensor,
 )
 
@@ -95,7 +96,7 @@ def gumbel_softmax(
     dim = check_logits(logits, dim)
     x = last(logits, dim)
     relaxation = prepare_tau(tau, logits, dim)
-    ids = prepare_rows(rows, x.shape[:-1], logits.device)
+    ids = rows_of(rows, x)
     allowed = prepare_mask(mask, logits, dim)
     # Last, so that a call that is refused draws no seed.
     key = prepare_seed(seed, generator, logits.device) if noise else None
@@ -149,13 +150,13 @@ def gumbel_max(
         Gumbel (1954), "Statistical theory of extreme values"; Maddison, Tarlow and Minka (2014), "A* sampling", sec. 2.
     """
     dim = check_logits(logits, dim)
-    x = last(logits.detach(), dim)
+    x = last(logits.detach() if logits.requires_grad else logits, dim)
     shape = _sizes("sample_shape", sample_shape)
-    ids = prepare_rows(rows, x.shape[:-1], logits.device)
+    ids = rows_of(rows, x)
     allowed = prepare_mask(mask, logits, dim)
     key = prepare_seed(seed, generator, logits.device)
     index = operations.gumbel_max(x, key, ids, allowed, math.prod(shape))
-    return index.reshape((*shape, *x.shape[:-1]))
+    return index.view((*shape, *x.shape[:-1])) if shape else index.squeeze(0)
 
 
 def gumbel_noise(

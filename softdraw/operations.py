@@ -15,8 +15,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._C import _are_functorch_transforms_active, _len_torch_dispatch_stack
 from torch.autograd import forward_ad
-from torch.utils._python_dispatch import _get_current_dispatch_mode
+from torch.compiler import is_compiling
 
 from softdraw import kernels
 from softdraw.arguments import Tau, compute_dtype, row_ids
@@ -26,14 +27,17 @@ _PLAIN = (Tensor, torch.nn.Parameter)
 
 
 def _operation(
-    forward: Callable, fake: Callable, vmap: Callable, autograd: tuple[Callable, Callable] | None
+    forward: Callable, fake: Callable, vmap: Callable | None, autograd: tuple[Callable, Callable] | None
 ) -> Callable:
-    """One callable from a typed body and its rules; ``autograd`` is (setup_context, backward) or None."""
+    """One callable from a typed body and its rules; ``autograd`` is (setup_context, backward) or None. What is called
+    in backward passes only is never mapped: it needs no ``vmap``."""
     name = forward.__name__.lstrip("_")
     operator: Any = torch.library.custom_op(f"softdraw::{name}", forward, mutates_args=())
     operator.register_fake(fake)
-    operator.register_vmap(vmap)
-    rules = {"vmap": staticmethod(vmap)}
+    rules = {}
+    if vmap is not None:
+        operator.register_vmap(vmap)
+        rules["vmap"] = staticmethod(vmap)
     if autograd is None:
         setup_context = _no_gradient
     else:
@@ -41,15 +45,16 @@ def _operation(
         operator.register_autograd(backward, setup_context=setup_context)
         rules["backward"] = staticmethod(backward)
     function: Any = type(name, (torch.autograd.Function,), rules | _separate(forward, setup_context))
-    quick: Any = type(name, (torch.autograd.Function,), rules | _together(forward, setup_context))
+    quick = _quick(type(name, (torch.autograd.Function,), rules | _together(forward, setup_context)))
 
-    def call(x: Tensor, *rest: Any) -> Tensor:
-        if torch.compiler.is_compiling() or (_watched(x) and not _transformed()):
-            return operator(x, *(_tensor(argument, x) for argument in rest))
-        if _transformed():
-            return function.apply(x, *rest)
-        wants_gradient = autograd is not None and _wants_gradient(x, rest[0])
-        return quick.apply(x, *rest) if wants_gradient else forward(x, *rest)
+    def call(*arguments: Any) -> Tensor:
+        x, tau, *_ = arguments
+        if plain(x):
+            wanted = autograd is not None and (x.requires_grad or (type(tau) is not float and tau.requires_grad))
+            return quick(*arguments) if wanted and torch.is_grad_enabled() else forward(*arguments)
+        if _transformed() and not is_compiling():
+            return function.apply(*arguments)
+        return operator(*(_tensor(argument, x) for argument in arguments))
 
     return call
 
@@ -70,6 +75,11 @@ def _together(forward: Callable, setup_context: Callable) -> dict[str, Any]:
     return {"forward": staticmethod(run)}
 
 
+def _quick(function: Any) -> Callable:
+    """``function.apply`` without its care for torch.func, which takes a microsecond and has no say here."""
+    return super(torch.autograd.Function, function).apply
+
+
 def _no_gradient(ctx: Any, inputs: tuple, output: Tensor) -> None:
     ctx.mark_non_differentiable(output)
 
@@ -83,30 +93,27 @@ def _tensor(argument: Any, x: Tensor) -> Any:
     )
 
 
-def _watched(x: Tensor) -> bool:
-    """Whether a dispatch mode or a tensor subclass must see the call; torch.func, which may too, comes first, for it
-    knows no gradient of operators."""
-    return type(x) not in _PLAIN or _get_current_dispatch_mode() is not None
+def plain(x: Tensor) -> bool:
+    """Whether only autograd must see a call on ``x``: no tracer, tensor subclass, dispatch mode or torch.func."""
+    return (
+        type(x) in _PLAIN
+        and not is_compiling()
+        and not _len_torch_dispatch_stack()
+        and not _are_functorch_transforms_active()
+        and forward_ad._current_level < 0
+    )
 
 
 def _transformed() -> bool:
-    """Whether torch.func or forward-mode differentiation must see the call."""
-    return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
+    """Whether torch.func or forward-mode differentiation must see the call; it comes before what else may, for it
+    knows no gradient of operators."""
+    return _are_functorch_transforms_active() or forward_ad._current_level >= 0
 
 
-def _wants_gradient(x: Tensor, tau: Tau) -> bool:
-    return torch.is_grad_enabled() and (x.requires_grad or (isinstance(tau, Tensor) and tau.requires_grad))
-
-
-def _once(grad: Tensor) -> bool:
-    """Whether a backward pass may run in a fused kernel: nothing differentiates it again, or maps or traces it."""
-    return not (
-        torch.is_grad_enabled()
-        or torch.compiler.is_compiling()
-        or type(grad) is not Tensor
-        or _transformed()
-        or _get_current_dispatch_mode() is not None
-    )
+def _formula(ctx: Any) -> bool:
+    """Whether a backward pass is to be the formula in torch's own operations: where it is differentiated again or
+    mapped, or tau wants its part."""
+    return torch.is_grad_enabled() or _transformed() or ctx.needs_input_grad[1]
 
 
 # Soft: y is saved, being the output it costs nothing; the logits are not kept.
@@ -124,10 +131,14 @@ def _soft_setup(ctx: Any, inputs: tuple, output: Tensor) -> None:
 
 def _soft_backward(ctx: Any, grad: Tensor) -> tuple:
     tau, y = _saved(ctx)
-    if _once(grad) and not ctx.needs_input_grad[1]:
-        return kernels.body(y.device, y.dtype).soft_backward(y, grad, tau), None, None, None, None
+    if not _formula(ctx):
+        return gumbel_softmax_soft_backward(grad, y, tau), None, None, None, None
     dlogits, dtau = softmax_vjp(y, grad, tau)
     return dlogits, dtau if ctx.needs_input_grad[1] else None, None, None, None
+
+
+def _gumbel_softmax_soft_backward(grad: Tensor, y: Tensor, tau: Tensor) -> Tensor:
+    return kernels.body(y.device, y.dtype).soft_backward(y, grad, tau)
 
 
 def _soft_vmap(info: Any, in_dims: tuple, logits: Tensor, tau: Tau, *rest: Tensor | None) -> tuple[Tensor, int]:
@@ -137,6 +148,9 @@ def _soft_vmap(info: Any, in_dims: tuple, logits: Tensor, tau: Tau, *rest: Tenso
 
 gumbel_softmax_soft = _operation(
     _gumbel_softmax_soft, lambda logits, *_: torch.empty_like(logits), _soft_vmap, (_soft_setup, _soft_backward)
+)
+gumbel_softmax_soft_backward = _operation(
+    _gumbel_softmax_soft_backward, lambda grad, y, *_: torch.empty_like(y), None, None
 )
 
 
@@ -156,11 +170,17 @@ def _hard_setup(ctx: Any, inputs: tuple, output: Tensor) -> None:
 
 def _hard_backward(ctx: Any, grad: Tensor) -> tuple:
     tau, logits, *rest = _saved(ctx)
-    if _once(grad) and not ctx.needs_input_grad[1]:
-        return kernels.body(logits.device, logits.dtype).hard_backward(logits, grad, tau, *rest), None, None, None, None
+    if not _formula(ctx):
+        return gumbel_softmax_hard_backward(grad, logits, tau, *rest), None, None, None, None
     y = gumbel_softmax_soft(logits, tau, *rest)
     dlogits, dtau = softmax_vjp(y, grad, tau)
     return dlogits, dtau if ctx.needs_input_grad[1] else None, None, None, None
+
+
+def _gumbel_softmax_hard_backward(
+    grad: Tensor, logits: Tensor, tau: Tensor, seed: Tensor | None, rows: Tensor | None, mask: Tensor | None
+) -> Tensor:
+    return kernels.body(logits.device, logits.dtype).hard_backward(logits, grad, tau, seed, rows, mask)
 
 
 def _hard_vmap(info: Any, in_dims: tuple, logits: Tensor, tau: Tau, *rest: Tensor | None) -> tuple[Tensor, int]:
@@ -171,16 +191,24 @@ def _hard_vmap(info: Any, in_dims: tuple, logits: Tensor, tau: Tau, *rest: Tenso
 gumbel_softmax_hard = _operation(
     _gumbel_softmax_hard, lambda logits, *_: torch.empty_like(logits), _hard_vmap, (_hard_setup, _hard_backward)
 )
+gumbel_softmax_hard_backward = _operation(
+    _gumbel_softmax_hard_backward, lambda grad, logits, *_: torch.empty_like(logits), None, None
+)
 
 
 def _save(ctx: Any, tau: Tau, *tensors: Tensor | None) -> None:
-    ctx.number = tau if isinstance(tau, float) else None
-    ctx.save_for_backward(*tensors, None if isinstance(tau, float) else tau)
+    if type(tau) is float:
+        ctx.tau = tau
+        ctx.save_for_backward(*tensors)
+    else:
+        ctx.tau = None
+        ctx.save_for_backward(*tensors, tau)
 
 
-def _saved(ctx: Any) -> list:
-    *tensors, tau = ctx.saved_tensors
-    return [tau if ctx.number is None else ctx.number, *tensors]
+def _saved(ctx: Any) -> tuple:
+    """tau, and the other tensors that were saved."""
+    saved = ctx.saved_tensors
+    return (saved[-1], *saved[:-1]) if ctx.tau is None else (ctx.tau, *saved)
 
 
 # Index and noise: no gradient.

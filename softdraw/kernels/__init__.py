@@ -18,9 +18,25 @@ from softdraw.kernels.native import isa, library, why_missing
 __all__ = ["body", "reason"]
 
 
+_picked: dict[tuple[torch.device, torch.dtype], ModuleType] = {}
+
+
 def body(device: torch.device, dtype: torch.dtype = torch.float32) -> ModuleType:
     """The module whose ``soft``, ``hard``, ``index`` and ``gumbel`` run here, on this dtype: the fastest there is."""
-    return reference if device.type == "cuda" and _too_late_to_ask() else _body(device.type, dtype)
+    return _picked.get((device, dtype)) or _pick(device, dtype)
+
+
+def _pick(device: torch.device, dtype: torch.dtype) -> ModuleType:
+    """The body, kept for the next call unless it is a makeshift."""
+    kind, found = device.type, reference
+    if kind == "cuda" and dtype in cpu.DTYPES:
+        if _too_late_to_ask():
+            return reference
+        found = _triton()[0] or reference
+    elif kind == "cpu" and dtype in cpu.DTYPES and library() is not None:
+        found = cpu
+    _picked[device, dtype] = found
+    return found
 
 
 def _too_late_to_ask() -> bool:
@@ -36,13 +52,6 @@ def _too_late_to_ask() -> bool:
         stacklevel=2,
     )
     return True
-
-
-@functools.cache
-def _body(kind: str, dtype: torch.dtype) -> ModuleType:
-    if kind == "cuda" and dtype in cpu.DTYPES:
-        return _triton()[0] or reference
-    return cpu if kind == "cpu" and dtype in cpu.DTYPES and library() is not None else reference
 
 
 @functools.cache

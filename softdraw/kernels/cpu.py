@@ -18,37 +18,37 @@ from softdraw.arguments import Tau, compute_dtype
 from softdraw.kernels import reference
 from softdraw.kernels.native import CALL, STORAGE, library
 
+_pack = CALL.pack
 DTYPES = {getattr(torch, name): code for name, code in STORAGE.items()}
 _LIMITS = {dtype: (torch.finfo(dtype).tiny, torch.finfo(dtype).max) for dtype in (torch.float32, torch.float64)}
 
 
 def soft(logits: Tensor, tau: Tau, seed: Tensor | None, rows: Tensor | None, mask: Tensor | None) -> Tensor:
     """The relaxed draw: rows of the simplex, in the dtype and layout of the logits."""
-    return _dense("soft", logits, None, tau, seed, rows, mask)
+    return _run("soft", torch.empty_like(logits), logits, None, tau, seed, rows, mask)
 
 
 def hard(logits: Tensor, tau: Tau, seed: Tensor | None, rows: Tensor | None, mask: Tensor | None) -> Tensor:
     """The exact draw as a one-hot, in the dtype and layout of the logits."""
-    return _dense("hard", logits, None, tau, seed, rows, mask)
+    return _run("hard", torch.empty_like(logits), logits, None, tau, seed, rows, mask)
 
 
 def soft_backward(y: Tensor, grad: Tensor, tau: Tau) -> Tensor:
     """The gradient for the logits of a soft draw ``y``."""
-    return _dense("soft_backward", y, grad, tau, None, None, None)
+    return _run("soft_backward", torch.empty_like(y), y, grad, tau, None, None, None)
 
 
 def hard_backward(
     logits: Tensor, grad: Tensor, tau: Tau, seed: Tensor | None, rows: Tensor | None, mask: Tensor | None
 ) -> Tensor:
     """The straight-through gradient for the logits: that of the soft draw with the same noise, made again here."""
-    return _dense("hard_backward", logits, grad, tau, seed, rows, mask)
+    return _run("hard_backward", torch.empty_like(logits), logits, grad, tau, seed, rows, mask)
 
 
 def index(logits: Tensor, seed: Tensor, rows: Tensor | None, mask: Tensor | None, samples: int) -> Tensor:
     """The exact draw as an index: int64 of shape ``(samples, *batch)``; sample i is noise stream i."""
     out = torch.empty((samples, *logits.shape[:-1]), dtype=torch.int64, device=logits.device)
-    _run("index", out, logits, None, 1.0, seed, rows, mask, samples=samples)
-    return out
+    return _run("index", out, logits, None, 1.0, seed, rows, mask, samples=samples)
 
 
 def gumbel(seed: Tensor, rows: Tensor, cols: int, col_start: int, stream: Tensor, dtype: torch.dtype) -> Tensor:
@@ -57,22 +57,7 @@ def gumbel(seed: Tensor, rows: Tensor, cols: int, col_start: int, stream: Tensor
         return reference.gumbel(seed, rows, cols, col_start, stream, dtype)
     batch = torch.broadcast_shapes(seed.shape, rows.shape)[:-1]
     out = torch.empty((*batch, cols), dtype=dtype, device=rows.device)
-    _run("gumbel", out, None, None, 1.0, seed, rows, None, col_start=col_start, stream=int(stream))
-    return out
-
-
-def _dense(
-    name: str,
-    logits: Tensor,
-    grad: Tensor | None,
-    tau: Tau,
-    seed: Tensor | None,
-    rows: Tensor | None,
-    mask: Tensor | None,
-) -> Tensor:
-    out = torch.empty_like(logits)
-    _run(name, out, logits, grad, tau, seed, rows, mask)
-    return out
+    return _run("gumbel", out, None, None, 1.0, seed, rows, None, col_start=col_start, stream=int(stream))
 
 
 def _run(
@@ -87,12 +72,23 @@ def _run(
     samples: int = 1,
     col_start: int = 0,
     stream: int = 0,
-) -> None:
+) -> Tensor:
+    """Call the operation on the form that the library knows; returns ``out``."""
     x = out if logits is None else logits
-    shape = x.shape
-    value, taus = _number_or_rows(tau, compute_dtype(x.dtype)) if isinstance(tau, Tensor) else (tau, None)
-    cols = shape[-1]
-    call = CALL.pack(
+    cols = x.shape[-1]
+    layout = taus = None
+    if type(tau) is not float:
+        tau, taus = _number_or_rows(tau, compute_dtype(x.dtype))
+    if not (
+        x.is_contiguous()
+        and (seed is None or seed.dim() == 0)
+        and (grad is None or grad.is_contiguous())
+        and rows is None
+        and mask is None
+        and taus is None
+    ):
+        layout = _layout(x.shape, (None if name == "index" else out, logits, grad, mask, seed, rows, taus))
+    call = _pack(
         out.data_ptr(),
         0 if logits is None else logits.data_ptr(),
         0 if grad is None else grad.data_ptr(),
@@ -100,8 +96,8 @@ def _run(
         0 if seed is None else seed.data_ptr(),
         0 if rows is None else rows.data_ptr(),
         0 if taus is None else taus.data_ptr(),
-        value,
-        x.numel() // cols if cols else 0,
+        tau,
+        x.numel() // (cols or 1),
         cols,
         DTYPES[x.dtype],
         col_start,
@@ -109,16 +105,8 @@ def _run(
         samples,
         torch.get_num_threads(),
     )
-    simple = (
-        x.is_contiguous()
-        and taus is None
-        and (seed is None or seed.numel() == 1)
-        and (rows is None or (rows.is_contiguous() and rows.shape[:-1] == shape[:-1]))
-        and (grad is None or grad.is_contiguous())
-        and (mask is None or (mask.is_contiguous() and mask.shape == shape))
-    )
-    dense = None if name == "index" else out
-    _function(name)(call, None if simple else _layout(shape, (dense, logits, grad, mask, seed, rows, taus)))
+    _function(name)(call, layout)
+    return out
 
 
 @functools.cache
@@ -137,9 +125,17 @@ def _number_or_rows(tau: Tensor, dtype: torch.dtype) -> tuple[float, Tensor | No
     return min(max(number, low), high), None
 
 
-def _layout(shape: torch.Size, operands: tuple[Tensor | None, ...]) -> bytes:
-    """Sizes of the batch and the strides of every operand over it, as csrc/call.h has them."""
+def _layout(shape: torch.Size, operands: tuple[Tensor | None, ...]) -> bytes | None:
+    """Sizes of the batch and the strides of every operand over it, as csrc/call.h has them; None if rows simply follow
+    one another in all of them, and seed and tau are the same for all."""
     *dense, seed, rows, taus = operands
+    if (
+        taus is None
+        and (seed is None or seed.numel() == 1)
+        and (rows is None or (rows.is_contiguous() and rows.shape[:-1] == shape[:-1]))
+        and all(t is None or (t.is_contiguous() and t.shape == shape) for t in dense)
+    ):
+        return None
     batch, n = shape[:-1], len(shape)
     strides = [(0,) * n if t is None else t.expand(shape).stride() for t in dense]
     strides += [(0,) * n if t is None else t.expand(*batch, 1).stride() for t in (seed, rows, taus)]

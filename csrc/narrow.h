@@ -1,0 +1,198 @@
+// Draws of few categories: rows lie side by side in the lanes of a vector and categories follow one another, so that
+// maxima and sums take no step across lanes, and no lane is left over by a row's end.
+#pragma once
+#include "layout.h"
+
+namespace {
+
+constexpr int64_t kNarrow = 64;  // categories that a tile has room for
+constexpr int kTile = kPair;     // rows: one call of Philox makes four categories of each
+
+// Whether tiles are quicker than rows in vectors of their own, whose last one has idle lanes.
+inline bool narrow(int64_t cols) { return cols < kNarrow && cols % 16 != 0; }
+
+// Rows become columns.
+template <class Four>
+INLINE void transpose(Four (&x)[4]) {
+  const Four a = __builtin_shufflevector(x[0], x[1], 0, 4, 1, 5), b = __builtin_shufflevector(x[2], x[3], 0, 4, 1, 5);
+  const Four c = __builtin_shufflevector(x[0], x[1], 2, 6, 3, 7), d = __builtin_shufflevector(x[2], x[3], 2, 6, 3, 7);
+  x[0] = __builtin_shufflevector(a, b, 0, 1, 4, 5), x[1] = __builtin_shufflevector(a, b, 2, 3, 6, 7);
+  x[2] = __builtin_shufflevector(c, d, 0, 1, 4, 5), x[3] = __builtin_shufflevector(c, d, 2, 3, 6, 7);
+}
+
+// Elements of up to kTile rows, turned: row r of category c is at c * kTile + r. They move in squares of 4 x 4, for a
+// vector that is read where single elements were just written waits for them.
+template <class Element>
+struct Turned {
+  using Four = Vec<Element, 4>;
+  alignas(64) Element at[kNarrow * kTile];
+
+  // Lanes without a row repeat the first one.
+  template <class RowOf>
+  INLINE void take(int64_t cols, int count, RowOf row_of) {
+    for (int r = 0; r < kTile; r += 4) {
+      const Element* rows[4];
+      for (int i = 0; i < 4; ++i) rows[i] = row_of(r + i < count ? r + i : 0);
+      for (int64_t c = 0; c < cols; c += 4) {
+        Four x[4];
+        const int64_t bytes = (cols - c) * sizeof(Element);
+        for (int i = 0; i < 4; ++i) x[i] = cols - c < 4 ? load_part<Four>(rows[i] + c, bytes) : load<Four>(rows[i] + c);
+        transpose(x);
+        for (int i = 0; i < 4; ++i) store(at + (c + i) * kTile + r, x[i]);
+      }
+    }
+  }
+
+  template <class RowOf>
+  INLINE void give(int64_t cols, int count, RowOf row_of) const {
+    for (int r = 0; r < count; r += 4)
+      for (int64_t c = 0; c < cols; c += 4) {
+        Four x[4];
+        for (int i = 0; i < 4; ++i) x[i] = load<Four>(at + (c + i) * kTile + r);
+        transpose(x);
+        const int64_t bytes = (cols - c) * sizeof(Element);
+        for (int i = 0; i < 4 && r + i < count; ++i)
+          cols - c < 4 ? store_part(row_of(r + i) + c, bytes, x[i]) : store(row_of(r + i) + c, x[i]);
+      }
+  }
+};
+
+template <class S>
+class Tile {
+ public:
+  using T = typename S::T;
+  using Raw = typename S::Raw;
+  using Int = typename Format<T>::Int;
+  static constexpr int N = kLanes<T>;  // divides kTile
+  using V = Vec<T, N>;
+  using I = Vec<Int, N>;
+
+  Tile(const Row<S>* rows, int count, int64_t cols) : rows_(rows), count_(count), cols_(cols), n_(cols * kTile) {
+    for (int r = 0; r < kTile; ++r) tau_[r] = rows[r < count ? r : 0].tau;
+  }
+
+  void score() {
+    const auto forbidden = splat<V>(T(-__builtin_inf()));
+    raw_.take(cols_, count_, [&](int r) { return rows_[r].in; });
+    for (int64_t i = 0; i < n_; i += N) store(s_ + i, read<S, N>(raw_.at + i));
+    if (rows_[0].mask) {
+      Turned<uint8_t> mask;
+      mask.take(cols_, count_, [&](int r) { return rows_[r].mask; });
+      for (int64_t i = 0; i < n_; i += N) {
+        auto allowed = __builtin_convertvector(load<Vec<uint8_t, N>>(mask.at + i), I);
+        store(s_ + i, allowed != 0 ? load<V>(s_ + i) : forbidden);
+      }
+    }
+    if (rows_[0].noisy) add();
+  }
+
+  // The largest score of each row, the first category that has it (-1: none), and whether NaN or +inf was seen.
+  void take_tops() {
+    for (int r = 0; r < kTile; r += N) {
+      V top = splat<V>(T(-__builtin_inf()));
+      I best = splat<I>(Int(-1)), now{}, bad{};
+      for (int64_t c = 0; c < cols_; ++c, now += Int(1)) {
+        V s = load<V>(s_ + c * kTile + r);
+        I better = s > top;
+        top = better ? s : top;
+        best = better ? now : best;
+        bad |= ~(s < T(__builtin_inf()));
+      }
+      store(top_ + r, top), store(best_ + r, best), store(bad_ + r, bad);
+    }
+  }
+
+  // Scores become the soft draw: 0 in a row where nothing is allowed, NaN in a bad one.
+  void soften() {
+    using Sum = Vec<double, N>;
+    for (int r = 0; r < kTile; r += N) {
+      const I drawn = (load<I>(best_ + r) >= 0) & ~load<I>(bad_ + r);
+      const V base = drawn ? load<V>(top_ + r) : V{}, tau = load<V>(tau_ + r);
+      Sum sum{};
+      for (int64_t i = r; i < n_; i += kTile) {
+        V e = exp_of<T, N>((load<V>(s_ + i) - base) / tau);
+        store(s_ + i, e);
+        sum += __builtin_convertvector(e, Sum);
+      }
+      V scale = drawn ? __builtin_convertvector(1.0 / sum, V) : V{};
+      scale = load<I>(bad_ + r) ? splat<V>(T(__builtin_nan(""))) : scale;
+      for (int64_t i = r; i < n_; i += kTile) store(s_ + i, load<V>(s_ + i) * scale);
+    }
+  }
+
+  void harden() {
+    for (int r = 0; r < kTile; r += N) {
+      const V one = load<I>(bad_ + r) ? splat<V>(T(__builtin_nan(""))) : splat<V>(T(1));
+      const V zero = one - one;
+      I now{};
+      for (int64_t i = r; i < n_; i += kTile, now += Int(1)) store(s_ + i, now == load<I>(best_ + r) ? one : zero);
+    }
+  }
+
+  // As a caller has it who took the draw in the storage type.
+  void round_off() {
+    for (int64_t i = 0; i < n_; i += N) store(s_ + i, S::template widen<N>(S::template narrow<N>(load<V>(s_ + i))));
+  }
+
+  // y (g - <g, y>) / tau, where a category of no mass passes nothing on.
+  void take_jacobian_product() {
+    using Sum = Vec<double, N>;
+    raw_.take(cols_, count_, [&](int r) { return rows_[r].grad; });
+    for (int r = 0; r < kTile; r += N) {
+      Sum sum{};
+      for (int64_t i = r; i < n_; i += kTile) {
+        V y = load<V>(s_ + i);
+        sum += __builtin_convertvector(y * where_mass(y, read<S, N>(raw_.at + i)), Sum);
+      }
+      const V mean = __builtin_convertvector(sum, V), tau = load<V>(tau_ + r);
+      for (int64_t i = r; i < n_; i += kTile) {
+        V y = load<V>(s_ + i);
+        store(s_ + i, y * (where_mass(y, read<S, N>(raw_.at + i)) - mean) / tau);
+      }
+    }
+  }
+
+  void give() {
+    for (int64_t i = 0; i < n_; i += N) write<S, N>(raw_.at + i, load<V>(s_ + i));
+    raw_.give(cols_, count_, [&](int r) { return rows_[r].out; });
+  }
+
+  void give_index() const {
+    for (int r = 0; r < count_; ++r) *rows_[r].index = bad_[r] ? -1 : best_[r];
+  }
+
+ private:
+  // scores += noise. Four categories a counter: what runs over the last one is made and not used.
+  void add() {
+    constexpr int half = kCounters;
+    alignas(64) uint32_t words[(kNarrow + 3) / 4 * 4 * kTile];
+    Counter counter[2]{};
+    for (int r = 0; r < kTile; ++r) {
+      const Stream& s = rows_[r < count_ ? r : 0].stream;
+      counter[r / half].c1[r % half] = s.row_low;
+      counter[r / half].c2[r % half] = s.row_high;
+      counter[r / half].c3[r % half] = s.stream;
+    }
+    const Schedule keys(rows_[0].stream.key);
+    for (int64_t c = 0; c < cols_; c += 4) {
+      counter[0].c0 = counter[1].c0 = splat<Lanes>((uint64_t)c / 4);
+      philox_by_word(words + c * kTile, counter[0], counter[1], keys);
+    }
+    if (!add_noise(s_, words, n_)) return;
+    for (int64_t i = 0; i < n_; ++i) {
+      const Row<S>& row = rows_[i % kTile < count_ ? i % kTile : 0];
+      const int64_t c = i / kTile;
+      if (words[i] < kTail) s_[i] = tail_score(logit_at(row, c), words[i], (uint32_t)c, row.stream);
+    }
+  }
+
+  const Row<S>* rows_;
+  int count_;
+  int64_t cols_, n_;
+  alignas(64) T s_[kNarrow * kTile];
+  alignas(64) T top_[kTile], tau_[kTile];
+  alignas(64) Int best_[kTile], bad_[kTile];
+  Turned<Raw> raw_;
+};
+
+}  // namespace
