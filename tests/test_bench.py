@@ -7,7 +7,7 @@ import json
 import pytest
 import torch
 
-from softdraw.bench import Setting, measure, timing
+from softdraw.bench import Setting, contestants, cuda, measure, report, timing
 from softdraw.bench.memory import extra_bytes
 from softdraw.cli import run
 
@@ -53,3 +53,69 @@ def test_a_bad_option_is_one_line(options, capsys):
     said = capsys.readouterr().err
     assert said.count("\n") == 1
     assert options[0] in said
+
+
+class Clock:
+    """Stands in for a GPU whose calls take a known time: events that read it, and a busy wait that passes it."""
+
+    now = 0.0
+
+    class Event:
+        def __init__(self, enable_timing):
+            assert enable_timing
+
+        def record(self):
+            self.at = Clock.now
+
+        def synchronize(self):
+            pass
+
+        def elapsed_time(self, end):
+            return (end.at - self.at) * 1e3  # milliseconds
+
+
+def test_a_gpu_is_timed_between_its_events(monkeypatch):
+    """Neither emptying the cache nor the wait that gives the host its lead counts; calls take turns at going first."""
+    order = []
+
+    def call(name, seconds):
+        def run():
+            order.append(name)
+            Clock.now += seconds
+            return torch.zeros(1)
+
+        return run
+
+    def sleep(cycles):
+        Clock.now += 1.0
+        order.append("wait")
+
+    monkeypatch.setattr(cuda, "_larger_than_the_cache", lambda: torch.zeros(4))
+    monkeypatch.setattr(torch.cuda, "_sleep", sleep, raising=False)
+    monkeypatch.setattr(torch.cuda, "Event", Clock.Event)
+    times = cuda.times({"a": call("a", 2e-3), "b": call("b", 5e-3)}, rounds=3)
+    assert times == {"a": pytest.approx([2e-3] * 3), "b": pytest.approx([5e-3] * 3)}
+    rounds = order[2 * cuda._WARM :]
+    assert rounds[1::2] == ["a", "b", "b", "a", "a", "b"]
+    assert rounds[::2] == ["wait"] * 6
+
+
+def test_on_a_gpu_an_index_is_compared_with_reading_the_logits(monkeypatch):
+    monkeypatch.setattr(torch.Tensor, "to", lambda x, device, dtype: x.type(dtype))
+    for dtype, cols in ((torch.float32, 5), (torch.bfloat16, 6), (torch.bfloat16, 5)):
+        calls = contestants.contestants(Setting("index", 3, cols, dtype, 1, "cuda"))
+        assert list(calls) == ["softdraw", "multinomial", "argmax", "read", "clone", "softmax"]
+        x, words = calls["clone"](), calls["read"]()
+        expected = x.view(torch.int32).amax() if x.numel() % 2 == 0 or dtype == torch.float32 else x.amax()
+        assert torch.equal(words, expected)
+        assert calls["softdraw"]().shape == (3,)
+
+
+def test_the_share_of_a_copy_in_a_line():
+    """An index that takes as long as a copy has half its bandwidth: it reads, and writes next to nothing."""
+    seconds = {"softdraw": 1e-3, "clone": 1e-3, "read": 0.8e-3}
+    result = timing.Result(Setting("index", 4096, 4096, torch.float32, 1, "cuda"), seconds, {"read": 0.8}, 0)
+    shown = report.line(result)
+    assert f"{(4096 * (4 * 4096 + 8)) / 1e-3 / 1e9:.1f}" in shown
+    assert " 50% " in shown
+    assert shown.endswith("read 0.8")

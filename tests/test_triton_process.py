@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import subprocess
 import sys
@@ -20,7 +21,7 @@ def test_the_kernels_equal_the_reference_in_the_interpreter():
     # The interpreter computes with NumPy, which warns where NaN and infinity are meant.
     options = ["-p", "no:xdist", "-o", "addopts=", "-q", "-W", "ignore::RuntimeWarning"]
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", *options, str(here / "test_triton.py")],
+        [sys.executable, "-m", "pytest", *options, str(here / "test_triton.py"), str(here / "test_triton_corners.py")],
         env=environment,
         cwd=here.parent,
         capture_output=True,
@@ -43,3 +44,37 @@ def test_where_triton_cannot_run_plain_torch_does():
     device = torch.device("cuda")
     assert kernels.body(device) is kernels.reference
     assert kernels.reason(device).startswith("plain torch: ")
+
+
+def test_a_capture_before_the_check_draws_with_plain_torch_and_settles_nothing(monkeypatch):
+    """Checking the kernels waits for the device, which ends a capture; after either, Triton is picked."""
+    device, capturing, asked = torch.device("cuda"), [True], []
+
+    @functools.cache
+    def verdict():
+        asked.append(1)
+        return "the Triton body", "Triton"
+
+    monkeypatch.setattr(kernels, "_triton", verdict)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: capturing[0])
+    monkeypatch.setattr(kernels, "_picked", {})
+    with pytest.warns(RuntimeWarning, match="Make one draw before the capture"):
+        assert kernels.body(device) is kernels.reference
+    assert asked == []
+    capturing[0] = False
+    assert kernels.body(device) == "the Triton body"
+    capturing[0] = True
+    assert kernels.body(device) == "the Triton body"
+    assert len(asked) == 1
+
+
+def test_an_old_triton_is_named(monkeypatch):
+    triton = pytest.importorskip("triton", reason="the extra softdraw[triton] is not installed")
+    monkeypatch.setattr(triton, "__version__", "3.2.0")
+    for name in [name for name in sys.modules if name.startswith("softdraw.kernels.triton")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.delattr(kernels, "triton", raising=False)
+    body, why = kernels._triton.__wrapped__()
+    assert body is None
+    assert "Triton 3.2.0 is too old" in why

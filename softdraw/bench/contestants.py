@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from softdraw.bench import cuda
 from softdraw.functional import gumbel_max, gumbel_softmax
 
 TAU = 0.7
@@ -44,10 +45,11 @@ def contestants(setting: Setting) -> dict[str, Callable[[], Tensor]]:
     """Calls by name, ours first; each makes one whole draw (and its gradient). Compiled ones are compiled here."""
     x = torch.randn(setting.rows, setting.cols, generator=torch.Generator().manual_seed(0))
     x = x.to(setting.device, setting.dtype)
-    passes = {"clone": x.clone} | ({"softmax": lambda: x.softmax(-1)} if setting.device == "cuda" else {})
+    on_gpu = setting.device == "cuda"
+    passes = {"clone": x.clone} | ({"softmax": lambda: x.softmax(-1)} if on_gpu else {})
     if setting.operation == "index":
         ways = {"softdraw": lambda: gumbel_max(x), "multinomial": lambda: _multinomial(x), "argmax": lambda: _argmax(x)}
-        return ways | (passes if setting.device == "cuda" else {})
+        return ways | ({"read": lambda: cuda.read(x), **passes} if on_gpu else {})
     hard = setting.operation.startswith("hard")
 
     def ours(x: Tensor) -> Tensor:

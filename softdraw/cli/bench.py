@@ -38,11 +38,11 @@ def bench(
     print("  ".join(f"{name} {value}" for name, value in report.machine(device).items()))
     print(report.HEADER)
     results = []
+    out.mkdir(parents=True, exist_ok=True)
     for setting in settings:
         results.append(measure(setting, rounds))
         print(report.line(results[-1]), flush=True)
-    out.mkdir(parents=True, exist_ok=True)
-    report.write_json(out / "bench.json", results)
+        report.write_json(out / "bench.json", results)  # a run that is stopped keeps what it has measured
     report.draw_picture(out / "bench.png", results)
     print(f"wrote {out / 'bench.json'} and {out / 'bench.png'}")
 

@@ -7,6 +7,7 @@ A body is a module with ``soft``, ``hard``, ``index`` and ``gumbel``, and for a 
 from __future__ import annotations
 
 import functools
+import warnings
 from types import ModuleType
 
 import torch
@@ -17,13 +18,40 @@ from softdraw.kernels.native import isa, library, why_missing
 __all__ = ["body", "reason"]
 
 
-@functools.cache
+_picked: dict[tuple[torch.device, torch.dtype], ModuleType] = {}
+
+
 def body(device: torch.device, dtype: torch.dtype = torch.float32) -> ModuleType:
     """The module whose ``soft``, ``hard``, ``index`` and ``gumbel`` run here, on this dtype: the fastest there is."""
-    kind = device.type
+    return _picked.get((device, dtype)) or _pick(device, dtype)
+
+
+def _pick(device: torch.device, dtype: torch.dtype) -> ModuleType:
+    """The body, kept for the next call unless it is a makeshift."""
+    kind, found = device.type, reference
     if kind == "cuda" and dtype in cpu.DTYPES:
-        return _triton()[0] or reference
-    return cpu if kind == "cpu" and dtype in cpu.DTYPES and library() is not None else reference
+        if _too_late_to_ask():
+            return reference
+        found = _triton()[0] or reference
+    elif kind == "cpu" and dtype in cpu.DTYPES and library() is not None:
+        found = cpu
+    _picked[device, dtype] = found
+    return found
+
+
+def _too_late_to_ask() -> bool:
+    """Whether a CUDA graph is being captured before it is known if the Triton kernels are right on this GPU: to compare
+    them waits for the device, which a capture does not allow. Plain torch draws the same, and nothing is settled."""
+    known = _triton.cache_info().currsize or not torch.cuda.is_available()
+    if known or not torch.cuda.is_current_stream_capturing():
+        return False
+    warnings.warn(
+        "the first draw on this GPU is captured in a CUDA graph, where the Triton kernels cannot be checked: the graph "
+        "will draw with plain torch, which is slower. Make one draw before the capture",
+        RuntimeWarning,
+        stacklevel=2,
+    )
+    return True
 
 
 @functools.cache

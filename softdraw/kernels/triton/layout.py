@@ -9,9 +9,10 @@ from torch import Tensor
 
 _WHOLE = 2**14  # columns of the widest row that one program holds
 _SPLIT = 2**12  # columns of a split of a wider one
-_TILE = 2**10  # elements of the smallest tile
+_TILE = 2**9  # elements of the smallest tile
 _PER_WARP = 2**9  # elements that a warp works on, 16 a thread
-_MOST_WARPS = 16
+_MOST_WARPS = 32
+_STEPS = ("outer", "inner", "col")
 
 
 class Tile(NamedTuple):
@@ -24,9 +25,9 @@ class Tile(NamedTuple):
     warps: int
 
     @property
-    def constants(self) -> dict[str, int]:
+    def named(self) -> dict[str, int | None]:
         """The shape as kernels take it."""
-        return {"R": self.rows, "Q": self.cols // 4}
+        return {"R": self.rows, "Q": self.cols // 4, "splits": self.splits if self.splits > 1 else None}
 
 
 def tile(rows: int, width: int, dtype: torch.dtype) -> Tile:
@@ -36,6 +37,13 @@ def tile(rows: int, width: int, dtype: torch.dtype) -> Tile:
     return _tile(rows, width, _WHOLE, _SPLIT, _PER_WARP)
 
 
+def index_tile(rows: int, width: int, dtype: torch.dtype) -> Tile:
+    """An index reads a row once however it is split: sooner, where more programs share the work."""
+    if dtype == torch.float64:
+        return _tile(rows, width, _WHOLE // 8, _SPLIT // 2, _PER_WARP // 2)
+    return _tile(rows, width, _WHOLE // 2, _SPLIT, _PER_WARP)
+
+
 def noise_tile(rows: int, width: int) -> Tile:
     """Noise needs no whole rows: small tiles."""
     return _tile(rows, width, _SPLIT // 2, _SPLIT // 2, _PER_WARP // 2)
@@ -43,23 +51,19 @@ def noise_tile(rows: int, width: int) -> Tile:
 
 def _tile(rows: int, width: int, whole: int, split: int, per_warp: int) -> Tile:
     cols = max(4, 1 << (width - 1).bit_length()) if width <= whole else split
-    together, splits = max(1, _TILE // cols), -(-width // cols)
-    warps = min(_MOST_WARPS, max(4, together * cols // per_warp))
+    splits = -(-width // cols)
+    together = max(1, _TILE // cols) if splits == 1 else 1
+    warps = min(_MOST_WARPS, max(1, together * cols // per_warp))
     return Tile(together, cols, splits, -(-rows // together) * splits, warps)
 
 
-class Layout(NamedTuple):
-    """Rows numbered over two batch dimensions, outer and inner: what kernels are told about strides."""
-
-    inner: int  # rows in the inner dimension
-    strides: tuple[int, ...]  # (outer, inner, column) of every operand
-    constants: dict[str, bool]
-
-
-def layout_of(dense: list[Tensor], mask: Tensor | None) -> Layout | None:
-    """The layout of operands of one shape; None if their batch does not come down to two dimensions."""
-    operands = dense if mask is None else [*dense, mask]
-    shape, steps = dense[0].shape, [t.stride() for t in operands]
+def layout_of(dense: dict[str, Tensor], mask: Tensor | None) -> dict[str, int] | None:
+    """What kernels are told of the strides of operands of one shape, whose rows are numbered over two batch dimensions,
+    outer and inner; None if the batch does not come down to two.
+    """
+    operands = dense if mask is None else {**dense, "mask": mask}
+    steps = [t.stride() for t in operands.values()]
+    shape = next(iter(dense.values())).shape
     dims: list[tuple[int, list[int]]] = []  # size, and the step of every operand
     for i, n in enumerate(shape[:-1]):
         step = [s[i] for s in steps]
@@ -71,12 +75,19 @@ def layout_of(dense: list[Tensor], mask: Tensor | None) -> Layout | None:
         return None
     nothing = (1, [0] * len(operands))
     (_, outer), (inner, near) = [nothing, nothing, *dims][-2:]
-    strides = tuple(zip(outer, near, (s[-1] for s in steps), strict=True))
-    aligned = all(n % 4 == 0 for n in (shape[-1], *(n for s in strides[: len(dense)] for n in s[:2])))
-    unit = all(s[2] == 1 for s in strides[: len(dense)])
-    constants = {"FLAT": len(dims) < 2, "UNIT": unit, "ALIGNED": aligned and unit}
-    flat = tuple(n for s in strides for n in s)
-    return Layout(inner, flat if mask is not None else (*flat, 0, 0, 0), constants)
+    strides: dict[str, tuple[int, int, int]] = dict.fromkeys(("out", "in", "grad", "mask"), (0, 0, 0))
+    strides.update(zip(operands, zip(outer, near, (s[-1] for s in steps), strict=True), strict=True))
+    named = {f"{x}_{to}": n for x, step in strides.items() for to, n in zip(_STEPS, step, strict=True)}
+    units = {name: _unit(shape[-1], step) for name, step in strides.items()}
+    unit = min(units[name] for name in dense)
+    return {"inner": inner, "FLAT": int(len(dims) < 2), "UNIT": unit, "MASK_UNIT": units["mask"], **named}
+
+
+def _unit(width: int, step: tuple[int, int, int]) -> int:
+    """How many columns of an operand surely lie together: 4, 1 or 0."""
+    if step[2] != 1:
+        return 0
+    return 4 if all(n % 4 == 0 for n in (width, *step[:2])) else 1
 
 
 def each(x: Tensor, batch: torch.Size) -> tuple[Tensor, bool]:

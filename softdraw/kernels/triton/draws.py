@@ -1,0 +1,256 @@
+"""Draws in Triton. A program scores a tile, reduces it and writes it: whole rows, or one of the splits of a wider row.
+
+A split row takes three kernels: ``part`` leaves what each split comes to, ``combine`` brings a row's splits together,
+and ``write`` makes the noise again and writes; for an index ``index``, ``combine_index`` and, for a dense result,
+``one_hot``. tau, widths and strides are run-time arguments that specialise nothing.
+
+NaN and +inf need no test in relaxed draws: a maximum passes NaN over, but their exponentials are NaN, and so the row's
+sum is, and every y. An index has no sum: there NaN counts as +inf, and a row whose maximum is infinite has no index.
+"""
+
+# What is constant has capitals, and Triton reads `if` and `else` by its own rules:
+# ruff: noqa: N803
+# pyright: reportGeneralTypeIssues=false
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from softdraw.kernels.triton.tiles import at, columns, cut, first_place, fold, highest, inside, row_value, temperature
+from softdraw.kernels.triton.words import gumbel
+
+_INF = tl.constexpr(float("inf"))
+_LOG2_E = tl.constexpr(1.4426950408889634)
+_NOWHERE = tl.constexpr(2**62)  # larger than any column
+_BOUND = ["draws", "rows", "cols", "inner", "splits", "tau"]
+_STRIDES = [f"{x}_{step}" for x in ("out", "in", "grad", "mask") for step in ("outer", "inner", "col")]
+
+
+@triton.jit
+def _scores(
+    logits, mask, seeds, ids, row, kept, stream, first, there, inner,
+    in_outer, in_inner, in_col, mask_outer, mask_inner, mask_col,
+    Q: tl.constexpr, T: tl.constexpr, FLAT: tl.constexpr, UNIT: tl.constexpr, MASK_UNIT: tl.constexpr,
+    EACH_SEED: tl.constexpr,
+):  # fmt: skip
+    """Logits plus noise, (4, R, Q): -inf where forbidden and outside the row."""
+    # Loaded first, so that they arrive while the noise is made.
+    x = tl.load(at(logits, row, first, inner, in_outer, in_inner, in_col, Q, FLAT, UNIT), there, -_INF)
+    if seeds is None:
+        s = x.to(T)
+    else:
+        id = row if ids is None else tl.load(ids + row, mask=kept, other=0)
+        s = x.to(T) + gumbel(row_value(seeds, row, kept, EACH_SEED), id[None, :, None], stream, first, Q, T)
+    if mask is not None:
+        allowed = tl.load(at(mask, row, first, inner, mask_outer, mask_inner, mask_col, Q, FLAT, MASK_UNIT), there, 0)
+        s = tl.where(allowed != 0, s, -_INF)
+    return s
+
+
+@triton.jit
+def _relative(s, top, tau):
+    """exp((s - top) / tau), at most 1; 0 where the row has nothing."""
+    return tl.exp2((s - tl.where(top == -_INF, 0, top)) * (_LOG2_E / tau))
+
+
+@triton.jit
+def _over(total):
+    """1 / total, and 1 for a row of no mass."""
+    return 1 / tl.where(total == 0, 1, total)
+
+
+@triton.jit
+def _leader(s, first, Q: tl.constexpr):
+    """The maximum and the smallest column that has it; -1 where it is infinite, and +inf where anything is NaN."""
+    s = tl.where(s < _INF, s, _INF)
+    top = highest(s)
+    return top, tl.where(tl.abs(top) < _INF, first + first_place(s, top, Q), -1)
+
+
+@triton.jit
+def _one_hot(top, best, first, Q: tl.constexpr):
+    """1 at the best column, 0 elsewhere; NaN in a row that had NaN or +inf."""
+    return tl.where(top == _INF, float("nan"), tl.where(first + columns(Q) == best, 1.0, 0.0))
+
+
+@triton.jit(do_not_specialize=[*_BOUND, *_STRIDES])
+def whole(
+    out, logits, grad, mask, seeds, ids, taus, tau, rows, cols, inner,
+    out_outer, out_inner, out_col, in_outer, in_inner, in_col,
+    grad_outer, grad_inner, grad_col, mask_outer, mask_inner, mask_col,
+    OP: tl.constexpr, R: tl.constexpr, Q: tl.constexpr, T: tl.constexpr, FLAT: tl.constexpr, UNIT: tl.constexpr,
+    MASK_UNIT: tl.constexpr, EACH_SEED: tl.constexpr, EACH_TAU: tl.constexpr,
+):  # fmt: skip
+    """soft, hard or hard_backward of R whole rows."""
+    row = tl.program_id(0).to(tl.int64) * R + tl.arange(0, R)
+    kept = row < rows
+    there = inside(kept, cols, 0, Q, UNIT)
+    s = _scores(
+        logits, mask, seeds, ids, row, kept, tl.zeros((1, 1, 1), tl.uint32), tl.zeros((), tl.int64), there, inner,
+        in_outer, in_inner, in_col, mask_outer, mask_inner, mask_col,
+        Q, T, FLAT, UNIT, MASK_UNIT, EACH_SEED,
+    )  # fmt: skip
+    if OP == "hard":
+        top, best = _leader(s, 0, Q)
+        y = _one_hot(top, best, 0, Q)
+    else:
+        tau = temperature(taus, tau, row, kept, EACH_TAU)
+        e = _relative(s, highest(s), tau)
+        y = e * _over(fold(e))
+    if OP == "hard_backward":
+        g = tl.load(at(grad, row, 0, inner, grad_outer, grad_inner, grad_col, Q, FLAT, UNIT), there, 0)
+        g = tl.where(y == 0, 0, g.to(T))
+        y = y * (g - fold(y * g)) * (1 / tau)
+    place = at(out, row, 0, inner, out_outer, out_inner, out_col, Q, FLAT, UNIT)
+    tl.store(place, y.to(out.dtype.element_ty), there)
+
+
+@triton.jit(do_not_specialize=[*_BOUND, *_STRIDES[3:]])
+def index(
+    ats, tops, logits, mask, seeds, ids, draws, rows, cols, inner, splits,
+    in_outer, in_inner, in_col, mask_outer, mask_inner, mask_col,
+    R: tl.constexpr, Q: tl.constexpr, T: tl.constexpr, FLAT: tl.constexpr, UNIT: tl.constexpr,
+    MASK_UNIT: tl.constexpr, EACH_SEED: tl.constexpr, ONCE: tl.constexpr,
+):  # fmt: skip
+    """The place of the highest score, and its value where ``tops`` is given: of R whole rows, or of a split."""
+    tile, split = cut(splits)
+    first = split.to(tl.int64) * (4 * Q)
+    number = tile.to(tl.int64) * R + tl.arange(0, R)  # of the draw: sample * rows + row
+    kept = number < draws
+    row = number if ONCE else number % rows
+    stream = tl.full((1, 1, 1), 0, tl.uint32) if ONCE else (number // rows)[None, :, None]
+    s = _scores(
+        logits, mask, seeds, ids, row, kept, stream, first, inside(kept, cols, first, Q, UNIT), inner,
+        in_outer, in_inner, in_col, mask_outer, mask_inner, mask_col,
+        Q, T, FLAT, UNIT, MASK_UNIT, EACH_SEED,
+    )  # fmt: skip
+    top, best = _leader(s, first, Q)
+    slot = (number if splits is None else number * splits + split)[None, :, None]
+    tl.store(ats + slot, best.to(tl.int64), kept[None, :, None])
+    if tops is not None:
+        tl.store(tops + slot, top, kept[None, :, None])
+
+
+@triton.jit(do_not_specialize=["splits"])
+def combine_index(tops, ats, row_tops, row_ats, splits, BLOCK: tl.constexpr):
+    """The place of a row's highest score from those of its splits; one program a draw."""
+    number = tl.program_id(0).to(tl.int64)
+    top = tl.full((), -_INF, tops.dtype.element_ty)
+    best = tl.full((), _NOWHERE, tl.int64)
+    for first in range(0, splits, BLOCK):
+        at = first + tl.arange(0, BLOCK)
+        t = tl.load(tops + number * splits + at, at < splits, -_INF)
+        a = tl.load(ats + number * splits + at, at < splits, _NOWHERE)
+        new = tl.maximum(top, tl.max(t, 0))
+        here = tl.min(tl.where(t == new, a, _NOWHERE), 0)
+        best = tl.where(new > top, here, tl.minimum(best, here))
+        top = new
+    tl.store(row_ats + number, tl.where(tl.abs(top) < _INF, best, -1))
+    if row_tops is not None:
+        tl.store(row_tops + number, top)
+
+
+@triton.jit(do_not_specialize=["cols", "inner", "splits", *_STRIDES[:3]])
+def one_hot(
+    out, tops, ats, cols, inner, splits, out_outer, out_inner, out_col,
+    Q: tl.constexpr, FLAT: tl.constexpr, UNIT: tl.constexpr,
+):  # fmt: skip
+    """One split of a one-hot row, from its highest score and the place of that."""
+    tile, split = cut(splits)
+    first = split.to(tl.int64) * (4 * Q)
+    row = tile.to(tl.int64) + tl.arange(0, 1)
+    y = _one_hot(tl.load(tops + row)[None, :, None], tl.load(ats + row)[None, :, None], first, Q)
+    place = at(out, row, first, inner, out_outer, out_inner, out_col, Q, FLAT, UNIT)
+    tl.store(place, y.to(out.dtype.element_ty), inside(row >= 0, cols, first, Q, UNIT))
+
+
+@triton.jit(do_not_specialize=[*_BOUND, *_STRIDES[3:]])
+def part(
+    tops, totals, dots, worsts, logits, grad, mask, seeds, ids, taus, tau, cols, inner, splits,
+    in_outer, in_inner, in_col, grad_outer, grad_inner, grad_col, mask_outer, mask_inner, mask_col,
+    Q: tl.constexpr, T: tl.constexpr, FLAT: tl.constexpr, UNIT: tl.constexpr, MASK_UNIT: tl.constexpr,
+    EACH_SEED: tl.constexpr, EACH_TAU: tl.constexpr,
+):  # fmt: skip
+    """What one split comes to: maximum, sum of e, and where a gradient is given the sum of e g over what is finite.
+
+    Whether a category has mass is known when all splits are: an infinite or NaN g must spread from one that has, and
+    not from one that has none. ``worsts`` is the highest score at which it would.
+    """
+    tile, split = cut(splits)
+    first = split.to(tl.int64) * (4 * Q)
+    row = tile.to(tl.int64) + tl.arange(0, 1)
+    kept = row >= 0
+    there = inside(kept, cols, first, Q, UNIT)
+    s = _scores(
+        logits, mask, seeds, ids, row, kept, tl.full((1, 1, 1), 0, tl.uint32), first, there, inner,
+        in_outer, in_inner, in_col, mask_outer, mask_inner, mask_col,
+        Q, T, FLAT, UNIT, MASK_UNIT, EACH_SEED,
+    )  # fmt: skip
+    slot = (row * splits + split)[None, :, None]
+    top = highest(s)
+    e = _relative(s, top, temperature(taus, tau, row, kept, EACH_TAU))
+    tl.store(tops + slot, top)
+    tl.store(totals + slot, fold(e))
+    if dots is not None:
+        g = tl.load(at(grad, row, first, inner, grad_outer, grad_inner, grad_col, Q, FLAT, UNIT), there, 0)
+        g = g.to(T)
+        finite = tl.abs(g) < _INF
+        tl.store(dots + slot, fold(e * tl.where(finite, g, 0)))
+        tl.store(worsts + slot, highest(tl.where(finite, -_INF, s)))
+
+
+@triton.jit(do_not_specialize=["tau", "splits"])
+def combine(
+    tops, totals, dots, worsts, row_tops, row_totals, row_dots, taus, tau, splits,
+    BLOCK: tl.constexpr, EACH_TAU: tl.constexpr,
+):  # fmt: skip
+    """Maximum, sum and <g, y> of a row from what its splits came to, carried along online; one program a row."""
+    number = tl.program_id(0).to(tl.int64)
+    tau = tau if taus is None else tl.load(taus + (number if EACH_TAU else 0))
+    top = tl.full((), -_INF, tops.dtype.element_ty)
+    worst, total, dot = top, tl.exp2(top), tl.exp2(top)  # -inf, 0, 0
+    for first in range(0, splits, BLOCK):
+        at = number * splits + first + tl.arange(0, BLOCK)
+        there = first + tl.arange(0, BLOCK) < splits
+        t = tl.load(tops + at, there, -_INF)
+        new = tl.maximum(top, tl.max(t, 0))
+        shrink, weight = _relative(top, new, tau), _relative(t, new, tau)
+        total = total * shrink + tl.sum(tl.load(totals + at, there, 0) * weight, 0)
+        if dots is not None:
+            dot = dot * shrink + tl.sum(tl.load(dots + at, there, 0) * weight, 0)
+            worst = tl.maximum(worst, tl.max(tl.load(worsts + at, there, -_INF), 0))
+        top = new
+    tl.store(row_tops + number, top)
+    tl.store(row_totals + number, total)
+    if dots is not None:
+        mass = _relative(worst, top, tau) * _over(total)  # exactly the y that ``write`` gives that category
+        tl.store(row_dots + number, tl.where(mass == 0, dot * _over(total), float("nan")))
+
+
+@triton.jit(do_not_specialize=[*_BOUND, *_STRIDES])
+def write(
+    out, logits, grad, mask, seeds, ids, tops, totals, dots, taus, tau, cols, inner, splits,
+    out_outer, out_inner, out_col, in_outer, in_inner, in_col,
+    grad_outer, grad_inner, grad_col, mask_outer, mask_inner, mask_col,
+    Q: tl.constexpr, T: tl.constexpr, FLAT: tl.constexpr, UNIT: tl.constexpr, MASK_UNIT: tl.constexpr,
+    EACH_SEED: tl.constexpr, EACH_TAU: tl.constexpr,
+):  # fmt: skip
+    """One split of a soft draw, or of the gradient where ``dots`` is given, from the row's maximum and sums."""
+    tile, split = cut(splits)
+    first = split.to(tl.int64) * (4 * Q)
+    row = tile.to(tl.int64) + tl.arange(0, 1)
+    kept = row >= 0
+    there = inside(kept, cols, first, Q, UNIT)
+    s = _scores(
+        logits, mask, seeds, ids, row, kept, tl.full((1, 1, 1), 0, tl.uint32), first, there, inner,
+        in_outer, in_inner, in_col, mask_outer, mask_inner, mask_col,
+        Q, T, FLAT, UNIT, MASK_UNIT, EACH_SEED,
+    )  # fmt: skip
+    tau = temperature(taus, tau, row, kept, EACH_TAU)
+    y = _relative(s, tl.load(tops + row)[None, :, None], tau) * _over(tl.load(totals + row)[None, :, None])
+    if dots is not None:
+        g = tl.load(at(grad, row, first, inner, grad_outer, grad_inner, grad_col, Q, FLAT, UNIT), there, 0)
+        y = y * (tl.where(y == 0, 0, g.to(T)) - tl.load(dots + row)[None, :, None]) * (1 / tau)
+    place = at(out, row, first, inner, out_outer, out_inner, out_col, Q, FLAT, UNIT)
+    tl.store(place, y.to(out.dtype.element_ty), there)

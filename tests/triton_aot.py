@@ -1,0 +1,92 @@
+"""Compilation ahead of time: launches are recorded where no GPU is, and their kernels compiled for one."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import torch
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+
+from softdraw.kernels import triton as body
+
+TOOLS = Path(triton.__file__).parent / "backends/nvidia/bin"
+_KINDS = {bool: "u1", int: "i64", float: "fp32"}
+_POINTERS = {
+    torch.float32: "*fp32", torch.float64: "*fp64", torch.bfloat16: "*bf16", torch.float16: "*fp16",
+    torch.int64: "*i64", torch.uint8: "*u8",
+}  # fmt: skip
+_ALIGNED = [["tt.divisibility", 16]]
+
+
+def recorded(monkeypatch, call):
+    """The launches that ``call`` makes: (kernel, warps, arguments by name)."""
+    launches = []
+
+    def record(kernel, cut, named):
+        assert cut.programs > 0
+        named = named | cut.named
+        launches.append((kernel, cut.warps, {x: named[x] for x in kernel.arg_names}))
+
+    with monkeypatch.context() as m:
+        m.setattr(body, "_launch", record)
+        call()
+    return launches
+
+
+def built(launch, capability):
+    """The kernel compiled for a GPU, as Triton would at that launch."""
+    kernel, warps, arguments = launch
+    signature, hints, constants = {}, {}, {}
+    for i, (parameter, value) in enumerate(zip(kernel.params, arguments.values(), strict=True)):
+        if parameter.is_constexpr or value is None:
+            signature[parameter.name], constants[parameter.name] = "constexpr", value
+        elif isinstance(value, torch.Tensor):
+            signature[parameter.name], hints[(i,)] = _POINTERS[value.dtype], _ALIGNED
+        else:
+            signature[parameter.name] = "i32" if type(value) is int else _KINDS[type(value)]
+    source = ASTSource(kernel, signature, constexprs=constants, attrs=hints)
+    return triton.compile(source, target=GPUTarget("cuda", capability, 32), options={"num_warps": warps})
+
+
+def kinds(launch):
+    """What Triton compiles anew for: types, constants and warps, but no values."""
+    kernel, warps, arguments = launch
+    named = [
+        (p.name, x if p.is_constexpr or x is None else _POINTERS[x.dtype] if isinstance(x, torch.Tensor) else type(x))
+        for p, x in zip(kernel.params, arguments.values(), strict=True)
+    ]
+    return kernel.fn.__name__, warps, named
+
+
+def resources(compiled, capability, folder):
+    """Registers a thread and bytes of them that are spilled, as ptxas says."""
+    source = folder / "kernel.ptx"
+    source.write_text(compiled.asm["ptx"])
+    name = f"--gpu-name=sm_{capability}" + "a" * (capability >= 90)
+    command = [TOOLS / "ptxas", "-v", name, source, "-o", os.devnull]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stderr
+    return int(re.findall(r"Used (\d+) registers", said)[0]), int(re.findall(r"(\d+) bytes spill stores", said)[0])
+
+
+def operations(dtype, cols, rows=64):
+    """Calls by name: plain, and "masked" ones whose every argument is a tensor of its own for each row."""
+    x, seed = torch.empty(rows, cols, dtype=dtype), torch.tensor(5)
+    mask = torch.ones(rows, cols, dtype=torch.bool)
+    taus, ids = torch.ones(rows, 1), torch.arange(rows).view(rows, 1)
+    draw, masked = (x, 0.7, seed, None, None), (x, taus, seed.expand(rows, 1), ids, mask)
+    return {
+        "soft": lambda: body.soft(*draw),
+        "soft, masked": lambda: body.soft(*masked),
+        "hard": lambda: body.hard(*draw),
+        "hard, masked": lambda: body.hard(*masked),
+        "index": lambda: body.index(x, seed, None, None, 1),
+        "index, samples": lambda: body.index(x, seed, None, None, 2),
+        "hard_backward": lambda: body.hard_backward(x, x, *draw[1:]),
+        "hard_backward, masked": lambda: body.hard_backward(x, x, *masked[1:]),
+        "soft_backward": lambda: body.soft_backward(x, x, 0.7),
+    }
