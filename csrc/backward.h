@@ -45,7 +45,7 @@ class SoftBackward {
   int64_t cols_;
 };
 
-// The soft draw with the same noise is made again, as rounded as a caller would have it, and takes the gradient.
+// The soft draw with the same noise is made again, rounded nowhere but in the result, and takes the gradient.
 template <class S>
 struct HardBackwardFinish {
   using T = typename S::T;
@@ -54,7 +54,6 @@ struct HardBackwardFinish {
 
   static INLINE void finish(Tile<S>& tile) {
     tile.soften();
-    tile.round_off();
     tile.take_jacobian_product();
     tile.give();
   }
@@ -62,9 +61,7 @@ struct HardBackwardFinish {
   static INLINE void finish(const Row<S>& row, T* s, int64_t n, const Top<T>& top) {
     if (no_draw<S>(row, n, top)) return;
     const T scale = (T)(1 / exponentials(s, n, top.score, row.tau));
-    auto y = [=](int64_t i, int64_t) {
-      return S::template widen<N>(S::template narrow<N>(load<Vec<T, N>>(s + i) * scale));
-    };
+    auto y = [=](int64_t i, int64_t) { return load<Vec<T, N>>(s + i) * scale; };
     write_jacobian_product<S, N>(row.out, n, row.tau, y, Reader<S, N>{row.grad});
   }
 };

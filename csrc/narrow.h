@@ -129,11 +129,6 @@ class Tile {
     }
   }
 
-  // As a caller has it who took the draw in the storage type.
-  void round_off() {
-    for (int64_t i = 0; i < n_; i += N) store(s_ + i, S::template widen<N>(S::template narrow<N>(load<V>(s_ + i))));
-  }
-
   // y (g - <g, y>) / tau, where a category of no mass passes nothing on.
   void take_jacobian_product() {
     using Sum = Vec<double, N>;

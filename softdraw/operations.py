@@ -77,7 +77,8 @@ def _together(forward: Callable, setup_context: Callable) -> dict[str, Any]:
 
 def _quick(function: Any) -> Callable:
     """``function.apply`` without its care for torch.func, which takes a microsecond and has no say here."""
-    return super(torch.autograd.Function, function).apply
+    inherited: Any = super(torch.autograd.Function, function)
+    return inherited.apply
 
 
 def _no_gradient(ctx: Any, inputs: tuple, output: Tensor) -> None:
@@ -172,9 +173,9 @@ def _hard_backward(ctx: Any, grad: Tensor) -> tuple:
     tau, logits, *rest = _saved(ctx)
     if not _formula(ctx):
         return gumbel_softmax_hard_backward(grad, logits, tau, *rest), None, None, None, None
-    y = gumbel_softmax_soft(logits, tau, *rest)
+    y = gumbel_softmax_soft(logits.to(compute_dtype(logits.dtype)), tau, *rest)
     dlogits, dtau = softmax_vjp(y, grad, tau)
-    return dlogits, dtau if ctx.needs_input_grad[1] else None, None, None, None
+    return dlogits.to(logits.dtype), dtau if ctx.needs_input_grad[1] else None, None, None, None
 
 
 def _gumbel_softmax_hard_backward(

@@ -77,7 +77,7 @@ def _run(
     x = out if logits is None else logits
     cols = x.shape[-1]
     layout = taus = None
-    if type(tau) is not float:
+    if isinstance(tau, Tensor):
         tau, taus = _number_or_rows(tau, compute_dtype(x.dtype))
     if not (
         x.is_contiguous()

@@ -83,8 +83,10 @@ def soft_backward(y: Tensor, grad: Tensor, tau: Tau) -> Tensor:
 def hard_backward(
     logits: Tensor, grad: Tensor, tau: Tau, seed: Tensor | None, rows: Tensor | None, mask: Tensor | None
 ) -> Tensor:
-    """The straight-through gradient for the logits: that of the soft draw with the same noise, made again here."""
-    return softmax_vjp(soft(logits, tau, seed, rows, mask), grad, tau)[0]
+    """The straight-through gradient for the logits: that of the soft draw with the same noise, made again here and
+    rounded to the dtype of the logits in the result only."""
+    y = soft(logits.to(compute_dtype(logits.dtype)), tau, seed, rows, mask)
+    return softmax_vjp(y, grad, tau)[0].to(logits.dtype)
 
 
 def _zero(logits: Tensor) -> Tensor:
