@@ -68,6 +68,7 @@ def write_json(path: Path, results: list[Result]) -> None:
 def draw_picture(path: Path, results: list[Result]) -> None:
     """Bars of the ratios, an operation a panel, on a logarithmic axis with 1 (as fast as stock) marked."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 
     operations = list(dict.fromkeys(r.setting.operation for r in results))
     figure = Figure(figsize=(9, 2.2 * len(operations) + 1), layout="constrained")
@@ -79,6 +80,9 @@ def draw_picture(path: Path, results: list[Result]) -> None:
             axes.bar(places, [r.ratios[peer] for r in rows], width=0.8 / len(peers), label=f"against {peer}")
         axes.set_xticks(range(len(rows)), [_label(r) for r in rows], fontsize=7)
         axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter(ScalarFormatter())
+        axes.yaxis.set_minor_formatter(NullFormatter())
         axes.axhline(1, color="black", linewidth=0.8)
         axes.set_ylabel("times faster")
         axes.set_title(operation, fontsize=10)
@@ -89,4 +93,4 @@ def draw_picture(path: Path, results: list[Result]) -> None:
 def _label(result: Result) -> str:
     s = result.setting
     kind = {torch.float32: "fp32", torch.bfloat16: "bf16"}.get(s.dtype, str(s.dtype).removeprefix("torch."))
-    return f"{s.rows}×{s.cols}\n{kind}, {s.threads} thread{'s' * (s.threads > 1)}"
+    return f"{s.rows}×{s.cols}\n{kind}\n{s.threads} thread{'s' * (s.threads > 1)}"

@@ -42,11 +42,7 @@ def hard(logits: Tensor, tau: Tau, seed: Tensor | None, rows: Tensor | None, mas
 def hard_backward(
     logits: Tensor, grad: Tensor, tau: Tau, seed: Tensor | None, rows: Tensor | None, mask: Tensor | None
 ) -> Tensor:
-    """The straight-through gradient for the logits: that of the soft draw with the same noise, made again here.
-
-    The draw is not rounded to the dtype of the logits on the way, as it is where a caller sees it: that would take a
-    wide row a third pass, and the gradient further from the exact one.
-    """
+    """The straight-through gradient for the logits: that of the soft draw with the same noise, made again here."""
     return _dense("hard_backward", logits, grad, tau, seed, rows, mask)
 
 
