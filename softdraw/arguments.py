@@ -23,6 +23,7 @@ NUMBERS = (*INTEGERS, float, torch.SymFloat)
 Tau = Tensor | float
 _TAU_LIMITS = [(torch.finfo(dtype).tiny, torch.finfo(dtype).max) for dtype in (torch.float32, torch.float64)]
 _ORDINARY = {torch.float32, torch.float64, torch.bfloat16, torch.float16}
+_UNSIGNED = getattr(torch, "float8_e8m0fnu", None)  # since torch 2.7
 
 
 def compute_dtype(dtype: torch.dtype) -> torch.dtype:
@@ -39,7 +40,7 @@ def check_floating(name: str, x: object) -> None:
     if not x.is_floating_point():
         way = "take its real part or its magnitude" if x.is_complex() else f"write {name}.float()"
         raise TypeError(f"{name} must be floating point, got a tensor of {x.dtype}: {way}")
-    if x.dtype == torch.float8_e8m0fnu:
+    if x.dtype == _UNSIGNED:
         raise TypeError(f"{name} must have a sign, which {x.dtype} has not: write {name}.float()")
 
 
