@@ -72,7 +72,7 @@ class Draw {
   explicit Draw(const Call& call) : cols_(call.cols), scores_(Finish::kKeepsScores ? call.cols : 0) {}
 
   void run(const Row<S>* rows, int64_t count) {
-    if (narrow(cols_)) {
+    if (narrow(cols_)) {  // however few rows there are: a draw's last bit must not depend on its batch
       each_tile(rows, count, cols_, [](Tile<S>& tile) {
         tile.score();
         tile.take_tops();

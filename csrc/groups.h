@@ -1,11 +1,13 @@
 // Walks the draws of a call in groups of rows, each with contiguous columns, and hands them to an operation's body.
 #pragma once
 #include "layout.h"
+#include "narrow.h"
 
 namespace {
 
 // How many rows are worked on together: rows of few columns share vectors, and strided ones share cache lines.
 inline int group_size(const Call& call, const Layout& layout) {
+  if (narrow(call.cols)) return kMaxRows;
   if (!layout.one_seed()) return 1;
   if (call.cols < kNarrow) return kMaxRows;
   return call.cols <= 1 << 15 ? 16 : 1;

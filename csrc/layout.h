@@ -12,9 +12,6 @@ class Layout {
  public:
   Layout(const Call& call, const int64_t* packed) : cols_(call.cols), packed_(packed), n_(packed ? packed[0] : 0) {}
 
-  // Whether rows of everything dense simply follow one another.
-  bool simple() const { return !packed_; }
-
   // In elements, from the start of the operand to the row's first element.
   int64_t offset(Operand operand, int64_t row) const {
     if (!packed_) return operand == softdraw::kIds ? row : operand >= softdraw::kSeed ? 0 : row * cols_;
@@ -60,7 +57,7 @@ class Stage {
   void place(int64_t first_row, int count) {
     count_ = count;
     if (!data_) return;
-    for (int r = 0; r < count; ++r) offsets_[r] = layout_.simple() ? (first_row + r) * cols_ : layout_.offset(operand_, first_row + r);
+    for (int r = 0; r < count; ++r) offsets_[r] = layout_.offset(operand_, first_row + r);
   }
   Raw* row(int r) const { return copy_ ? copy_ + r * pitch_ : data_ ? data_ + offsets_[r] : nullptr; }
   void gather() const {

@@ -1,7 +1,7 @@
 // Draws of few categories: rows lie side by side in the lanes of a vector and categories follow one another, so that
 // maxima and sums take no step across lanes, and no lane is left over by a row's end.
 #pragma once
-#include "layout.h"
+#include "rows.h"
 
 namespace {
 
@@ -162,16 +162,19 @@ class Tile {
     constexpr int half = kCounters;
     alignas(64) uint32_t words[(kNarrow + 3) / 4 * 4 * kTile];
     Counter counter[2]{};
+    Lanes low[2]{}, high[2]{};
     for (int r = 0; r < kTile; ++r) {
       const Stream& s = rows_[r < count_ ? r : 0].stream;
+      low[r / half][r % half] = s.key.low;
+      high[r / half][r % half] = s.key.high;
       counter[r / half].c1[r % half] = s.row_low;
       counter[r / half].c2[r % half] = s.row_high;
       counter[r / half].c3[r % half] = s.stream;
     }
-    const Schedule keys(rows_[0].stream.key);
+    const Schedule first(low[0], high[0]), second(low[1], high[1]);
     for (int64_t c = 0; c < cols_; c += 4) {
       counter[0].c0 = counter[1].c0 = splat<Lanes>((uint64_t)c / 4);
-      philox_by_word(words + c * kTile, counter[0], counter[1], keys);
+      philox_by_word(words + c * kTile, counter, first, second);
     }
     if (!add_noise(s_, words, n_)) return;
     for (int64_t i = 0; i < n_; ++i) {

@@ -53,7 +53,7 @@ INLINE Vec<T, N> uniform(Vec<uint32_t, N> x, T low) {
   return u;
 }
 
-// scores += noise, for the n (a multiple of 16) columns whose words are given; says if any word needs its second one.
+// scores += noise, for the n (a multiple of the lanes) columns whose words are given; says if any word needs its second one.
 // Two short loops, not one: more iterations are then in flight at once.
 template <class T>
 NOINLINE bool add_noise(T* scores, const uint32_t* words, int64_t n) {

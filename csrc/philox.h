@@ -42,12 +42,11 @@ struct Key {
 
 // The key of every round, in all lanes.
 struct Schedule {
-  explicit Schedule(Key key) {
-    for (int round = 0; round < kRounds; ++round) {
-      low[round] = splat<Lanes>((uint64_t)key.low);
-      high[round] = splat<Lanes>((uint64_t)key.high);
-      key.low += kWeyl0;
-      key.high += kWeyl1;
+  explicit Schedule(Key key) : Schedule(splat<Lanes>((uint64_t)key.low), splat<Lanes>((uint64_t)key.high)) {}
+  Schedule(Lanes key_low, Lanes key_high) {  // what runs over into the high halves is never read
+    for (int round = 0; round < kRounds; ++round, key_low += (uint64_t)kWeyl0, key_high += (uint64_t)kWeyl1) {
+      low[round] = key_low;
+      high[round] = key_high;
     }
   }
   Lanes low[kRounds], high[kRounds];
@@ -60,9 +59,11 @@ struct Counter {
 constexpr int kPair = 2 * kCounters;
 
 // A round waits for the product of the last one; two chains side by side fill the wait.
-INLINE void rounds(Counter (&c)[2], const Schedule& keys) {
+INLINE void rounds(Counter (&c)[2], const Schedule& first, const Schedule& second) {
   for (int round = 0; round < kRounds; ++round)
-    for (Counter& x : c) {
+    for (int i = 0; i < 2; ++i) {
+      Counter& x = c[i];
+      const Schedule& keys = i == 0 ? first : second;
       Lanes p0 = product(x.c0, kMultiplier0), p1 = product(x.c2, kMultiplier1);
       x.c0 = (p1 >> 32) ^ x.c1 ^ keys.low[round];
       x.c2 = (p0 >> 32) ^ x.c3 ^ keys.high[round];
@@ -74,7 +75,7 @@ INLINE void rounds(Counter (&c)[2], const Schedule& keys) {
 // Four words for each of two vectors of counters, counter after counter: 4 * kPair words at out.
 INLINE void philox(uint32_t* out, Counter first, Counter second, const Schedule& keys) {
   Counter c[2] = {first, second};
-  rounds(c, keys);
+  rounds(c, keys, keys);
   for (const Counter& x : c) {
     constexpr uint64_t low = 0xFFFFFFFF;
     Lanes a = (x.c0 & low) | (x.c1 << 32), b = (x.c2 & low) | (x.c3 << 32);
@@ -93,10 +94,10 @@ INLINE void philox(uint32_t* out, Counter first, Counter second, const Schedule&
 }
 
 // The same words, the first ones of all counters before the second ones.
-INLINE void philox_by_word(uint32_t* out, Counter first, Counter second, const Schedule& keys) {
+INLINE void philox_by_word(uint32_t* out, const Counter (&counters)[2], const Schedule& first, const Schedule& second) {
   using Half = Vec<uint32_t, kCounters>;
-  Counter c[2] = {first, second};
-  rounds(c, keys);
+  Counter c[2] = {counters[0], counters[1]};
+  rounds(c, first, second);
   for (const Counter& x : c) {
     store(out, __builtin_convertvector(x.c0, Half));
     store(out + kPair, __builtin_convertvector(x.c1, Half));

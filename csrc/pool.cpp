@@ -60,22 +60,22 @@ class Pool {
     } catch (...) {  // no thread to be had: the job runs on fewer
       return false;
     }
-    avoided_ = -1;
     return true;
   }
 
   // A thread that is woken after a pause is often put on its waker's own CPU, above all in virtual machines, where a
   // halted CPU does not pass for a free one; there it waits for milliseconds, until the scheduler sees it. So workers are
-  // kept off the CPU of the caller, which seldom changes.
+  // kept off the CPU of the caller, which seldom changes, and share the other CPUs that the caller may use.
   void keep_off_my_cpu() {
 #ifdef __linux__
     const int cpu = sched_getcpu();
     cpu_set_t others;
-    if (cpu == avoided_ || cpu < 0 || sched_getaffinity(0, sizeof others, &others) != 0) return;
-    avoided_ = cpu;
+    if (cpu < 0 || sched_getaffinity(0, sizeof others, &others) != 0) return;
     CPU_CLR(cpu, &others);
-    if (CPU_COUNT(&others) == 0) return;
+    if (CPU_COUNT(&others) == 0 || (placed_ == handles_.size() && CPU_EQUAL(&others, &allowed_))) return;
     for (auto worker : handles_) pthread_setaffinity_np(worker, sizeof others, &others);
+    allowed_ = others;
+    placed_ = handles_.size();
 #endif
   }
 
@@ -98,7 +98,10 @@ class Pool {
   Job* job_ = nullptr;
   int64_t wanted_ = 0, active_ = 0;
   std::vector<std::thread::native_handle_type> handles_;
-  int avoided_ = -1;  // the CPU that workers are kept off
+#ifdef __linux__
+  cpu_set_t allowed_;   // where workers were last sent,
+  size_t placed_ = 0;   // and how many there were
+#endif
 };
 
 // Never destroyed: workers may outlive main, and in a forked child its locks may be held by threads that are not there.

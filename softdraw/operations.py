@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch._C import _are_functorch_transforms_active, _len_torch_dispatch_stack
+from torch._C import _are_functorch_transforms_active, _get_tracing_state, _has_storage, _len_torch_dispatch_stack
 from torch.autograd import forward_ad
 from torch.compiler import is_compiling
 
@@ -49,7 +49,7 @@ def _operation(
 
     def call(*arguments: Any) -> Tensor:
         x, tau, *_ = arguments
-        if plain(x):
+        if _plain(x):
             wanted = autograd is not None and (x.requires_grad or (type(tau) is not float and tau.requires_grad))
             return quick(*arguments) if wanted and torch.is_grad_enabled() else forward(*arguments)
         if _transformed() and not is_compiling():
@@ -94,11 +94,12 @@ def _tensor(argument: Any, x: Tensor) -> Any:
     )
 
 
-def plain(x: Tensor) -> bool:
+def _plain(x: Tensor) -> bool:
     """Whether only autograd must see a call on ``x``: no tracer, tensor subclass, dispatch mode or torch.func."""
     return (
         type(x) in _PLAIN
         and not is_compiling()
+        and _get_tracing_state() is None
         and not _len_torch_dispatch_stack()
         and not _are_functorch_transforms_active()
         and forward_ad._current_level < 0
@@ -111,10 +112,10 @@ def _transformed() -> bool:
     return _are_functorch_transforms_active() or forward_ad._current_level >= 0
 
 
-def _formula(ctx: Any) -> bool:
+def _formula(ctx: Any, grad: Tensor) -> bool:
     """Whether a backward pass is to be the formula in torch's own operations: where it is differentiated again or
-    mapped, or tau wants its part."""
-    return torch.is_grad_enabled() or _transformed() or ctx.needs_input_grad[1]
+    mapped (by torch.func, or by autograd itself, whose batches of gradients have no storage), or tau wants its part."""
+    return torch.is_grad_enabled() or _transformed() or ctx.needs_input_grad[1] or not _has_storage(grad)
 
 
 # Soft: y is saved, being the output it costs nothing; the logits are not kept.
@@ -132,7 +133,7 @@ def _soft_setup(ctx: Any, inputs: tuple, output: Tensor) -> None:
 
 def _soft_backward(ctx: Any, grad: Tensor) -> tuple:
     tau, y = _saved(ctx)
-    if not _formula(ctx):
+    if not _formula(ctx, grad):
         return gumbel_softmax_soft_backward(grad, y, tau), None, None, None, None
     dlogits, dtau = softmax_vjp(y, grad, tau)
     return dlogits, dtau if ctx.needs_input_grad[1] else None, None, None, None
@@ -171,7 +172,7 @@ def _hard_setup(ctx: Any, inputs: tuple, output: Tensor) -> None:
 
 def _hard_backward(ctx: Any, grad: Tensor) -> tuple:
     tau, logits, *rest = _saved(ctx)
-    if not _formula(ctx):
+    if not _formula(ctx, grad):
         return gumbel_softmax_hard_backward(grad, logits, tau, *rest), None, None, None, None
     y = gumbel_softmax_soft(logits.to(compute_dtype(logits.dtype)), tau, *rest)
     dlogits, dtau = softmax_vjp(y, grad, tau)

@@ -1,12 +1,10 @@
-"""torch.compile, export, torch.func, checkpointing, fake tensors, deterministic mode, DDP and FSDP2."""
+"""torch.export, torch.jit.trace, torch.func, checkpointing, fake tensors, deterministic mode, DDP and FSDP2."""
 
 import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
-from functorch.compile import make_boxed_func
-from torch._dynamo.backends.common import aot_autograd
-from torch._dynamo.testing import CompileCounter
+from leaves import grads, make
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.checkpoint import checkpoint
 from torch.utils.flop_counter import FlopCounterMode
@@ -14,105 +12,9 @@ from torch.utils.flop_counter import FlopCounterMode
 import softdraw
 
 
-def make(shape, dtype=torch.float32, seed=0):
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(dtype)
-
-
 @pytest.fixture(autouse=True)
 def _fresh_compiler():
     torch._dynamo.reset()
-
-
-def grads(function, logits, weight):
-    leaf = logits.clone().requires_grad_()
-    y = function(leaf)
-    (y * weight).sum().backward()
-    return y.detach(), leaf.grad
-
-
-# torch.compile
-
-
-@pytest.mark.parametrize("hard", [False, True])
-@pytest.mark.parametrize(
-    ("backend", "dtype"),
-    [("aot_eager", torch.float32), ("aot_eager", torch.bfloat16), ("inductor", torch.float32)],
-)
-def test_compiled_is_eager(hard, dtype, backend):
-    logits, weight, mask = make((6, 4, 5), dtype), make((6, 4, 5), dtype, seed=1), make((1, 5), seed=2) > -1
-    ids = torch.arange(50, 80).view(6, 5)
-
-    def draw(x):
-        return softdraw.gumbel_softmax(x, 0.5, hard, dim=1, seed=3, rows=ids)
-
-    def masked(x):
-        return softdraw.gumbel_softmax(x, 0.5, hard, mask=mask, seed=3)
-
-    for function in (draw, masked):
-        y, grad = grads(function, logits, weight)
-        compiled_y, compiled_grad = grads(torch.compile(function, fullgraph=True, backend=backend), logits, weight)
-        assert torch.equal(compiled_y, y)
-        torch.testing.assert_close(compiled_grad, grad)
-
-
-@pytest.mark.parametrize("hard", [False, True])
-def test_compiled_backward_is_one_operator(hard):
-    """The graphs that a compiler is given: the draw in one, its gradient in the other, each a node of ours."""
-    graphs = []
-
-    def keep(graph, inputs):
-        graphs.append([str(node.target) for node in graph.graph.nodes if "softdraw" in str(node.target)])
-        return make_boxed_func(graph)
-
-    backend = aot_autograd(fw_compiler=keep, bw_compiler=keep)
-    compiled = torch.compile(lambda x: softdraw.gumbel_softmax(x, 0.5, hard, seed=3), fullgraph=True, backend=backend)
-    logits, weight = make((6, 5)), make((6, 5), seed=1)
-    _, grad = grads(compiled, logits, weight)
-    kind = "hard" if hard else "soft"
-    assert graphs == [[f"softdraw.gumbel_softmax_{kind}.default"], [f"softdraw.gumbel_softmax_{kind}_backward.default"]]
-    torch.testing.assert_close(grad, grads(lambda x: softdraw.gumbel_softmax(x, 0.5, hard, seed=3), logits, weight)[1])
-
-
-def test_compiled_draws_are_fresh_and_follow_manual_seed():
-    compiled = torch.compile(softdraw.gumbel_softmax, fullgraph=True)
-    logits = make((6, 5))
-    torch.manual_seed(0)
-    a, b = compiled(logits, 0.5), compiled(logits, 0.5)
-    torch.manual_seed(0)
-    assert torch.equal(a, softdraw.gumbel_softmax(logits, 0.5))
-    assert not torch.equal(a, b)
-
-
-def test_annealing_and_ragged_batches_compile_a_constant_number_of_times():
-    counter = CompileCounter()
-    compiled = torch.compile(lambda x, tau: softdraw.gumbel_softmax(x, tau), fullgraph=True, backend=counter)
-    for step in range(8):
-        compiled(make((6, 5)), torch.tensor(1.0 - 0.1 * step))
-    assert counter.frame_count == 1
-    for step in range(8):
-        compiled(make((6 + step, 5)), 1.0 - 0.1 * step)
-    assert counter.frame_count <= 4  # a number for a tensor, then once each to make tau and the batch dynamic
-
-
-def test_compiled_index_and_noise():
-    logits = make((4, 6))
-    index = torch.compile(lambda x: softdraw.gumbel_max(x, sample_shape=(3,), seed=1), fullgraph=True)
-    assert torch.equal(index(logits), softdraw.gumbel_max(logits, sample_shape=(3,), seed=1))
-    noise = torch.compile(lambda s: softdraw.gumbel_noise((2, 5), seed=s, rows=4), fullgraph=True)
-    assert torch.equal(noise(torch.tensor(9)), softdraw.gumbel_noise((2, 5), seed=9, rows=4))
-    through = torch.compile(softdraw.straight_through, fullgraph=True)
-    hard, soft = make((3,)).round(), make((3,)).requires_grad_()
-    y = through(hard, soft)
-    assert torch.equal(y, hard)
-    assert torch.equal(torch.autograd.grad(y.sum(), soft)[0], torch.ones(3))
-
-
-def test_a_bad_tau_is_refused_in_a_compiled_graph():
-    compiled = torch.compile(
-        lambda x, tau: softdraw.gumbel_softmax(x, tau, seed=0), fullgraph=True, backend="aot_eager"
-    )
-    with pytest.raises((ValueError, RuntimeError), match="tau must be positive and finite"):
-        compiled(make((2, 3)), torch.tensor(-1.0))
 
 
 # torch.export
@@ -137,6 +39,14 @@ def test_exported_program_draws_and_trains(hard, strict):
         torch.testing.assert_close(got, want)
     fresh = torch.export.export(Draws(hard, None), (make((3, 4)),), strict=strict).module()
     assert not torch.equal(fresh(make((3, 4))), fresh(make((3, 4)))) or hard
+
+
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning", "ignore:.*torch.jit.trace")
+def test_a_trace_draws():
+    """What was recorded is the operator, and not only the memory that a kernel of ours would fill unseen."""
+    logits = make((3, 4))
+    traced = torch.jit.trace(lambda x: softdraw.gumbel_softmax(x, 0.7, seed=3), (make((3, 4), seed=1),))
+    assert torch.equal(traced(logits), softdraw.gumbel_softmax(logits, 0.7, seed=3))
 
 
 # torch.func
@@ -210,6 +120,15 @@ def test_per_example_gradients(hard):
     jacobian = torch.func.jacrev(lambda x: softdraw.gumbel_softmax(x, 0.5, seed=2))(logits[0, 0])
     y = softdraw.gumbel_softmax(logits[0, 0], 0.5, seed=2)
     torch.testing.assert_close(jacobian, (torch.diag(y) - torch.outer(y, y)) / 0.5)
+
+
+@pytest.mark.parametrize("hard", [False, True])
+def test_a_batch_of_gradients_is_a_loop(hard):
+    leaf, batch = make((3, 4)).requires_grad_(), make((5, 3, 4), seed=1)
+    y = softdraw.gumbel_softmax(leaf, 0.7, hard, seed=3)
+    (got,) = torch.autograd.grad(y, leaf, batch, is_grads_batched=True, retain_graph=True)
+    want = torch.stack([torch.autograd.grad(y, leaf, g, retain_graph=True)[0] for g in batch])
+    torch.testing.assert_close(got, want)
 
 
 def test_torch_func_under_a_dispatch_mode():

@@ -87,15 +87,16 @@ def _run(
         and mask is None
         and taus is None
     ):
+        logits, grad = (None if t is None else t.resolve_neg() for t in (logits, grad))
         layout = _layout(x.shape, (None if name == "index" else out, logits, grad, mask, seed, rows, taus))
     call = _pack(
         out.data_ptr(),
-        0 if logits is None else logits.data_ptr(),
-        0 if grad is None else grad.data_ptr(),
-        0 if mask is None else mask.data_ptr(),
-        0 if seed is None else seed.data_ptr(),
-        0 if rows is None else rows.data_ptr(),
-        0 if taus is None else taus.data_ptr(),
+        0 if logits is None else logits.data_ptr() or _nowhere(logits),
+        0 if grad is None else grad.data_ptr() or _nowhere(grad),
+        0 if mask is None else mask.data_ptr() or _nowhere(mask),
+        0 if seed is None else seed.data_ptr() or _nowhere(seed),
+        0 if rows is None else rows.data_ptr() or _nowhere(rows),
+        0 if taus is None else taus.data_ptr() or _nowhere(taus),
         tau,
         x.numel() // (cols or 1),
         cols,
@@ -107,6 +108,16 @@ def _run(
     )
     _function(name)(call, layout)
     return out
+
+
+def _nowhere(operand: Tensor) -> int:
+    """The null pointer of an operand of no elements; it would say that there is no such operand."""
+    if operand.numel():
+        raise TypeError(
+            f"a {type(operand).__name__} of shape {tuple(operand.shape)} has no memory for the CPU kernels to read: "
+            "pass a plain tensor, or wrap the logits in the same way"
+        )
+    return 0
 
 
 @functools.cache

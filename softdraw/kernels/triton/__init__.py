@@ -48,6 +48,7 @@ def hard_backward(
 
 def index(logits: Tensor, seed: Tensor, rows: Tensor | None, mask: Tensor | None, samples: int) -> Tensor:
     """The exact draw as an index: int64 of shape ``(samples, *batch)``; sample i is noise stream i."""
+    logits = logits.resolve_neg()
     out = torch.empty((samples, *logits.shape[:-1]), dtype=torch.int64, device=logits.device)
     if not out.numel():
         return out
@@ -60,7 +61,7 @@ def index(logits: Tensor, seed: Tensor, rows: Tensor | None, mask: Tensor | None
 
 def soft_backward(y: Tensor, grad: Tensor, tau: Tau) -> Tensor:
     """The gradient for the logits of a soft draw ``y``."""
-    out = torch.empty_like(y)
+    grad, out = grad.resolve_neg(), torch.empty_like(y)
     if not out.numel():
         return out
     form = layout_of({"out": out, "in": y, "grad": grad}, None)
@@ -101,6 +102,7 @@ def _dense(
     mask: Tensor | None,
 ) -> Tensor:
     """An operation whose result has the shape and layout of the logits."""
+    logits, grad = logits.resolve_neg(), None if grad is None else grad.resolve_neg()
     out = torch.empty_like(logits)
     if not out.numel():
         return out
