@@ -210,7 +210,8 @@ def test_the_number_of_threads_changes_no_bit(threads):
 
 @pytest.mark.parametrize("cols", [7, 16, 90])
 def test_one_seed_a_row_draws_each_row_with_its_own(cols):
-    x, seeds = torch.randn(20, cols, generator=torch.Generator().manual_seed(2)), 2**33 * torch.arange(20).view(20, 1)
+    x = torch.randn(20, cols, generator=torch.Generator().manual_seed(2))
+    seeds = (2**33 + 1) * torch.arange(20).view(20, 1)  # that differ in both words
     y = cpu.soft(x, 1.0, seeds, torch.zeros(20, 1, dtype=torch.int64), None)
     for r in range(20):
         alone = cpu.soft(x[r : r + 1], 1.0, seeds[r], None, None)
