@@ -88,7 +88,7 @@ void run(const Call* call, const int64_t* layout, Operation operation, bool dens
   if (draws == 0 || call->cols == 0) return;
   if (dense && !layout) ask_for_huge_pages(*call);
   int64_t grain = kGrain / call->cols;
-  grain = grain < 1 ? 1 : layout && grain < 16 ? 16 : grain;  // strided rows are worked on by the dozen
+  grain = grain < 1 ? 1 : layout && grain < 16 ? 16 : grain;  // strided rows share cache lines
   Range range{*call, layout, operation, draws, grain};
   for_each_chunk((draws + grain - 1) / grain, call->threads, chunk, &range);
 }

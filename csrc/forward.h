@@ -54,14 +54,6 @@ NOINLINE void words_of_rows(uint32_t* out, const Row<S>* rows, int64_t count, in
   for (int64_t i = 0; i < n; i += kPair) philox(out + 4 * i, counter(i), counter(i + kCounters), keys);
 }
 
-template <class S, class Use>
-INLINE void each_tile(const Row<S>* rows, int64_t count, int64_t cols, Use use) {
-  for (int64_t r = 0; r < count; r += kTile) {
-    Tile<S> tile(rows + r, count - r < kTile ? (int)(count - r) : kTile, cols);
-    use(tile);
-  }
-}
-
 // Scores every row and hands it with its maximum to Finish. Narrow rows are worked on in tiles; short ones share a block
 // of noise, long ones take several.
 template <class S, class Finish>
@@ -73,11 +65,12 @@ class Draw {
 
   void run(const Row<S>* rows, int64_t count) {
     if (narrow(cols_)) {  // however few rows there are: a draw's last bit must not depend on its batch
-      each_tile(rows, count, cols_, [](Tile<S>& tile) {
+      for (int64_t r = 0; r < count; r += kTile) {
+        Tile<S> tile(rows + r, count - r < kTile ? (int)(count - r) : kTile, cols_);
         tile.score();
         tile.take_tops();
         Finish::finish(tile);
-      });
+      }
     } else if (cols_ <= kShort) {
       const int64_t pitch = round_up(cols_, 16), fit = kBlock / pitch;
       for (int64_t r = 0; r < count; r += fit) together(rows + r, count - r < fit ? count - r : fit, pitch);

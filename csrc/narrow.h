@@ -160,7 +160,7 @@ class Tile {
   // scores += noise. Four categories a counter: what runs over the last one is made and not used.
   void add() {
     constexpr int half = kCounters;
-    alignas(64) uint32_t words[(kNarrow + 3) / 4 * 4 * kTile];
+    alignas(64) uint32_t words[kNarrow * kTile];
     Counter counter[2]{};
     Lanes low[2]{}, high[2]{};
     for (int r = 0; r < kTile; ++r) {

@@ -150,7 +150,7 @@ def gumbel_max(
         Gumbel (1954), "Statistical theory of extreme values"; Maddison, Tarlow and Minka (2014), "A* sampling", sec. 2.
     """
     dim = check_logits(logits, dim)
-    x = last(logits.detach() if logits.requires_grad else logits, dim)
+    x = last(logits.detach(), dim)
     shape = _sizes("sample_shape", sample_shape)
     ids = rows_of(rows, x)
     allowed = prepare_mask(mask, logits, dim)

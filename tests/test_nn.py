@@ -5,9 +5,12 @@ import math
 
 import pytest
 import torch
+from torch._dynamo.testing import CompileCounter
 
 import softdraw
+from softdraw import schedules
 from softdraw.nn import GumbelSoftmax, LearnedTau
+from softdraw.schedules import TauScheduler
 
 LOGITS = torch.randn(30, 5, generator=torch.Generator().manual_seed(0))
 
@@ -48,6 +51,19 @@ def test_tau_is_saved_and_moves_with_the_module():
     assert float(other.tau) == float(copy.deepcopy(module).tau) == pytest.approx(0.7)
     assert module.to("meta").tau.device.type == "meta"
     assert "hard=False, dim=-1, eval_mode='argmax'" in repr(module)
+
+
+def test_an_annealed_module_compiles_once():
+    torch._dynamo.reset()
+    counter = CompileCounter()
+    module = GumbelSoftmax(tau=1.0, hard=True)
+    compiled = torch.compile(module, backend=counter, fullgraph=True)
+    tau = TauScheduler(module, schedules.exponential(1.0, 0.1, rate=0.3))
+    for _ in range(6):
+        compiled(torch.zeros(4, 3))
+        tau.step()
+    assert tau.get_last_value() < 0.2
+    assert counter.frame_count == 1
 
 
 def test_module_errors():

@@ -131,6 +131,17 @@ def test_a_batch_of_gradients_is_a_loop(hard):
     torch.testing.assert_close(got, want)
 
 
+def test_an_index_has_no_tangent():
+    """So what is gathered by it has that of its source: forward mode passes the draw by."""
+    x = make((3, 4))
+    at = softdraw.gumbel_max(x, seed=0).unsqueeze(-1)
+    value, tangent = torch.func.jvp(
+        lambda x: x.gather(-1, softdraw.gumbel_max(x, seed=0).unsqueeze(-1)), (x,), (2 * x,)
+    )
+    assert torch.equal(value, x.gather(-1, at))
+    assert torch.equal(tangent, 2 * value)
+
+
 def test_torch_func_under_a_dispatch_mode():
     def loss(x):
         return softdraw.gumbel_softmax(x, 0.5, seed=2)[..., 0].sum()

@@ -77,6 +77,7 @@ def _run(
     x = out if logits is None else logits
     cols = x.shape[-1]
     layout = taus = None
+    # A draw of contiguous logits with one seed and one tau needs no layout; what else needs none, _layout knows.
     if isinstance(tau, Tensor):
         tau, taus = _number_or_rows(tau, compute_dtype(x.dtype))
     if not (

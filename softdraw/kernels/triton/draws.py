@@ -49,6 +49,26 @@ def _scores(
 
 
 @triton.jit
+def _split_scores(
+    logits, mask, seeds, ids, cols, inner, splits, in_outer, in_inner, in_col, mask_outer, mask_inner, mask_col,
+    Q: tl.constexpr, T: tl.constexpr, FLAT: tl.constexpr, UNIT: tl.constexpr, MASK_UNIT: tl.constexpr,
+    EACH_SEED: tl.constexpr,
+):  # fmt: skip
+    """The scores of this program's split of a row, with the row, the split, its first column and what is inside."""
+    tile, split = cut(splits)
+    first = split.to(tl.int64) * (4 * Q)
+    row = tile.to(tl.int64) + tl.arange(0, 1)
+    kept = row >= 0
+    there = inside(kept, cols, first, Q, UNIT)
+    s = _scores(
+        logits, mask, seeds, ids, row, kept, tl.zeros((1, 1, 1), tl.uint32), first, there, inner,
+        in_outer, in_inner, in_col, mask_outer, mask_inner, mask_col,
+        Q, T, FLAT, UNIT, MASK_UNIT, EACH_SEED,
+    )  # fmt: skip
+    return row, kept, split, first, there, s
+
+
+@triton.jit
 def _relative(s, top, tau):
     """exp((s - top) / tau), at most 1; 0 where the row has nothing."""
     return tl.exp2((s - tl.where(top == -_INF, 0, top)) * (_LOG2_E / tau))
@@ -177,13 +197,8 @@ def part(
     Whether a category has mass is known when all splits are: an infinite or NaN g must spread from one that has, and
     not from one that has none. ``worsts`` is the highest score at which it would.
     """
-    tile, split = cut(splits)
-    first = split.to(tl.int64) * (4 * Q)
-    row = tile.to(tl.int64) + tl.arange(0, 1)
-    kept = row >= 0
-    there = inside(kept, cols, first, Q, UNIT)
-    s = _scores(
-        logits, mask, seeds, ids, row, kept, tl.full((1, 1, 1), 0, tl.uint32), first, there, inner,
+    row, kept, split, first, there, s = _split_scores(
+        logits, mask, seeds, ids, cols, inner, splits,
         in_outer, in_inner, in_col, mask_outer, mask_inner, mask_col,
         Q, T, FLAT, UNIT, MASK_UNIT, EACH_SEED,
     )  # fmt: skip
@@ -237,13 +252,8 @@ def write(
     EACH_SEED: tl.constexpr, EACH_TAU: tl.constexpr,
 ):  # fmt: skip
     """One split of a soft draw, or of the gradient where ``dots`` is given, from the row's maximum and sums."""
-    tile, split = cut(splits)
-    first = split.to(tl.int64) * (4 * Q)
-    row = tile.to(tl.int64) + tl.arange(0, 1)
-    kept = row >= 0
-    there = inside(kept, cols, first, Q, UNIT)
-    s = _scores(
-        logits, mask, seeds, ids, row, kept, tl.full((1, 1, 1), 0, tl.uint32), first, there, inner,
+    row, kept, _split, first, there, s = _split_scores(
+        logits, mask, seeds, ids, cols, inner, splits,
         in_outer, in_inner, in_col, mask_outer, mask_inner, mask_col,
         Q, T, FLAT, UNIT, MASK_UNIT, EACH_SEED,
     )  # fmt: skip
