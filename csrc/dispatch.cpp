@@ -1,5 +1,6 @@
 // The exported functions: they pick the instruction set once and divide the rows among threads.
 #include "call.h"
+#include "openmp.h"
 #include "pool.h"
 
 #ifdef __linux__
@@ -118,3 +119,5 @@ EXPORT const char* softdraw_use_isa(const char* name) {
     if (v->supported && __builtin_strcmp(v->name, name) == 0) return (chosen = v)->name;
   return nullptr;
 }
+
+EXPORT void softdraw_use_openmp(softdraw::Team team) { softdraw::use_openmp(team); }

@@ -2,6 +2,8 @@
 // and never waits for a worker that has not begun. A forked child has no workers: it forgets the pool and starts anew.
 #include "pool.h"
 
+#include "openmp.h"
+
 #include <atomic>
 #include <condition_variable>
 #include <mutex>
@@ -127,7 +129,11 @@ Pool& pool() {
 void for_each_chunk(int64_t count, int64_t threads, Chunk chunk, void* context) {
   Job job{chunk, context, count};
   const int64_t workers = (threads < count ? threads : count) - 1;
-  if (workers <= 0 || !pool().run(job, workers)) job.work();
+  if (workers > 0) {
+    if (run_on_openmp([](void* job) { static_cast<Job*>(job)->work(); }, &job, threads)) return;
+    if (pool().run(job, workers)) return;
+  }
+  job.work();
 }
 
 }  // namespace softdraw

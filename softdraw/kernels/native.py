@@ -14,6 +14,8 @@ import sys
 import warnings
 from pathlib import Path
 
+import torch
+
 CALL = struct.Struct("=7Qd7q")  # the fields of csrc/call.h in order
 STORAGE = {"float32": 0, "float64": 1, "bfloat16": 2, "float16": 3}
 _OPERATIONS = ("soft", "hard", "index", "gumbel", "soft_backward", "hard_backward")
@@ -33,7 +35,27 @@ def library() -> ctypes.CDLL | None:
         function.argtypes, function.restype = [ctypes.c_char_p, ctypes.c_char_p], None
     loaded.softdraw_isa.restype = loaded.softdraw_use_isa.restype = ctypes.c_char_p
     loaded.softdraw_use_isa.argtypes = [ctypes.c_char_p]
+    loaded.softdraw_use_openmp.argtypes, loaded.softdraw_use_openmp.restype = [ctypes.c_void_p], None
+    loaded.softdraw_use_openmp(_openmp())
     return loaded
+
+
+def _openmp() -> ctypes.c_void_p | None:
+    """How torch's OpenMP runtime is asked to run something on its threads (csrc/pool.cpp says when); None where torch
+    has none, or where this process is a fork whose parent may have kept them."""
+    if sys.platform != "linux" or _forked():
+        return None
+    try:
+        torch_cpu = ctypes.CDLL(str(Path(torch.__file__).with_name("lib") / "libtorch_cpu.so"))  # loaded before
+        return ctypes.cast(torch_cpu.GOMP_parallel, ctypes.c_void_p)
+    except (OSError, AttributeError):
+        return None
+
+
+def _forked() -> bool:
+    """Whether this process was forked and runs no program of its own (the kernel's PF_FORKNOEXEC)."""
+    flags = Path("/proc/self/stat").read_text().rpartition(")")[2].split()[6]
+    return bool(int(flags) & 0x40)
 
 
 def isa() -> str:
