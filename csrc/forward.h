@@ -38,7 +38,7 @@ NOINLINE void words_of_rows(uint32_t* out, const Row<S>* rows, int64_t count, in
   int64_t n = 0;
   for (int64_t r = 0; r < count; ++r, n += pitch / 4) {
     const Stream& s = rows[r].stream;
-    Lanes block = start;
+    Lanes block = start + (uint64_t)(s.col >> 2);
     for (int64_t i = 0; i < pitch / 4; i += kCounters, block += (uint64_t)kCounters) {  // the next row mends what runs over
       store(c0 + n + i, block);
       store(c1 + n + i, splat<Lanes>((uint64_t)s.row_low));
@@ -72,7 +72,7 @@ class Draw {
         Finish::finish(tile);
       }
     } else if (cols_ <= kShort) {
-      const int64_t pitch = round_up(cols_, 16), fit = kBlock / pitch;
+      const int64_t pitch = round_up(cols_ + lead(rows[0].stream.col), 16), fit = kBlock / pitch;
       for (int64_t r = 0; r < count; r += fit) together(rows + r, count - r < fit ? count - r : fit, pitch);
     } else {
       for (int64_t r = 0; r < count; ++r) alone(rows[r]);
@@ -88,7 +88,7 @@ class Draw {
     for (int64_t first = 0; first < cols_; first += kBlock) {
       int64_t n = cols_ - first < kBlock ? cols_ - first : kBlock;
       T* block = s ? s + first : scores_.block();
-      score_block(block, row, first, n, (uint32_t)first);
+      score_block(block, row, first, n);
       take_top(top, block, first, n);
     }
     Finish::finish(row, s, cols_, top);
@@ -98,10 +98,11 @@ class Draw {
     T* s = scores_.block();
     for (int64_t r = 0; r < count; ++r) load_logits(s + r * pitch, rows[r], 0, cols_);
     if (rows[0].noisy) {
-      alignas(64) uint32_t words[kBlock + kSlack];
-      words_of_rows(words, rows, count, pitch);
+      alignas(64) uint32_t made[kBlock + kSlack];
+      words_of_rows(made, rows, count, pitch);
+      const uint32_t* words = made + lead(rows[0].stream.col);
       if (add_noise(s, words, count * pitch))
-        for (int64_t r = 0; r < count; ++r) mend_tails(s + r * pitch, words + r * pitch, rows[r], 0, cols_, 0);
+        for (int64_t r = 0; r < count; ++r) mend_tails(s + r * pitch, words + r * pitch, rows[r], 0, cols_);
     }
     for (int64_t r = 0; r < count; ++r) {
       Top<T> top;
@@ -171,27 +172,26 @@ using Hard = Draw<S, HardFinish<S>>;
 template <class S>
 using Index = Draw<S, IndexFinish<S>>;
 
-// Noise alone. Counters hold four columns, so a run that starts between two of them starts at the lower one.
+// Noise alone.
 template <class S>
 class Gumbel {
  public:
   using T = typename S::T;
   static constexpr bool kDense = true;
-  explicit Gumbel(const Call& call) : cols_(call.cols), start_(call.col_start) {}
+  explicit Gumbel(const Call& call) : cols_(call.cols) {}
 
   void run(const Row<S>* rows, int count) {
-    const int64_t lead = start_ & 3;
     alignas(64) T block[kBlock + kSlack];
     for (int r = 0; r < count; ++r)
-      for (int64_t first = -lead; first < cols_; first += kBlock) {
-        int64_t n = cols_ - first < kBlock ? cols_ - first : kBlock, skip = first < 0 ? lead : 0;
-        score_block(block, rows[r], first, n, (uint32_t)(start_ + first));
-        write_scaled<S>(rows[r].out + first + skip, block + skip, n - skip, T(1));
+      for (int64_t first = 0; first < cols_; first += kBlock) {
+        int64_t n = cols_ - first < kBlock ? cols_ - first : kBlock;
+        score_block(block, rows[r], first, n);
+        write_scaled<S>(rows[r].out + first, block, n, T(1));
       }
   }
 
  private:
-  int64_t cols_, start_;
+  int64_t cols_;
 };
 
 }  // namespace

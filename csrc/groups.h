@@ -22,7 +22,8 @@ INLINE void describe(Row<S>& row, const Call& call, const Layout& layout, int64_
   row.stream = {{(uint32_t)seed, (uint32_t)(seed >> 32)},
                 (uint32_t)id,
                 (uint32_t)(id >> 32),
-                (uint32_t)(call.stream + sample)};
+                (uint32_t)(call.stream + sample),
+                (uint32_t)call.col_start};
   row.tau = tau ? tau[layout.offset(softdraw::kTau, index)] : (typename S::T)call.tau_value;
 }
 

@@ -157,10 +157,11 @@ class Tile {
   }
 
  private:
-  // scores += noise. Four categories a counter: what runs over the last one is made and not used.
+  // scores += noise. Four categories a counter: what runs over at either end is made and not used.
   void add() {
     constexpr int half = kCounters;
-    alignas(64) uint32_t words[kNarrow * kTile];
+    alignas(64) uint32_t made[(kNarrow + 4) * kTile];
+    const uint32_t col = rows_[0].stream.col;
     Counter counter[2]{};
     Lanes low[2]{}, high[2]{};
     for (int r = 0; r < kTile; ++r) {
@@ -172,15 +173,16 @@ class Tile {
       counter[r / half].c3[r % half] = s.stream;
     }
     const Schedule first(low[0], high[0]), second(low[1], high[1]);
-    for (int64_t c = 0; c < cols_; c += 4) {
-      counter[0].c0 = counter[1].c0 = splat<Lanes>((uint64_t)c / 4);
-      philox_by_word(words + c * kTile, counter, first, second);
+    for (int64_t c = 0; c < cols_ + lead(col); c += 4) {
+      counter[0].c0 = counter[1].c0 = splat<Lanes>((uint64_t)(col >> 2) + c / 4);
+      philox_by_word(made + c * kTile, counter, first, second);
     }
+    const uint32_t* words = made + lead(col) * kTile;
     if (!add_noise(s_, words, n_)) return;
     for (int64_t i = 0; i < n_; ++i) {
       const Row<S>& row = rows_[i % kTile < count_ ? i % kTile : 0];
       const int64_t c = i / kTile;
-      if (words[i] < kTail) s_[i] = tail_score(logit_at(row, c), words[i], (uint32_t)c, row.stream);
+      if (words[i] < kTail) s_[i] = tail_score(logit_at(row, c), words[i], c, row.stream);
     }
   }
 

@@ -13,9 +13,13 @@ constexpr int64_t kSlack = 4 * kPair;           // what whole vectors may run ov
 struct Stream {
   Key key;
   uint32_t row_low, row_high, stream;
+  uint32_t col;  // the global index of the row's first column
 };
 
-// Words of n columns from `col`, a multiple of 4.
+// A counter makes the words of four columns: those before `col` that come with it are left out.
+inline int lead(uint32_t col) { return col & 3; }
+
+// Words of n columns from the multiple of 4 at or below `col`.
 NOINLINE void words_of(uint32_t* out, int64_t n, uint32_t col, const Stream& s) {
   const Schedule keys(s.key);
   Counter first = {splat<Lanes>((uint64_t)(col >> 2)), splat<Lanes>((uint64_t)s.row_low),
@@ -72,12 +76,12 @@ NOINLINE bool add_noise(T* scores, const uint32_t* words, int64_t n) {
   return smallest < kTail;
 }
 
-// The score of one column whose word is below kTail: about one in sixteen million.
+// The score of the row's column i, whose word is below kTail: about one in sixteen million.
 template <class T>
-NOINLINE T tail_score(T logit, uint32_t word, uint32_t col, const Stream& s) {
+NOINLINE T tail_score(T logit, uint32_t word, int64_t i, const Stream& s) {
   constexpr int N = kLanes<T>;
   using Words = Vec<uint32_t, N>;
-  uint32_t second = philox_word(col, s.row_low, s.row_high, s.stream + kTailStream, s.key);
+  uint32_t second = philox_word(s.col + (uint32_t)i, s.row_low, s.row_high, s.stream + kTailStream, s.key);
   T low = (number<T, N>(splat<Words>(second))[0] + T(0.5)) * T(0x1p-32);
   return logit + gumbel_of<T, N>(exponential_of<T, N>(uniform<T, N>(splat<Words>(word), low)))[0];
 }

@@ -62,22 +62,21 @@ NOINLINE void load_logits(T* scores, const Row<S>& row, int64_t first, int64_t n
   for (; i < round_up(n, 16); i += N) take(i, n > i ? n - i : 0);
 }
 
-// Columns below `col_start & 3` of a run that begins at a multiple of 4 are not part of the row: see gumbel.
 template <class S, class T = typename S::T>
-NOINLINE void mend_tails(T* scores, const uint32_t* words, const Row<S>& row, int64_t first, int64_t n, uint32_t col) {
-  for (int64_t i = 0; i < n; ++i)
-    if (words[i] < kTail) scores[i] = tail_score(logit_at(row, first + i), words[i], col + (uint32_t)i, row.stream);
+NOINLINE void mend_tails(T* scores, const uint32_t* words, const Row<S>& row, int64_t first, int64_t n) {
+  for (int64_t i = first; i < first + n; ++i, ++scores, ++words)
+    if (*words < kTail) *scores = tail_score(logit_at(row, i), *words, i, row.stream);
 }
 
-// Scores of columns [first, first + n), n <= kBlock; writes up to the next multiple of 16. `col` (a multiple of 4) is
-// the global index of column `first`.
+// Scores of columns [first, first + n), n <= kBlock; writes up to the next multiple of 16.
 template <class S, class T = typename S::T>
-INLINE void score_block(T* scores, const Row<S>& row, int64_t first, int64_t n, uint32_t col) {
+INLINE void score_block(T* scores, const Row<S>& row, int64_t first, int64_t n) {
   load_logits(scores, row, first, n);
   if (!row.noisy) return;
   alignas(64) uint32_t words[kBlock + kSlack];
-  words_of(words, round_up(n, 16), col, row.stream);
-  if (add_noise(scores, words, round_up(n, 16))) mend_tails(scores, words, row, first, n, col);
+  const uint32_t col = row.stream.col + (uint32_t)first;
+  words_of(words, round_up(n + lead(col), 16), col, row.stream);
+  if (add_noise(scores, words + lead(col), round_up(n, 16))) mend_tails(scores, words + lead(col), row, first, n);
 }
 
 // Takes columns [first, first + n), whose scores are given, into the maximum.

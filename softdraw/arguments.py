@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import operator
+import threading
 
 import torch
 from torch import Tensor
@@ -121,16 +122,33 @@ def _prepare_tau_tensor(tau: Tensor, logits: Tensor, dim: int) -> Tensor:
     return last(tau.expand(per_row), dim)
 
 
-def prepare_seed(seed: int | Tensor | None, generator: torch.Generator | None, device: torch.device) -> Tensor:
-    """The 64-bit seed as a 0-d int64 tensor: ``seed`` itself, or one drawn from ``generator`` or the default one."""
+class _Passing(threading.local):
+    """Memory for a seed that nobody holds beyond the call it is drawn for; of each thread, for a draw frees the GIL."""
+
+    def __init__(self) -> None:
+        with torch.inference_mode(mode=False):
+            self.seed = torch.empty((), dtype=torch.int64, device="cpu")
+
+
+_passing = _Passing()
+
+
+def prepare_seed(
+    seed: int | Tensor | None, generator: torch.Generator | None, x: Tensor, kept: bool = True
+) -> Tensor:
+    """The 64-bit seed as a 0-d int64 tensor on the device of ``x``: ``seed`` itself, or one drawn from ``generator`` or
+    the default one. What is not ``kept`` is overwritten by the thread's next draw."""
     if seed is None:
+        if not kept and generator is None and x.is_cpu:
+            return _passing.seed.random_(SEED_MIN, ROW_MAX)  # as randint draws it, without a new tensor
+        device = x.device
         if generator is not None:
             _check_generator(generator, device)
         # generator=None is said, for without it inductor would draw from a generator of its own.
         return torch.randint(SEED_MIN, ROW_MAX, (), device=device, generator=generator)
     if generator is not None:
         raise ValueError("seed and generator were both given: the draw can come from one of them only; leave one out")
-    return seed_tensor(seed, device)
+    return seed_tensor(seed, x.device)
 
 
 def seed_tensor(seed: int | Tensor, device: torch.device) -> Tensor:
@@ -165,6 +183,14 @@ def _check_generator(generator: torch.Generator, device: torch.device) -> None:
         raise ValueError(
             f"generator is on {generator.device} and the draw on {device}: write torch.Generator('{device.type}')"
         )
+
+
+def check_col_start(col_start: int, cols: int) -> None:
+    """``col_start`` leaves room for ``cols`` columns below 2^32, or an error says so."""
+    if isinstance(col_start, bool) or not isinstance(col_start, INTEGERS):
+        raise TypeError(f"col_start must be an int, the index of the first column, got {col_start!r}")
+    if not 0 <= col_start <= COLUMN_MAX - cols:
+        raise ValueError(f"col_start must be from 0 to 2**32 less the {cols} columns there are, got {col_start}")
 
 
 def rows_of(rows: int | Tensor, x: Tensor) -> Tensor | None:

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from softdraw import operations
 from softdraw.arguments import (
-    COLUMN_MAX,
     INTEGERS,
+    check_col_start,
     check_floating,
     check_logits,
     compute_dtype,
@@ -40,6 +40,7 @@ def gumbel_softmax(
     seed: int | Tensor | None = None,
     generator: torch.Generator | None = None,
     rows: int | Tensor = 0,
+    col_start: int = 0,
 ) -> Tensor:
     r"""Draw from the categorical law of ``logits``, relaxed (soft) or exact (hard), with a gradient.
 
@@ -62,6 +63,8 @@ def gumbel_softmax(
             int64 tensor of the batch's shape (that of the logits without ``dim``) is an id for every row; one of the
             batch's first dimensions is an id for every sample, whose n rows are then id * n, ..., id * n + n - 1.
             Default 0: the flattened index over the batch.
+        col_start: the index of the first category, for logits that are one block of the categories of a wider draw (a
+            shard): its scores, noise included, are then that block of the wider draw's.
 
     Returns:
         Tensor with the shape, dtype, device and layout of the logits. A row with nothing allowed is all zero; a row
@@ -98,10 +101,13 @@ def gumbel_softmax(
     relaxation = prepare_tau(tau, logits, dim)
     ids = rows_of(rows, x)
     allowed = prepare_mask(mask, logits, dim)
-    # Last, so that a call that is refused draws no seed.
-    key = prepare_seed(seed, generator, logits.device) if noise else None
+    if col_start != 0:
+        check_col_start(col_start, x.shape[-1])
     operation = operations.gumbel_softmax_hard if hard else operations.gumbel_softmax_soft
-    y = operation(x, relaxation, key, ids, allowed)
+    run, keeps_seed = operation.form(x, relaxation)
+    # Last, so that a call that is refused draws no seed.
+    key = prepare_seed(seed, generator, logits, keeps_seed) if noise else None
+    y = run(x, relaxation, key, ids, allowed, col_start)
     return y if x is logits else y.movedim(-1, dim)
 
 
@@ -114,6 +120,7 @@ def gumbel_max(
     seed: int | Tensor | None = None,
     generator: torch.Generator | None = None,
     rows: int | Tensor = 0,
+    col_start: int = 0,
 ) -> Tensor:
     r"""Draw category indices from the categorical law of ``logits``, exactly.
 
@@ -124,7 +131,8 @@ def gumbel_max(
         dim: the dimension of the categories.
         mask: bool, True = allowed, broadcasts to the logits. A forbidden category is never drawn.
         sample_shape: shape of independent draws; each has a noise stream of its own, and the first is the plain draw.
-        seed, generator, rows: as for :func:`gumbel_softmax`; with one seed the index is where its one-hot is 1.
+        seed, generator, rows, col_start: as for :func:`gumbel_softmax`; with one seed the index is where its one-hot is
+            1. It is counted from the first of the given categories, wherever ``col_start`` places that.
 
     Returns:
         int64 of shape ``(*sample_shape, *batch)``, batch being the shape of the logits without ``dim``. Ties go to the
@@ -154,8 +162,11 @@ def gumbel_max(
     shape = _sizes("sample_shape", sample_shape)
     ids = rows_of(rows, x)
     allowed = prepare_mask(mask, logits, dim)
-    key = prepare_seed(seed, generator, logits.device)
-    index = operations.gumbel_max(x, key, ids, allowed, math.prod(shape))
+    if col_start != 0:
+        check_col_start(col_start, x.shape[-1])
+    run, keeps_seed = operations.gumbel_max.form(x, None)
+    key = prepare_seed(seed, generator, logits, keeps_seed)
+    index = run(x, key, ids, allowed, math.prod(shape), col_start)
     return index.view((*shape, *x.shape[:-1])) if shape else index.squeeze(0)
 
 
@@ -206,12 +217,11 @@ def gumbel_noise(
     *batch, cols = sizes = _sizes("shape", shape) or _no_columns()
     if not dtype.is_floating_point:
         raise TypeError(f"dtype must be a floating-point dtype, got {dtype}")
-    if not isinstance(stream, int) or not isinstance(col_start, int):
-        raise TypeError(f"stream and col_start must be ints, got {stream!r} and {col_start!r}")
+    if not isinstance(stream, int):
+        raise TypeError(f"stream must be an int, got {stream!r}")
     if not 0 <= stream < 2**31:
         raise ValueError(f"stream must be from 0 to 2**31 - 1, got {stream}")
-    if not 0 <= col_start <= COLUMN_MAX - cols:
-        raise ValueError(f"col_start must be from 0 to 2**32 less the {cols} columns of the shape, got {col_start}")
+    check_col_start(col_start, cols)
     if device is None:
         device = seed.device if isinstance(seed, Tensor) else "cpu"
     device = torch.device(device)

@@ -26,37 +26,50 @@ from softdraw.kernels.reference import softmax_vjp
 _PLAIN = (Tensor, torch.nn.Parameter)
 
 
-def _operation(
-    forward: Callable, fake: Callable, vmap: Callable | None, autograd: tuple[Callable, Callable] | None
-) -> Callable:
-    """One callable from a typed body and its rules; ``autograd`` is (setup_context, backward) or None. What is called
-    in backward passes only is never mapped: it needs no ``vmap``."""
-    name = forward.__name__.lstrip("_")
-    operator: Any = torch.library.custom_op(f"softdraw::{name}", forward, mutates_args=())
-    operator.register_fake(fake)
-    rules = {}
-    if vmap is not None:
-        operator.register_vmap(vmap)
-        rules["vmap"] = staticmethod(vmap)
-    if autograd is None:
-        setup_context = _no_gradient
-    else:
-        setup_context, backward = autograd
-        operator.register_autograd(backward, setup_context=setup_context)
-        rules["backward"] = staticmethod(backward)
-    function: Any = type(name, (torch.autograd.Function,), rules | _separate(forward, setup_context))
-    quick = _quick(type(name, (torch.autograd.Function,), rules | _together(forward, setup_context)))
+class Operation:
+    """A typed body with its rules. What is called in backward passes only is never mapped: it needs no ``vmap``."""
 
-    def call(*arguments: Any) -> Tensor:
-        x, tau, *_ = arguments
+    def __init__(
+        self,
+        body: Callable,
+        fake: Callable,
+        vmap: Callable | None = None,
+        autograd: tuple[Callable, Callable] | None = None,  # setup_context, backward
+        saves_seed: bool = False,
+    ) -> None:
+        name = body.__name__.lstrip("_")
+        operator: Any = torch.library.custom_op(f"softdraw::{name}", body, mutates_args=())
+        operator.register_fake(fake)
+        rules = {}
+        if vmap is not None:
+            operator.register_vmap(vmap)
+            rules["vmap"] = staticmethod(vmap)
+        if autograd is None:
+            setup_context = _no_gradient
+        else:
+            setup_context, backward = autograd
+            operator.register_autograd(backward, setup_context=setup_context)
+            rules["backward"] = staticmethod(backward)
+        function: Any = type(name, (torch.autograd.Function,), rules | _separate(body, setup_context))
+        self._differentiable = autograd is not None
+        recorded = _quick(type(name, (torch.autograd.Function,), rules | _together(body, setup_context)))
+        self._bare, self._recorded = (body, False), (recorded, saves_seed)
+        self._transformed, self._seen = (function.apply, True), (self._call_operator, True)
+        self._operator = operator
+
+    def form(self, x: Any, tau: Any) -> tuple[Callable, bool]:
+        """What to call on ``x``: the body where nothing looks on, else the form that what looks on can see; and whether
+        the seed outlives the call."""
         if _plain(x):
-            wanted = autograd is not None and (x.requires_grad or (type(tau) is not float and tau.requires_grad))
-            return quick(*arguments) if wanted and torch.is_grad_enabled() else forward(*arguments)
-        if _transformed() and not is_compiling():
-            return function.apply(*arguments)
-        return operator(*(_tensor(argument, x) for argument in arguments))
+            wanted = self._differentiable and (x.requires_grad or (type(tau) is not float and tau.requires_grad))
+            return self._recorded if wanted and torch.is_grad_enabled() else self._bare
+        return self._transformed if _transformed() and not is_compiling() else self._seen
 
-    return call
+    def __call__(self, x: Any, tau: Any, *rest: Any) -> Tensor:
+        return self.form(x, tau)[0](x, tau, *rest)
+
+    def _call_operator(self, x: Any, *rest: Any) -> Tensor:
+        return self._operator(x, *(_tensor(argument, x) for argument in rest))
 
 
 def _separate(forward: Callable, setup_context: Callable) -> dict[str, Any]:
@@ -122,9 +135,9 @@ def _formula(ctx: Any, grad: Tensor) -> bool:
 
 
 def _gumbel_softmax_soft(
-    logits: Tensor, tau: Tensor, seed: Tensor | None, rows: Tensor | None, mask: Tensor | None
+    logits: Tensor, tau: Tensor, seed: Tensor | None, rows: Tensor | None, mask: Tensor | None, col_start: int
 ) -> Tensor:
-    return kernels.body(logits.device, logits.dtype).soft(logits, tau, seed, rows, mask)
+    return kernels.body_for(logits).soft(logits, tau, seed, rows, mask, col_start)
 
 
 def _soft_setup(ctx: Any, inputs: tuple, output: Tensor) -> None:
@@ -134,25 +147,24 @@ def _soft_setup(ctx: Any, inputs: tuple, output: Tensor) -> None:
 def _soft_backward(ctx: Any, grad: Tensor) -> tuple:
     tau, y = _saved(ctx)
     if not _formula(ctx, grad):
-        return gumbel_softmax_soft_backward(grad, y, tau), None, None, None, None
+        return gumbel_softmax_soft_backward(grad, y, tau), None, None, None, None, None
     dlogits, dtau = softmax_vjp(y, grad, tau)
-    return dlogits, dtau if ctx.needs_input_grad[1] else None, None, None, None
+    return dlogits, dtau if ctx.needs_input_grad[1] else None, None, None, None, None
 
 
 def _gumbel_softmax_soft_backward(grad: Tensor, y: Tensor, tau: Tensor) -> Tensor:
-    return kernels.body(y.device, y.dtype).soft_backward(y, grad, tau)
+    return kernels.body_for(y).soft_backward(y, grad, tau)
 
 
-def _soft_vmap(info: Any, in_dims: tuple, logits: Tensor, tau: Tau, *rest: Tensor | None) -> tuple[Tensor, int]:
-    logits, tau, seed, rows, mask = _batched(info, in_dims, logits, tau, *rest)
-    return gumbel_softmax_soft(logits, tau, seed, rows, mask), 0
+def _soft_vmap(info: Any, in_dims: tuple, *inputs: Any) -> tuple[Tensor, int]:
+    return gumbel_softmax_soft(*_batched(info, in_dims, *inputs[:-1]), inputs[-1]), 0
 
 
-gumbel_softmax_soft = _operation(
+gumbel_softmax_soft = Operation(
     _gumbel_softmax_soft, lambda logits, *_: torch.empty_like(logits), _soft_vmap, (_soft_setup, _soft_backward)
 )
-gumbel_softmax_soft_backward = _operation(
-    _gumbel_softmax_soft_backward, lambda grad, y, *_: torch.empty_like(y), None, None
+gumbel_softmax_soft_backward = Operation(
+    _gumbel_softmax_soft_backward, lambda grad, y, *_: torch.empty_like(y)
 )
 
 
@@ -160,41 +172,50 @@ gumbel_softmax_soft_backward = _operation(
 
 
 def _gumbel_softmax_hard(
-    logits: Tensor, tau: Tensor, seed: Tensor | None, rows: Tensor | None, mask: Tensor | None
+    logits: Tensor, tau: Tensor, seed: Tensor | None, rows: Tensor | None, mask: Tensor | None, col_start: int
 ) -> Tensor:
-    return kernels.body(logits.device, logits.dtype).hard(logits, tau, seed, rows, mask)
+    return kernels.body_for(logits).hard(logits, tau, seed, rows, mask, col_start)
 
 
 def _hard_setup(ctx: Any, inputs: tuple, output: Tensor) -> None:
-    logits, tau, *rest = inputs
+    logits, tau, *rest, ctx.col_start = inputs
     _save(ctx, tau, logits, *rest)
 
 
 def _hard_backward(ctx: Any, grad: Tensor) -> tuple:
     tau, logits, *rest = _saved(ctx)
     if not _formula(ctx, grad):
-        return gumbel_softmax_hard_backward(grad, logits, tau, *rest), None, None, None, None
-    y = gumbel_softmax_soft(logits.to(compute_dtype(logits.dtype)), tau, *rest)
+        return gumbel_softmax_hard_backward(grad, logits, tau, *rest, ctx.col_start), None, None, None, None, None
+    y = gumbel_softmax_soft(logits.to(compute_dtype(logits.dtype)), tau, *rest, ctx.col_start)
     dlogits, dtau = softmax_vjp(y, grad, tau)
-    return dlogits.to(logits.dtype), dtau if ctx.needs_input_grad[1] else None, None, None, None
+    return dlogits.to(logits.dtype), dtau if ctx.needs_input_grad[1] else None, None, None, None, None
 
 
 def _gumbel_softmax_hard_backward(
-    grad: Tensor, logits: Tensor, tau: Tensor, seed: Tensor | None, rows: Tensor | None, mask: Tensor | None
+    grad: Tensor,
+    logits: Tensor,
+    tau: Tensor,
+    seed: Tensor | None,
+    rows: Tensor | None,
+    mask: Tensor | None,
+    col_start: int,
 ) -> Tensor:
-    return kernels.body(logits.device, logits.dtype).hard_backward(logits, grad, tau, seed, rows, mask)
+    return kernels.body_for(logits).hard_backward(logits, grad, tau, seed, rows, mask, col_start)
 
 
-def _hard_vmap(info: Any, in_dims: tuple, logits: Tensor, tau: Tau, *rest: Tensor | None) -> tuple[Tensor, int]:
-    logits, tau, seed, rows, mask = _batched(info, in_dims, logits, tau, *rest)
-    return gumbel_softmax_hard(logits, tau, seed, rows, mask), 0
+def _hard_vmap(info: Any, in_dims: tuple, *inputs: Any) -> tuple[Tensor, int]:
+    return gumbel_softmax_hard(*_batched(info, in_dims, *inputs[:-1]), inputs[-1]), 0
 
 
-gumbel_softmax_hard = _operation(
-    _gumbel_softmax_hard, lambda logits, *_: torch.empty_like(logits), _hard_vmap, (_hard_setup, _hard_backward)
+gumbel_softmax_hard = Operation(
+    _gumbel_softmax_hard,
+    lambda logits, *_: torch.empty_like(logits),
+    _hard_vmap,
+    (_hard_setup, _hard_backward),
+    saves_seed=True,
 )
-gumbel_softmax_hard_backward = _operation(
-    _gumbel_softmax_hard_backward, lambda grad, logits, *_: torch.empty_like(logits), None, None
+gumbel_softmax_hard_backward = Operation(
+    _gumbel_softmax_hard_backward, lambda grad, logits, *_: torch.empty_like(logits)
 )
 
 
@@ -216,23 +237,25 @@ def _saved(ctx: Any) -> tuple:
 # Index and noise: no gradient.
 
 
-def _gumbel_max(logits: Tensor, seed: Tensor, rows: Tensor | None, mask: Tensor | None, samples: int) -> Tensor:
-    return kernels.body(logits.device, logits.dtype).index(logits, seed, rows, mask, samples)
+def _gumbel_max(
+    logits: Tensor, seed: Tensor, rows: Tensor | None, mask: Tensor | None, samples: int, col_start: int
+) -> Tensor:
+    return kernels.body_for(logits).index(logits, seed, rows, mask, samples, col_start)
 
 
-def _max_fake(logits: Tensor, seed: Tensor, rows: Tensor | None, mask: Tensor | None, samples: int) -> Tensor:
+def _max_fake(logits: Tensor, seed: Tensor, rows: Tensor | None, mask: Tensor | None, samples: int, *_: int) -> Tensor:
     return logits.new_empty((samples, *logits.shape[:-1]), dtype=torch.int64)
 
 
 def _max_vmap(
-    info: Any, in_dims: tuple, logits: Tensor, seed: Tensor, rows: Tensor | None, mask: Tensor | None, samples: int
+    info: Any, in_dims: tuple, logits: Tensor, seed: Tensor, rows: Tensor | None, mask: Tensor | None, *numbers: int
 ) -> tuple[Tensor, int]:
     dims = (in_dims[0], None, *in_dims[1:4])
     logits, _, seed, rows, mask = _batched(info, dims, logits, None, seed, rows, mask)
-    return gumbel_max(logits, seed, rows, mask, samples), 1
+    return gumbel_max(logits, seed, rows, mask, *numbers), 1
 
 
-gumbel_max = _operation(_gumbel_max, _max_fake, _max_vmap, None)
+gumbel_max = Operation(_gumbel_max, _max_fake, _max_vmap)
 
 
 def _gumbel_noise(seed: Tensor, rows: Tensor, stream: Tensor, cols: int, col_start: int, dtype: torch.dtype) -> Tensor:
@@ -251,7 +274,7 @@ def _noise_vmap(
     return gumbel_noise(seed, rows.expand(info.batch_size, *rows.shape[-rank + 1 :]), stream, cols, col_start, dtype), 0
 
 
-gumbel_noise = _operation(_gumbel_noise, _noise_fake, _noise_vmap, None)
+gumbel_noise = Operation(_gumbel_noise, _noise_fake, _noise_vmap)
 
 
 def _batched(
@@ -272,7 +295,7 @@ def _batched(
     logits = logits.movedim(in_dims[0], 0) if mapped else logits.expand(info.batch_size, *logits.shape)
     if rows is None:
         rows = row_ids(logits.shape[1:-1], logits.device)
-    rest = (_aligned(x, d, logits.dim()) for x, d in zip((tau, seed, rows, mask), in_dims[1:], strict=True))
+    rest = (_aligned(x, d, logits.dim()) for x, d in zip((tau, seed, rows, mask), in_dims[1:5], strict=True))
     return logits, *rest
 
 

@@ -22,7 +22,7 @@ from softdraw.rules.rule import Pathwise, one_hot
 def sample(logits: Tensor, seed: Tensor, rows: Tensor | None, mask: Tensor | None, samples: int) -> Tensor:
     """Exact one-hots ``(samples, *batch, C)`` in the dtype of the logits; a row with NaN or +inf is NaN."""
     logits = logits.detach()
-    index = operations.gumbel_max(logits, seed, rows, mask, samples)
+    index = operations.gumbel_max(logits, seed, rows, mask, samples, 0)
     top = masked(logits, mask).amax(-1, keepdim=True)
     return one_hot(index, logits.shape[-1], logits.dtype).masked_fill(top.isnan() | (top == math.inf), math.nan)
 

@@ -23,10 +23,14 @@ class Case:
     rows: Tensor | None
     mask: Tensor | None
     grad: Tensor
+    col_start: int
 
     @property
     def draw(self) -> tuple:
-        return self.logits, self.tau, self.seed, self.rows, self.mask
+        return self.logits, self.tau, self.seed, self.rows, self.mask, self.col_start
+
+    def index(self, samples: int) -> tuple:
+        return self.logits, self.seed, self.rows, self.mask, samples, self.col_start
 
 
 def _strided(x: Tensor, layout: str) -> Tensor:
@@ -43,7 +47,15 @@ def _strided(x: Tensor, layout: str) -> Tensor:
 
 
 def make(
-    shape: tuple[int, ...], dtype: torch.dtype, layout: str, masked: str, special: bool, tau: str, rows: str, key: int
+    shape: tuple[int, ...],
+    dtype: torch.dtype,
+    layout: str,
+    masked: str,
+    special: bool,
+    tau: str,
+    rows: str,
+    col_start: int,
+    key: int,
 ) -> Case:
     """A case from its description; ``key`` decides the numbers."""
     g = torch.Generator().manual_seed(key)
@@ -69,6 +81,7 @@ def make(
         rows=ids,
         mask=mask,
         grad=_strided(torch.randn(shape, generator=g, dtype=torch.float64).to(dtype), layout),
+        col_start=col_start,
     )
 
 
@@ -88,5 +101,6 @@ CASES = st.builds(
     special=st.booleans(),
     tau=st.sampled_from(("number", "tensor", "rows")),
     rows=st.sampled_from(("counted", "ids")),
+    col_start=st.sampled_from((0, 0, 0, 1, 4, 6, 2**31 + 3, 2**32 - 5000)),
     key=st.integers(0, 2**40),
 )

@@ -50,7 +50,7 @@ def noised(case: kernel_cases.Case) -> Tensor:
     """Logits with the kernels' noise, in the compute dtype."""
     logits, dtype = case.logits, compute_dtype(case.logits.dtype)
     ids = row_ids(logits.shape[:-1], logits.device) if case.rows is None else case.rows
-    return logits.to(dtype) + cpu.gumbel(case.seed, ids, logits.shape[-1], 0, torch.tensor(0), dtype)
+    return logits.to(dtype) + cpu.gumbel(case.seed, ids, logits.shape[-1], case.col_start, torch.tensor(0), dtype)
 
 
 @cases
@@ -68,8 +68,8 @@ def test_soft_equals_the_reference(case):
 @fuzz
 def test_hard_and_index_equal_the_reference(case):
     samples = 2
-    got = cpu.index(case.logits, case.seed, case.rows, case.mask, samples)
-    expected = reference.index(case.logits, case.seed, case.rows, case.mask, samples)
+    got = cpu.index(*case.index(samples))
+    expected = reference.index(*case.index(samples))
     assert near_ties_only(got, expected, case)
     y, index = cpu.hard(*case.draw), got[0]
     assert y.stride() == torch.empty_like(case.logits).stride()
@@ -86,7 +86,7 @@ def near_ties_only(got: Tensor, expected: Tensor, case: kernel_cases.Case) -> bo
     for sample, *batch in different.tolist():
         ids = row_ids(case.logits.shape[:-1], case.logits.device) if case.rows is None else case.rows
         dtype = compute_dtype(case.logits.dtype)
-        s = reference._scores(case.logits, case.seed, ids, case.mask, torch.tensor(sample)).to(dtype)[tuple(batch)]
+        s = reference._scores(case.logits, case.seed, ids, case.mask, case.col_start, torch.tensor(sample))[tuple(batch)]
         a, b = (s[indices[(sample, *batch)]].item() for indices in (got, expected))
         if not abs(a - b) <= 2 * torch.finfo(dtype).eps * max(abs(a), abs(b), 1):
             return False
@@ -142,12 +142,15 @@ def test_the_tail_takes_its_second_word():
 @pytest.mark.parametrize("cols", [4, 41, 48, 300])
 @pytest.mark.parametrize("row", [1275399, 3451788, 5419989, 6948711])  # one for each of the first four columns
 def test_short_rows_take_it_too(row, cols):
-    """Rows with a word below 256, found among 1.2e7, in draws of every width that has code of its own."""
+    """Rows with a word below 256, found among 1.2e7, in draws of every width that has code of its own, wherever they
+    begin."""
     seed, none, ids = torch.tensor(3), torch.tensor(0), torch.tensor([[row]])
-    g = reference.gumbel(seed, ids, cols, 0, none, torch.float32)
-    assert g[0, :4].max() > 16.7
-    y = cpu.soft(torch.zeros(1, cols), 30.0, seed, ids, None)  # so warm that a draw tells 22 from 17
-    torch.testing.assert_close(y.double(), (g.double() / 30).softmax(-1), rtol=1e-6, atol=0)
+    column = int(reference.gumbel(seed, ids, 4, 0, none, torch.float32).argmax())
+    for start in range(column + 1):
+        g = reference.gumbel(seed, ids, cols, start, none, torch.float32)
+        assert g[0, column - start] > 16.7
+        y = cpu.soft(torch.zeros(1, cols), 30.0, seed, ids, None, start)  # so warm that a draw tells 22 from 17
+        torch.testing.assert_close(y.double(), (g.double() / 30).softmax(-1), rtol=1e-6, atol=0)
 
 
 def test_ten_million_draws_have_the_same_index():
@@ -157,7 +160,7 @@ def test_ten_million_draws_have_the_same_index():
     for part in range(10):
         ids = torch.arange(part * rows, (part + 1) * rows).unsqueeze(-1)
         got = cpu.index(logits, seed, ids, None, 1)[0]
-        s = reference._scores(logits, seed, ids, None, torch.tensor(0))
+        s = reference._scores(logits, seed, ids, None, 0, torch.tensor(0))
         different = got != s.argmax(-1)
         top, second = s[different].topk(2).values.unbind(-1)
         assert bool((top - second <= 2 * torch.finfo(s.dtype).eps * top.abs().clamp_min(1)).all())

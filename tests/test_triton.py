@@ -28,7 +28,7 @@ def noised(case: kernel_cases.Case) -> Tensor:
     """Logits with the kernel's own noise, in the compute dtype."""
     logits, dtype = case.logits, compute_dtype(case.logits.dtype)
     ids = row_ids(logits.shape[:-1], logits.device) if case.rows is None else case.rows
-    return logits.to(dtype) + run("gumbel", case.seed, ids, logits.shape[-1], 0, torch.tensor(0), dtype)
+    return logits.to(dtype) + run("gumbel", case.seed, ids, logits.shape[-1], case.col_start, torch.tensor(0), dtype)
 
 
 def equal_but(got: Tensor, expected: Tensor, allowed: Tensor) -> bool:
@@ -76,13 +76,13 @@ def test_a_draw_and_its_gradient_equal_the_reference(split, case):
 @fuzz
 def test_hard_and_index_equal_the_reference(split, case):
     assume(not split or case.logits.shape[-1] <= 70)
-    got = run("index", case.logits, case.seed, case.rows, case.mask, 2)
-    expected = reference.index(case.logits, case.seed, case.rows, case.mask, 2)
+    got = run("index", *case.index(2))
+    expected = reference.index(*case.index(2))
     differ = (got != expected).nonzero()
     for place in map(tuple, differ.tolist()):
         sample, *batch = place
         ids = row_ids(case.logits.shape[:-1], case.logits.device) if case.rows is None else case.rows
-        s = reference._scores(case.logits, case.seed, ids, case.mask, torch.tensor(sample))[tuple(batch)]
+        s = reference._scores(case.logits, case.seed, ids, case.mask, case.col_start, torch.tensor(sample))[tuple(batch)]
         a, b = s[got[place]].item(), s[expected[place]].item()
         assert abs(a - b) <= MARGIN * torch.finfo(s.dtype).eps * max(abs(a), 1)
     y, index = run("hard", *case.draw), got[0]

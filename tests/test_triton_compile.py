@@ -19,7 +19,7 @@ from softdraw.kernels import triton as body  # noqa: E402
 _VERSION = tuple(map(int, triton.__version__.split(".")[:2]))
 _WIDEST = {torch.float32: 2**14, torch.bfloat16: 2**14, torch.float64: 2**12}
 _SPLIT = 20000
-_NUMBERS = {"draws", "rows", "cols", "col_start", "inner", "splits", "tau"}
+_NUMBERS = {"draws", "rows", "cols", "col_start", "quad", "inner", "splits", "tau"}
 _HEAVIEST = ("hard_backward, masked", "index, samples")  # a soft draw is a part of the former
 
 

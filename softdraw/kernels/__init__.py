@@ -11,19 +11,26 @@ import warnings
 from types import ModuleType
 
 import torch
+from torch import Tensor
 
 from softdraw.kernels import cpu, reference
 from softdraw.kernels.native import isa, library, why_missing
 
-__all__ = ["body", "reason"]
+__all__ = ["body", "body_for", "reason"]
 
 
 _picked: dict[tuple[torch.device, torch.dtype], ModuleType] = {}
+_on_cpu: dict[torch.dtype, ModuleType] = {}
 
 
 def body(device: torch.device, dtype: torch.dtype = torch.float32) -> ModuleType:
     """The module whose ``soft``, ``hard``, ``index`` and ``gumbel`` run here, on this dtype: the fastest there is."""
     return _picked.get((device, dtype)) or _pick(device, dtype)
+
+
+def body_for(x: Tensor) -> ModuleType:
+    """``body`` for the device and dtype of ``x``, with less to hash: a small draw takes microseconds."""
+    return (x.is_cpu and _on_cpu.get(x.dtype)) or body(x.device, x.dtype)
 
 
 def _pick(device: torch.device, dtype: torch.dtype) -> ModuleType:
@@ -34,7 +41,7 @@ def _pick(device: torch.device, dtype: torch.dtype) -> ModuleType:
             return reference
         found = _triton()[0] or reference
     elif kind == "cpu" and dtype in cpu.DTYPES and library() is not None:
-        found = cpu
+        found = _on_cpu[dtype] = cpu
     _picked[device, dtype] = found
     return found
 

@@ -23,14 +23,18 @@ DTYPES = {getattr(torch, name): code for name, code in STORAGE.items()}
 _LIMITS = {dtype: (torch.finfo(dtype).tiny, torch.finfo(dtype).max) for dtype in (torch.float32, torch.float64)}
 
 
-def soft(logits: Tensor, tau: Tau, seed: Tensor | None, rows: Tensor | None, mask: Tensor | None) -> Tensor:
+def soft(
+    logits: Tensor, tau: Tau, seed: Tensor | None, rows: Tensor | None, mask: Tensor | None, col_start: int = 0
+) -> Tensor:
     """The relaxed draw: rows of the simplex, in the dtype and layout of the logits."""
-    return _run("soft", torch.empty_like(logits), logits, None, tau, seed, rows, mask)
+    return _run("soft", torch.empty_like(logits), logits, None, tau, seed, rows, mask, col_start)
 
 
-def hard(logits: Tensor, tau: Tau, seed: Tensor | None, rows: Tensor | None, mask: Tensor | None) -> Tensor:
+def hard(
+    logits: Tensor, tau: Tau, seed: Tensor | None, rows: Tensor | None, mask: Tensor | None, col_start: int = 0
+) -> Tensor:
     """The exact draw as a one-hot, in the dtype and layout of the logits."""
-    return _run("hard", torch.empty_like(logits), logits, None, tau, seed, rows, mask)
+    return _run("hard", torch.empty_like(logits), logits, None, tau, seed, rows, mask, col_start)
 
 
 def soft_backward(y: Tensor, grad: Tensor, tau: Tau) -> Tensor:
@@ -39,16 +43,24 @@ def soft_backward(y: Tensor, grad: Tensor, tau: Tau) -> Tensor:
 
 
 def hard_backward(
-    logits: Tensor, grad: Tensor, tau: Tau, seed: Tensor | None, rows: Tensor | None, mask: Tensor | None
+    logits: Tensor,
+    grad: Tensor,
+    tau: Tau,
+    seed: Tensor | None,
+    rows: Tensor | None,
+    mask: Tensor | None,
+    col_start: int = 0,
 ) -> Tensor:
     """The straight-through gradient for the logits: that of the soft draw with the same noise, made again here."""
-    return _run("hard_backward", torch.empty_like(logits), logits, grad, tau, seed, rows, mask)
+    return _run("hard_backward", torch.empty_like(logits), logits, grad, tau, seed, rows, mask, col_start)
 
 
-def index(logits: Tensor, seed: Tensor, rows: Tensor | None, mask: Tensor | None, samples: int) -> Tensor:
+def index(
+    logits: Tensor, seed: Tensor, rows: Tensor | None, mask: Tensor | None, samples: int, col_start: int = 0
+) -> Tensor:
     """The exact draw as an index: int64 of shape ``(samples, *batch)``; sample i is noise stream i."""
     out = torch.empty((samples, *logits.shape[:-1]), dtype=torch.int64, device=logits.device)
-    return _run("index", out, logits, None, 1.0, seed, rows, mask, samples=samples)
+    return _run("index", out, logits, None, 1.0, seed, rows, mask, col_start, samples)
 
 
 def gumbel(seed: Tensor, rows: Tensor, cols: int, col_start: int, stream: Tensor, dtype: torch.dtype) -> Tensor:
@@ -57,7 +69,7 @@ def gumbel(seed: Tensor, rows: Tensor, cols: int, col_start: int, stream: Tensor
         return reference.gumbel(seed, rows, cols, col_start, stream, dtype)
     batch = torch.broadcast_shapes(seed.shape, rows.shape)[:-1]
     out = torch.empty((*batch, cols), dtype=dtype, device=rows.device)
-    return _run("gumbel", out, None, None, 1.0, seed, rows, None, col_start=col_start, stream=int(stream))
+    return _run("gumbel", out, None, None, 1.0, seed, rows, None, col_start, stream=int(stream))
 
 
 def _run(
@@ -69,8 +81,8 @@ def _run(
     seed: Tensor | None,
     rows: Tensor | None,
     mask: Tensor | None,
-    samples: int = 1,
     col_start: int = 0,
+    samples: int = 1,
     stream: int = 0,
 ) -> Tensor:
     """Call the operation on the form that the library knows; returns ``out``."""
@@ -78,7 +90,7 @@ def _run(
     cols = x.shape[-1]
     layout = taus = None
     # A draw of contiguous logits with one seed and one tau needs no layout; what else needs none, _layout knows.
-    if isinstance(tau, Tensor):
+    if type(tau) is not float:
         tau, taus = _number_or_rows(tau, compute_dtype(x.dtype))
     if not (
         x.is_contiguous()

@@ -1,7 +1,8 @@
 """The operations in plain torch: what is right by definition, and what every fast body must equal.
 
 A body takes logits with the categories last; ``tau`` (a number, or a tensor of any floating dtype), ``seed`` and
-``rows`` (int64) broadcast to ``(*batch, 1)``; ``rows=None`` stands for 0, 1, 2, ... and ``seed=None`` for no noise.
+``rows`` (int64) broadcast to ``(*batch, 1)``; ``rows=None`` stands for 0, 1, 2, ... and ``seed=None`` for no noise;
+``col_start`` is the global index of the first category, for logits that are one block of wider ones.
 With scores s = logits + G, a forbidden category at -inf, and m = max s:
 
     soft     y_j = exp((s_j - m) / tau) / sum_i exp((s_i - m) / tau)
@@ -24,9 +25,11 @@ from softdraw.arguments import Tau, compute_dtype, row_ids
 _CHUNK = 2**22  # scores held at once by gumbel_max
 
 
-def soft(logits: Tensor, tau: Tau, seed: Tensor | None, rows: Tensor | None, mask: Tensor | None) -> Tensor:
+def soft(
+    logits: Tensor, tau: Tau, seed: Tensor | None, rows: Tensor | None, mask: Tensor | None, col_start: int = 0
+) -> Tensor:
     """The relaxed draw: rows of the simplex, in the dtype and layout of the logits."""
-    s = _scores(logits, seed, rows, mask, stream=_zero(logits))
+    s = _scores(logits, seed, rows, mask, col_start, _zero(logits))
     top = s.amax(-1, keepdim=True)
     top = torch.where(top == -math.inf, 0, top)
     e = torch.exp((s - top) / _checked_or_number(tau, s.dtype))
@@ -34,23 +37,27 @@ def soft(logits: Tensor, tau: Tau, seed: Tensor | None, rows: Tensor | None, mas
     return _laid_out_like(e / torch.where(total == 0, 1, total), logits)
 
 
-def hard(logits: Tensor, tau: Tau, seed: Tensor | None, rows: Tensor | None, mask: Tensor | None) -> Tensor:
+def hard(
+    logits: Tensor, tau: Tau, seed: Tensor | None, rows: Tensor | None, mask: Tensor | None, col_start: int = 0
+) -> Tensor:
     """The exact draw as a one-hot, in the dtype and layout of the logits; tau is checked, and moves no draw."""
     _checked_or_number(tau, compute_dtype(logits.dtype))
-    index, top = _argmax(_scores(logits, seed, rows, mask, stream=_zero(logits)))
+    index, top = _argmax(_scores(logits, seed, rows, mask, col_start, _zero(logits)))
     categories = torch.arange(logits.shape[-1], device=logits.device)
     y = (categories == index.unsqueeze(-1)).to(compute_dtype(logits.dtype))
     return _laid_out_like(y.masked_fill((top.isnan() | (top == math.inf)).unsqueeze(-1), math.nan), logits)
 
 
-def index(logits: Tensor, seed: Tensor, rows: Tensor | None, mask: Tensor | None, samples: int) -> Tensor:
+def index(
+    logits: Tensor, seed: Tensor, rows: Tensor | None, mask: Tensor | None, samples: int, col_start: int = 0
+) -> Tensor:
     """The exact draw as an index: int64 of shape ``(samples, *batch)``; sample i is noise stream i."""
     out = torch.empty((samples, *logits.shape[:-1]), dtype=torch.int64, device=logits.device)
     step = max(1, _CHUNK // max(1, logits.numel()))
     for first in range(0, samples, step):
         streams = torch.arange(first, min(first + step, samples), device=logits.device)
         stream = streams.view(-1, *[1] * logits.dim())
-        out[first : first + step] = _argmax(_scores(logits, seed, rows, mask, stream))[0]
+        out[first : first + step] = _argmax(_scores(logits, seed, rows, mask, col_start, stream))[0]
     return out
 
 
@@ -81,11 +88,17 @@ def soft_backward(y: Tensor, grad: Tensor, tau: Tau) -> Tensor:
 
 
 def hard_backward(
-    logits: Tensor, grad: Tensor, tau: Tau, seed: Tensor | None, rows: Tensor | None, mask: Tensor | None
+    logits: Tensor,
+    grad: Tensor,
+    tau: Tau,
+    seed: Tensor | None,
+    rows: Tensor | None,
+    mask: Tensor | None,
+    col_start: int = 0,
 ) -> Tensor:
     """The straight-through gradient for the logits: that of the soft draw with the same noise, made again here and
     rounded to the dtype of the logits in the result only."""
-    y = soft(logits.to(compute_dtype(logits.dtype)), tau, seed, rows, mask)
+    y = soft(logits.to(compute_dtype(logits.dtype)), tau, seed, rows, mask, col_start)
     return softmax_vjp(y, grad, tau)[0].to(logits.dtype)
 
 
@@ -93,12 +106,14 @@ def _zero(logits: Tensor) -> Tensor:
     return torch.zeros((), dtype=torch.int64, device=logits.device)
 
 
-def _scores(logits: Tensor, seed: Tensor | None, rows: Tensor | None, mask: Tensor | None, stream: Tensor) -> Tensor:
+def _scores(
+    logits: Tensor, seed: Tensor | None, rows: Tensor | None, mask: Tensor | None, col_start: int, stream: Tensor
+) -> Tensor:
     """Logits plus noise in the compute dtype, -inf where forbidden."""
     s = logits.to(compute_dtype(logits.dtype))
     if seed is not None:
         ids = row_ids(logits.shape[:-1], logits.device) if rows is None else rows
-        s = s + noise.gumbel(seed, ids, logits.shape[-1], 0, stream, s.dtype)
+        s = s + noise.gumbel(seed, ids, logits.shape[-1], col_start, stream, s.dtype)
     return s if mask is None else s.masked_fill(~mask, -math.inf)
 
 

@@ -83,7 +83,7 @@ class OneHotCategorical(Law):
     @property
     def probs(self) -> Tensor:
         """Probabilities, ``(*batch, K)``."""
-        return operations.gumbel_softmax_soft(self.logits, self._one(), None, None, self.mask)
+        return operations.gumbel_softmax_soft(self.logits, self._one(), None, None, self.mask, 0)
 
     @property
     def mean(self) -> Tensor:
@@ -93,7 +93,7 @@ class OneHotCategorical(Law):
     @property
     def mode(self) -> Tensor:
         """The one-hot of the largest logit, the smallest index in a tie; without gradient."""
-        return operations.gumbel_softmax_hard(self.logits.detach(), self._one(), None, None, self.mask)
+        return operations.gumbel_softmax_hard(self.logits.detach(), self._one(), None, None, self.mask, 0)
 
     @property
     def variance(self) -> Tensor:

@@ -44,7 +44,8 @@ class GumbelSoftmax(Pathwise):
         check_tau(self, self.tau, learned=True)
 
     def operation(self, logits: Tensor, seed: Tensor, rows: Tensor | None, mask: Tensor | None) -> Tensor:
-        return operations.gumbel_softmax_soft(logits, prepare_tau(self.tau, logits, logits.dim() - 1), seed, rows, mask)
+        tau = prepare_tau(self.tau, logits, logits.dim() - 1)
+        return operations.gumbel_softmax_soft(logits, tau, seed, rows, mask, 0)
 
     def forward(self, logits: Tensor, sample: Tensor, noise: Noise) -> Tensor:
         # The noise is what is left of the scores without the logits; a forbidden category has none (-inf + inf).

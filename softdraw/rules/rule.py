@@ -52,7 +52,7 @@ class ScoreFunction(ABC):
 
 def softmax(logits: Tensor, tau: float | Tensor = 1.0) -> Tensor:
     """softmax(logits / tau), safe for any tau and for -inf; a row with nothing allowed is all zero."""
-    return operations.gumbel_softmax_soft(logits, prepare_tau(tau, logits, logits.dim() - 1), None, None, None)
+    return operations.gumbel_softmax_soft(logits, prepare_tau(tau, logits, logits.dim() - 1), None, None, None, 0)
 
 
 def softmax_vjp(p: Tensor, grad: Tensor) -> Tensor:

@@ -58,9 +58,8 @@ class StraightThroughGumbel(Pathwise):
         return self.tau if self.backward_tau is None else self.backward_tau
 
     def operation(self, logits: Tensor, seed: Tensor, rows: Tensor | None, mask: Tensor | None) -> Tensor:
-        return operations.gumbel_softmax_hard(
-            logits, prepare_tau(self._tau, logits, logits.dim() - 1), seed, rows, mask
-        )
+        tau = prepare_tau(self._tau, logits, logits.dim() - 1)
+        return operations.gumbel_softmax_hard(logits, tau, seed, rows, mask, 0)
 
     def vjp(self, logits: Tensor, sample: Tensor, grad: Tensor, noise: Noise) -> Tensor:
         y = softmax(noise.scores(logits, sample), self._tau)

@@ -57,7 +57,7 @@ class SumAndSample(ScoreFunction):
         log_p = self._table(objective)  # (*batch, states)
         top = log_p.topk(min(self.summed, log_p.shape[-1]), dim=-1).indices
         others = torch.ones_like(log_p, dtype=torch.bool).scatter(-1, top, False)
-        drawn = operations.gumbel_max(log_p, objective.seed, None, others, self.samples)  # -1 where T is everything
+        drawn = operations.gumbel_max(log_p, objective.seed, None, others, self.samples, 0)  # -1 where T is everything
         return self._summed(objective, top) + self._sampled(objective, drawn, log_p, others)
 
     def _table(self, objective: Objective) -> Tensor:

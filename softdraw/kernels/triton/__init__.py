@@ -27,35 +27,50 @@ _PARTS = 128  # splits that are combined at a time
 _T = {torch.float32: tl.float32, torch.float64: tl.float64}
 
 
-def soft(logits: Tensor, tau: Tau, seed: Tensor | None, rows: Tensor | None, mask: Tensor | None) -> Tensor:
+def soft(
+    logits: Tensor, tau: Tau, seed: Tensor | None, rows: Tensor | None, mask: Tensor | None, col_start: int = 0
+) -> Tensor:
     """The relaxed draw: rows of the simplex, in the dtype and layout of the logits."""
-    return _dense("soft", logits, None, tau, seed, rows, mask)
+    return _dense("soft", logits, None, tau, seed, rows, mask, col_start)
 
 
-def hard(logits: Tensor, tau: Tau, seed: Tensor | None, rows: Tensor | None, mask: Tensor | None) -> Tensor:
+def hard(
+    logits: Tensor, tau: Tau, seed: Tensor | None, rows: Tensor | None, mask: Tensor | None, col_start: int = 0
+) -> Tensor:
     """The exact draw as a one-hot, in the dtype and layout of the logits; tau is checked, and moves no draw."""
     if isinstance(tau, Tensor):
         reference.checked(tau, compute_dtype(logits.dtype))
-    return _dense("hard", logits, None, 1.0, seed, rows, mask)
+    return _dense("hard", logits, None, 1.0, seed, rows, mask, col_start)
 
 
 def hard_backward(
-    logits: Tensor, grad: Tensor, tau: Tau, seed: Tensor | None, rows: Tensor | None, mask: Tensor | None
+    logits: Tensor,
+    grad: Tensor,
+    tau: Tau,
+    seed: Tensor | None,
+    rows: Tensor | None,
+    mask: Tensor | None,
+    col_start: int = 0,
 ) -> Tensor:
     """The straight-through gradient for the logits: that of the soft draw with the same noise, made again here."""
-    return _dense("hard_backward", logits, grad, tau, seed, rows, mask)
+    return _dense("hard_backward", logits, grad, tau, seed, rows, mask, col_start)
 
 
-def index(logits: Tensor, seed: Tensor, rows: Tensor | None, mask: Tensor | None, samples: int) -> Tensor:
+def index(
+    logits: Tensor, seed: Tensor, rows: Tensor | None, mask: Tensor | None, samples: int, col_start: int = 0
+) -> Tensor:
     """The exact draw as an index: int64 of shape ``(samples, *batch)``; sample i is noise stream i."""
+    if col_start % 4:
+        return reference.index(logits, seed, rows, mask, samples, col_start)
     logits = logits.resolve_neg()
     out = torch.empty((samples, *logits.shape[:-1]), dtype=torch.int64, device=logits.device)
     if not out.numel():
         return out
     form = layout_of({"in": logits}, mask)
     if form is None:
-        return index(logits.contiguous(), seed, rows, None if mask is None else mask.contiguous(), samples)
-    _index(form | _operands(logits, seed, rows, mask), logits, out, None)
+        mask = None if mask is None else mask.contiguous()
+        return index(logits.contiguous(), seed, rows, mask, samples, col_start)
+    _index(form | _operands(logits, seed, rows, mask, col_start), logits, out, None)
     return out
 
 
@@ -100,8 +115,12 @@ def _dense(
     seed: Tensor | None,
     rows: Tensor | None,
     mask: Tensor | None,
+    col_start: int,
 ) -> Tensor:
     """An operation whose result has the shape and layout of the logits."""
+    if col_start % 4:  # between two counters, whose words a thread takes whole
+        given = (logits, tau) if grad is None else (logits, grad, tau)
+        return getattr(reference, op)(*given, seed, rows, mask, col_start)
     logits, grad = logits.resolve_neg(), None if grad is None else grad.resolve_neg()
     out = torch.empty_like(logits)
     if not out.numel():
@@ -109,8 +128,8 @@ def _dense(
     form = layout_of({"out": out, "in": logits} | ({} if grad is None else {"grad": grad}), mask)
     if form is None:  # rare: a permuted batch of three dimensions or more
         grad, mask = (None if x is None else x.contiguous() for x in (grad, mask))
-        return out.copy_(_dense(op, logits.contiguous(), grad, tau, seed, rows, mask))
-    named = form | _operands(logits, seed, rows, mask) | _tau(tau, logits) | {"out": out, "grad": grad, "OP": op}
+        return out.copy_(_dense(op, logits.contiguous(), grad, tau, seed, rows, mask, col_start))
+    named = form | _operands(logits, seed, rows, mask, col_start) | _tau(tau, logits) | {"out": out, "grad": grad, "OP": op}
     cut = tile(named["rows"], named["cols"], logits.dtype)
     if cut.splits == 1:
         _launch(draws.whole, cut, named)
@@ -152,7 +171,9 @@ def _index(named: dict[str, Any], logits: Tensor, ats: Tensor, tops: Tensor | No
     _launch(draws.combine_index, Tile(1, 4, cut.splits, ats.numel(), 4), parts | whole)
 
 
-def _operands(logits: Tensor, seed: Tensor | None, rows: Tensor | None, mask: Tensor | None) -> dict[str, Any]:
+def _operands(
+    logits: Tensor, seed: Tensor | None, rows: Tensor | None, mask: Tensor | None, col_start: int
+) -> dict[str, Any]:
     """What every draw is made from, as kernels name it."""
     batch = logits.shape[:-1]
     seeds, each_seed = (None, False) if seed is None else each(seed, batch)
@@ -163,6 +184,7 @@ def _operands(logits: Tensor, seed: Tensor | None, rows: Tensor | None, mask: Te
         "ids": None if rows is None else flat(rows, batch),
         "rows": batch.numel(),
         "cols": logits.shape[-1],
+        "quad": col_start // 4,
         "T": _T[compute_dtype(logits.dtype)],
         "EACH_SEED": each_seed,
     }

@@ -23,25 +23,26 @@ from softdraw.kernels.triton.words import gumbel
 _INF = tl.constexpr(float("inf"))
 _LOG2_E = tl.constexpr(1.4426950408889634)
 _NOWHERE = tl.constexpr(2**62)  # larger than any column
-_BOUND = ["draws", "rows", "cols", "inner", "splits", "tau"]
+_BOUND = ["draws", "rows", "cols", "quad", "inner", "splits", "tau"]
 _STRIDES = [f"{x}_{step}" for x in ("out", "in", "grad", "mask") for step in ("outer", "inner", "col")]
 
 
 @triton.jit
 def _scores(
-    logits, mask, seeds, ids, row, kept, stream, first, there, inner,
+    logits, mask, seeds, ids, row, kept, stream, quad, first, there, inner,
     in_outer, in_inner, in_col, mask_outer, mask_inner, mask_col,
     Q: tl.constexpr, T: tl.constexpr, FLAT: tl.constexpr, UNIT: tl.constexpr, MASK_UNIT: tl.constexpr,
     EACH_SEED: tl.constexpr,
 ):  # fmt: skip
-    """Logits plus noise, (4, R, Q): -inf where forbidden and outside the row."""
+    """Logits plus noise, (4, R, Q): -inf where forbidden and outside the row, whose own first column is 4 ``quad``."""
     # Loaded first, so that they arrive while the noise is made.
     x = tl.load(at(logits, row, first, inner, in_outer, in_inner, in_col, Q, FLAT, UNIT), there, -_INF)
     if seeds is None:
         s = x.to(T)
     else:
         id = row if ids is None else tl.load(ids + row, mask=kept, other=0)
-        s = x.to(T) + gumbel(row_value(seeds, row, kept, EACH_SEED), id[None, :, None], stream, first, Q, T)
+        seed = row_value(seeds, row, kept, EACH_SEED)
+        s = x.to(T) + gumbel(seed, id[None, :, None], stream, quad + (first >> 2), Q, T)
     if mask is not None:
         allowed = tl.load(at(mask, row, first, inner, mask_outer, mask_inner, mask_col, Q, FLAT, MASK_UNIT), there, 0)
         s = tl.where(allowed != 0, s, -_INF)
@@ -50,7 +51,8 @@ def _scores(
 
 @triton.jit
 def _split_scores(
-    logits, mask, seeds, ids, cols, inner, splits, in_outer, in_inner, in_col, mask_outer, mask_inner, mask_col,
+    logits, mask, seeds, ids, cols, quad, inner, splits,
+    in_outer, in_inner, in_col, mask_outer, mask_inner, mask_col,
     Q: tl.constexpr, T: tl.constexpr, FLAT: tl.constexpr, UNIT: tl.constexpr, MASK_UNIT: tl.constexpr,
     EACH_SEED: tl.constexpr,
 ):  # fmt: skip
@@ -61,7 +63,7 @@ def _split_scores(
     kept = row >= 0
     there = inside(kept, cols, first, Q, UNIT)
     s = _scores(
-        logits, mask, seeds, ids, row, kept, tl.zeros((1, 1, 1), tl.uint32), first, there, inner,
+        logits, mask, seeds, ids, row, kept, tl.zeros((1, 1, 1), tl.uint32), quad, first, there, inner,
         in_outer, in_inner, in_col, mask_outer, mask_inner, mask_col,
         Q, T, FLAT, UNIT, MASK_UNIT, EACH_SEED,
     )  # fmt: skip
@@ -96,7 +98,7 @@ def _one_hot(top, best, first, Q: tl.constexpr):
 
 @triton.jit(do_not_specialize=[*_BOUND, *_STRIDES])
 def whole(
-    out, logits, grad, mask, seeds, ids, taus, tau, rows, cols, inner,
+    out, logits, grad, mask, seeds, ids, taus, tau, rows, cols, quad, inner,
     out_outer, out_inner, out_col, in_outer, in_inner, in_col,
     grad_outer, grad_inner, grad_col, mask_outer, mask_inner, mask_col,
     OP: tl.constexpr, R: tl.constexpr, Q: tl.constexpr, T: tl.constexpr, FLAT: tl.constexpr, UNIT: tl.constexpr,
@@ -107,7 +109,7 @@ def whole(
     kept = row < rows
     there = inside(kept, cols, 0, Q, UNIT)
     s = _scores(
-        logits, mask, seeds, ids, row, kept, tl.zeros((1, 1, 1), tl.uint32), tl.zeros((), tl.int64), there, inner,
+        logits, mask, seeds, ids, row, kept, tl.zeros((1, 1, 1), tl.uint32), quad, tl.zeros((), tl.int64), there, inner,
         in_outer, in_inner, in_col, mask_outer, mask_inner, mask_col,
         Q, T, FLAT, UNIT, MASK_UNIT, EACH_SEED,
     )  # fmt: skip
@@ -128,7 +130,7 @@ def whole(
 
 @triton.jit(do_not_specialize=[*_BOUND, *_STRIDES[3:]])
 def index(
-    ats, tops, logits, mask, seeds, ids, draws, rows, cols, inner, splits,
+    ats, tops, logits, mask, seeds, ids, draws, rows, cols, quad, inner, splits,
     in_outer, in_inner, in_col, mask_outer, mask_inner, mask_col,
     R: tl.constexpr, Q: tl.constexpr, T: tl.constexpr, FLAT: tl.constexpr, UNIT: tl.constexpr,
     MASK_UNIT: tl.constexpr, EACH_SEED: tl.constexpr, ONCE: tl.constexpr,
@@ -141,7 +143,7 @@ def index(
     row = number if ONCE else number % rows
     stream = tl.full((1, 1, 1), 0, tl.uint32) if ONCE else (number // rows)[None, :, None]
     s = _scores(
-        logits, mask, seeds, ids, row, kept, stream, first, inside(kept, cols, first, Q, UNIT), inner,
+        logits, mask, seeds, ids, row, kept, stream, quad, first, inside(kept, cols, first, Q, UNIT), inner,
         in_outer, in_inner, in_col, mask_outer, mask_inner, mask_col,
         Q, T, FLAT, UNIT, MASK_UNIT, EACH_SEED,
     )  # fmt: skip
@@ -187,7 +189,7 @@ def one_hot(
 
 @triton.jit(do_not_specialize=[*_BOUND, *_STRIDES[3:]])
 def part(
-    tops, totals, dots, worsts, logits, grad, mask, seeds, ids, taus, tau, cols, inner, splits,
+    tops, totals, dots, worsts, logits, grad, mask, seeds, ids, taus, tau, cols, quad, inner, splits,
     in_outer, in_inner, in_col, grad_outer, grad_inner, grad_col, mask_outer, mask_inner, mask_col,
     Q: tl.constexpr, T: tl.constexpr, FLAT: tl.constexpr, UNIT: tl.constexpr, MASK_UNIT: tl.constexpr,
     EACH_SEED: tl.constexpr, EACH_TAU: tl.constexpr,
@@ -198,7 +200,7 @@ def part(
     not from one that has none. ``worsts`` is the highest score at which it would.
     """
     row, kept, split, first, there, s = _split_scores(
-        logits, mask, seeds, ids, cols, inner, splits,
+        logits, mask, seeds, ids, cols, quad, inner, splits,
         in_outer, in_inner, in_col, mask_outer, mask_inner, mask_col,
         Q, T, FLAT, UNIT, MASK_UNIT, EACH_SEED,
     )  # fmt: skip
@@ -245,7 +247,7 @@ def combine(
 
 @triton.jit(do_not_specialize=[*_BOUND, *_STRIDES])
 def write(
-    out, logits, grad, mask, seeds, ids, tops, totals, dots, taus, tau, cols, inner, splits,
+    out, logits, grad, mask, seeds, ids, tops, totals, dots, taus, tau, cols, quad, inner, splits,
     out_outer, out_inner, out_col, in_outer, in_inner, in_col,
     grad_outer, grad_inner, grad_col, mask_outer, mask_inner, mask_col,
     Q: tl.constexpr, T: tl.constexpr, FLAT: tl.constexpr, UNIT: tl.constexpr, MASK_UNIT: tl.constexpr,
@@ -253,7 +255,7 @@ def write(
 ):  # fmt: skip
     """One split of a soft draw, or of the gradient where ``dots`` is given, from the row's maximum and sums."""
     row, kept, _split, first, there, s = _split_scores(
-        logits, mask, seeds, ids, cols, inner, splits,
+        logits, mask, seeds, ids, cols, quad, inner, splits,
         in_outer, in_inner, in_col, mask_outer, mask_inner, mask_col,
         Q, T, FLAT, UNIT, MASK_UNIT, EACH_SEED,
     )  # fmt: skip

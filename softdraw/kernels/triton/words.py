@@ -78,10 +78,10 @@ def _philox(seed, c0, c1, c2, c3):
 
 
 @triton.jit
-def gumbel(seed, row, stream, first, Q: tl.constexpr, T: tl.constexpr):
-    """Standard Gumbel values, (4, R, Q), in columns from ``first``, a multiple of 4."""
+def gumbel(seed, row, stream, quad, Q: tl.constexpr, T: tl.constexpr):
+    """Standard Gumbel values, (4, R, Q), in columns from 4 ``quad``."""
     low, high, stream = row.to(tl.uint32), (row >> 32).to(tl.uint32), stream.to(tl.uint32)
-    counter = (first >> 2).to(tl.uint32) + tl.arange(0, Q).to(tl.uint32)[None, None, :]
+    counter = quad.to(tl.uint32) + tl.arange(0, Q).to(tl.uint32)[None, None, :]
     w0, w1, w2, w3 = _philox(seed, counter, low, high, stream)
     k = tl.arange(0, 4)[:, None, None]
     x = tl.where(k < 2, tl.where(k == 0, w0, w1), tl.where(k == 2, w2, w3))
@@ -106,7 +106,8 @@ def noise(
     kept = row < rows
     first = (col_start // 4) * 4 + split.to(tl.int64) * (4 * Q)
     id = tl.load(ids + row, mask=kept, other=0)[None, :, None]
-    g = gumbel(row_value(seeds, row, kept, EACH_SEED), id, row_value(streams, row, kept, EACH_STREAM), first, Q, T)
+    stream = row_value(streams, row, kept, EACH_STREAM)
+    g = gumbel(row_value(seeds, row, kept, EACH_SEED), id, stream, first >> 2, Q, T)
     column = first - col_start + columns(Q)
     there = kept[None, :, None] & (column >= 0) & (column < cols)
     tl.store(out + row[None, :, None] * cols + column, g, mask=there)
