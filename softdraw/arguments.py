@@ -57,7 +57,7 @@ def check_logits(logits: Tensor, dim: int) -> int:
             f"dim must be from {-n} to {n - 1} for logits of shape {tuple(logits.shape)}, got {dim}: "
             "it names the dimension of the categories"
         )
-    if logits.shape[dim] == 0:
+    if not logits.numel() and logits.shape[dim] == 0:
         raise ValueError(f"logits must have at least one category, got shape {tuple(logits.shape)} with dim={dim}")
     return dim % n
 
@@ -133,9 +133,7 @@ class _Passing(threading.local):
 _passing = _Passing()
 
 
-def prepare_seed(
-    seed: int | Tensor | None, generator: torch.Generator | None, x: Tensor, kept: bool = True
-) -> Tensor:
+def prepare_seed(seed: int | Tensor | None, generator: torch.Generator | None, x: Tensor, kept: bool = True) -> Tensor:
     """The 64-bit seed as a 0-d int64 tensor on the device of ``x``: ``seed`` itself, or one drawn from ``generator`` or
     the default one. What is not ``kept`` is overwritten by the thread's next draw."""
     if seed is None:

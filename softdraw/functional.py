@@ -100,7 +100,7 @@ def gumbel_softmax(
     x = last(logits, dim)
     relaxation = prepare_tau(tau, logits, dim)
     ids = rows_of(rows, x)
-    allowed = prepare_mask(mask, logits, dim)
+    allowed = None if mask is None else prepare_mask(mask, logits, dim)
     if col_start != 0:
         check_col_start(col_start, x.shape[-1])
     operation = operations.gumbel_softmax_hard if hard else operations.gumbel_softmax_soft
@@ -161,7 +161,7 @@ def gumbel_max(
     x = last(logits.detach(), dim)
     shape = _sizes("sample_shape", sample_shape)
     ids = rows_of(rows, x)
-    allowed = prepare_mask(mask, logits, dim)
+    allowed = None if mask is None else prepare_mask(mask, logits, dim)
     if col_start != 0:
         check_col_start(col_start, x.shape[-1])
     run, keeps_seed = operations.gumbel_max.form(x, None)

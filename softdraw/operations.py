@@ -1,135 +1,20 @@
 """The operations as autograd, torch.func, torch.compile and export see them; the numbers come from ``kernels``.
 
-Each operation has one set of rules (gradient, vmap, shapes) and two forms: a plain ``autograd.Function`` for eager
-calls, which costs a few microseconds and is left out where nothing wants a gradient, and a ``torch.library`` operator
-wherever something looks at the graph (torch.compile, torch.export, fake tensors, any other dispatch mode), which sees
-one opaque, functional node.
 The noise is made again in the backward pass from the seed and the row ids; it is never stored. Nor is the seed ever
 drawn here: it is an input, so a recomputed or replayed graph makes the same draw.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch._C import _are_functorch_transforms_active, _get_tracing_state, _has_storage, _len_torch_dispatch_stack
-from torch.autograd import forward_ad
-from torch.compiler import is_compiling
 
 from softdraw import kernels
 from softdraw.arguments import Tau, compute_dtype, row_ids
 from softdraw.kernels.reference import softmax_vjp
-
-_PLAIN = (Tensor, torch.nn.Parameter)
-
-
-class Operation:
-    """A typed body with its rules. What is called in backward passes only is never mapped: it needs no ``vmap``."""
-
-    def __init__(
-        self,
-        body: Callable,
-        fake: Callable,
-        vmap: Callable | None = None,
-        autograd: tuple[Callable, Callable] | None = None,  # setup_context, backward
-        saves_seed: bool = False,
-    ) -> None:
-        name = body.__name__.lstrip("_")
-        operator: Any = torch.library.custom_op(f"softdraw::{name}", body, mutates_args=())
-        operator.register_fake(fake)
-        rules = {}
-        if vmap is not None:
-            operator.register_vmap(vmap)
-            rules["vmap"] = staticmethod(vmap)
-        if autograd is None:
-            setup_context = _no_gradient
-        else:
-            setup_context, backward = autograd
-            operator.register_autograd(backward, setup_context=setup_context)
-            rules["backward"] = staticmethod(backward)
-        function: Any = type(name, (torch.autograd.Function,), rules | _separate(body, setup_context))
-        self._differentiable = autograd is not None
-        recorded = _quick(type(name, (torch.autograd.Function,), rules | _together(body, setup_context)))
-        self._bare, self._recorded = (body, False), (recorded, saves_seed)
-        self._transformed, self._seen = (function.apply, True), (self._call_operator, True)
-        self._operator = operator
-
-    def form(self, x: Any, tau: Any) -> tuple[Callable, bool]:
-        """What to call on ``x``: the body where nothing looks on, else the form that what looks on can see; and whether
-        the seed outlives the call."""
-        if _plain(x):
-            wanted = self._differentiable and (x.requires_grad or (type(tau) is not float and tau.requires_grad))
-            return self._recorded if wanted and torch.is_grad_enabled() else self._bare
-        return self._transformed if _transformed() and not is_compiling() else self._seen
-
-    def __call__(self, x: Any, tau: Any, *rest: Any) -> Tensor:
-        return self.form(x, tau)[0](x, tau, *rest)
-
-    def _call_operator(self, x: Any, *rest: Any) -> Tensor:
-        return self._operator(x, *(_tensor(argument, x) for argument in rest))
-
-
-def _separate(forward: Callable, setup_context: Callable) -> dict[str, Any]:
-    """What torch.func needs of an ``autograd.Function``; every call binds the signature anew, some 50 microseconds."""
-    return {"forward": staticmethod(forward), "setup_context": staticmethod(setup_context)}
-
-
-def _together(forward: Callable, setup_context: Callable) -> dict[str, Any]:
-    """The older form, which is quick."""
-
-    def run(ctx: Any, *inputs: Any) -> Tensor:
-        output = forward(*inputs)
-        setup_context(ctx, inputs, output)
-        return output
-
-    return {"forward": staticmethod(run)}
-
-
-def _quick(function: Any) -> Callable:
-    """``function.apply`` without its care for torch.func, which takes a microsecond and has no say here."""
-    inherited: Any = super(torch.autograd.Function, function)
-    return inherited.apply
-
-
-def _no_gradient(ctx: Any, inputs: tuple, output: Tensor) -> None:
-    ctx.mark_non_differentiable(output)
-
-
-def _tensor(argument: Any, x: Tensor) -> Any:
-    """A tau that is a number as the operator takes it, a tensor."""
-    return (
-        argument
-        if type(argument) is not float
-        else torch.full((), argument, dtype=compute_dtype(x.dtype), device=x.device)
-    )
-
-
-def _plain(x: Tensor) -> bool:
-    """Whether only autograd must see a call on ``x``: no tracer, tensor subclass, dispatch mode or torch.func."""
-    return (
-        type(x) in _PLAIN
-        and not is_compiling()
-        and _get_tracing_state() is None
-        and not _len_torch_dispatch_stack()
-        and not _are_functorch_transforms_active()
-        and forward_ad._current_level < 0
-    )
-
-
-def _transformed() -> bool:
-    """Whether torch.func or forward-mode differentiation must see the call; it comes before what else may, for it
-    knows no gradient of operators."""
-    return _are_functorch_transforms_active() or forward_ad._current_level >= 0
-
-
-def _formula(ctx: Any, grad: Tensor) -> bool:
-    """Whether a backward pass is to be the formula in torch's own operations: where it is differentiated again or
-    mapped (by torch.func, or by autograd itself, whose batches of gradients have no storage), or tau wants its part."""
-    return torch.is_grad_enabled() or _transformed() or ctx.needs_input_grad[1] or not _has_storage(grad)
-
+from softdraw.operation import Operation
 
 # Soft: y is saved, being the output it costs nothing; the logits are not kept.
 
@@ -145,9 +30,10 @@ def _soft_setup(ctx: Any, inputs: tuple, output: Tensor) -> None:
 
 
 def _soft_backward(ctx: Any, grad: Tensor) -> tuple:
-    tau, y = _saved(ctx)
-    if not _formula(ctx, grad):
-        return gumbel_softmax_soft_backward(grad, y, tau), None, None, None, None, None
+    y, tau = _saved(ctx)
+    run = gumbel_softmax_soft_backward.in_backward(ctx, grad)
+    if run is not None:
+        return run(grad, y, tau), None, None, None, None, None
     dlogits, dtau = softmax_vjp(y, grad, tau)
     return dlogits, dtau if ctx.needs_input_grad[1] else None, None, None, None, None
 
@@ -163,9 +49,7 @@ def _soft_vmap(info: Any, in_dims: tuple, *inputs: Any) -> tuple[Tensor, int]:
 gumbel_softmax_soft = Operation(
     _gumbel_softmax_soft, lambda logits, *_: torch.empty_like(logits), _soft_vmap, (_soft_setup, _soft_backward)
 )
-gumbel_softmax_soft_backward = Operation(
-    _gumbel_softmax_soft_backward, lambda grad, y, *_: torch.empty_like(y)
-)
+gumbel_softmax_soft_backward = Operation(_gumbel_softmax_soft_backward, lambda grad, y, *_: torch.empty_like(y))
 
 
 # Hard: the gradient is that of the soft draw with the same noise, made again from the inputs.
@@ -183,9 +67,10 @@ def _hard_setup(ctx: Any, inputs: tuple, output: Tensor) -> None:
 
 
 def _hard_backward(ctx: Any, grad: Tensor) -> tuple:
-    tau, logits, *rest = _saved(ctx)
-    if not _formula(ctx, grad):
-        return gumbel_softmax_hard_backward(grad, logits, tau, *rest, ctx.col_start), None, None, None, None, None
+    logits, *rest, tau = _saved(ctx)
+    run = gumbel_softmax_hard_backward.in_backward(ctx, grad)
+    if run is not None:
+        return run(grad, logits, tau, *rest, ctx.col_start), None, None, None, None, None
     y = gumbel_softmax_soft(logits.to(compute_dtype(logits.dtype)), tau, *rest, ctx.col_start)
     dlogits, dtau = softmax_vjp(y, grad, tau)
     return dlogits.to(logits.dtype), dtau if ctx.needs_input_grad[1] else None, None, None, None, None
@@ -229,9 +114,9 @@ def _save(ctx: Any, tau: Tau, *tensors: Tensor | None) -> None:
 
 
 def _saved(ctx: Any) -> tuple:
-    """tau, and the other tensors that were saved."""
+    """The tensors that were saved, and tau."""
     saved = ctx.saved_tensors
-    return (saved[-1], *saved[:-1]) if ctx.tau is None else (ctx.tau, *saved)
+    return saved if ctx.tau is None else (*saved, ctx.tau)
 
 
 # Index and noise: no gradient.

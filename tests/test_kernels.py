@@ -86,7 +86,9 @@ def near_ties_only(got: Tensor, expected: Tensor, case: kernel_cases.Case) -> bo
     for sample, *batch in different.tolist():
         ids = row_ids(case.logits.shape[:-1], case.logits.device) if case.rows is None else case.rows
         dtype = compute_dtype(case.logits.dtype)
-        s = reference._scores(case.logits, case.seed, ids, case.mask, case.col_start, torch.tensor(sample))[tuple(batch)]
+        s = reference._scores(case.logits, case.seed, ids, case.mask, case.col_start, torch.tensor(sample))[
+            tuple(batch)
+        ]
         a, b = (s[indices[(sample, *batch)]].item() for indices in (got, expected))
         if not abs(a - b) <= 2 * torch.finfo(dtype).eps * max(abs(a), abs(b), 1):
             return False

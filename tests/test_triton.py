@@ -82,7 +82,9 @@ def test_hard_and_index_equal_the_reference(split, case):
     for place in map(tuple, differ.tolist()):
         sample, *batch = place
         ids = row_ids(case.logits.shape[:-1], case.logits.device) if case.rows is None else case.rows
-        s = reference._scores(case.logits, case.seed, ids, case.mask, case.col_start, torch.tensor(sample))[tuple(batch)]
+        s = reference._scores(case.logits, case.seed, ids, case.mask, case.col_start, torch.tensor(sample))[
+            tuple(batch)
+        ]
         a, b = s[got[place]].item(), s[expected[place]].item()
         assert abs(a - b) <= MARGIN * torch.finfo(s.dtype).eps * max(abs(a), 1)
     y, index = run("hard", *case.draw), got[0]
@@ -173,7 +175,7 @@ def test_the_error_against_float64_is_the_references(cols, dtype, split):
     g = torch.Generator().manual_seed(cols)
     x, grad = (3 * torch.randn(5, cols, generator=g).to(dtype) for _ in range(2))
     seed, wide, none = torch.tensor(3), compute_dtype(dtype), torch.finfo(dtype).tiny
-    s = reference._scores(x, seed, None, None, torch.tensor(0)).double()
+    s = reference._scores(x, seed, None, None, 0, torch.tensor(0)).double()
     # The interpreter cuts bfloat16 off where the hardware rounds.
     truncated = torch.finfo(dtype).eps if INTERPRETED and dtype == torch.bfloat16 else 0.0
     for tau in (0.1, 1.0, 5.0):

@@ -15,7 +15,7 @@ from softdraw.bench import cuda
 from softdraw.bench.contestants import Setting, contestants
 from softdraw.bench.memory import extra_bytes
 
-_ROUND = 2e-3  # seconds that a contestant runs for in a round, at least
+_ROUND = 2e-2  # seconds that a contestant runs for in a round, at least: long beside what the last one left in caches
 
 
 @dataclass(frozen=True)

@@ -88,28 +88,28 @@ def _run(
     """Call the operation on the form that the library knows; returns ``out``."""
     x = out if logits is None else logits
     cols = x.shape[-1]
-    layout = taus = None
+    layout, mask_at, rows_at, taus_at = None, 0, 0, 0
     # A draw of contiguous logits with one seed and one tau needs no layout; what else needs none, _layout knows.
-    if type(tau) is not float:
-        tau, taus = _number_or_rows(tau, compute_dtype(x.dtype))
     if not (
-        x.is_contiguous()
-        and (seed is None or seed.dim() == 0)
-        and (grad is None or grad.is_contiguous())
+        type(tau) is float
         and rows is None
         and mask is None
-        and taus is None
+        and x.is_contiguous()
+        and (seed is None or not seed.dim())
+        and (grad is None or grad.is_contiguous())
     ):
+        tau, taus = _number_or_rows(tau, compute_dtype(x.dtype))
         logits, grad = (None if t is None else t.resolve_neg() for t in (logits, grad))
         layout = _layout(x.shape, (None if name == "index" else out, logits, grad, mask, seed, rows, taus))
+        mask_at, rows_at, taus_at = _at(mask), _at(rows), _at(taus)
     call = _pack(
         out.data_ptr(),
-        0 if logits is None else logits.data_ptr() or _nowhere(logits),
-        0 if grad is None else grad.data_ptr() or _nowhere(grad),
-        0 if mask is None else mask.data_ptr() or _nowhere(mask),
-        0 if seed is None else seed.data_ptr() or _nowhere(seed),
-        0 if rows is None else rows.data_ptr() or _nowhere(rows),
-        0 if taus is None else taus.data_ptr() or _nowhere(taus),
+        0 if logits is None else logits.data_ptr() or _at(logits),
+        0 if grad is None else grad.data_ptr() or _at(grad),
+        mask_at,
+        0 if seed is None else seed.data_ptr() or _at(seed),
+        rows_at,
+        taus_at,
         tau,
         x.numel() // (cols or 1),
         cols,
@@ -123,14 +123,16 @@ def _run(
     return out
 
 
-def _nowhere(operand: Tensor) -> int:
-    """The null pointer of an operand of no elements; it would say that there is no such operand."""
-    if operand.numel():
+def _at(operand: Tensor | None) -> int:
+    """The address of an operand, null if there is none. One of no elements has none either, and is never read; for any
+    other, null would say that there is no such operand."""
+    address = 0 if operand is None else operand.data_ptr()
+    if operand is not None and not address and operand.numel():
         raise TypeError(
             f"a {type(operand).__name__} of shape {tuple(operand.shape)} has no memory for the CPU kernels to read: "
             "pass a plain tensor, or wrap the logits in the same way"
         )
-    return 0
+    return address
 
 
 @functools.cache
@@ -138,8 +140,10 @@ def _function(name: str) -> Callable[[bytes, bytes | None], None]:
     return getattr(library(), f"softdraw_{name}")
 
 
-def _number_or_rows(tau: Tensor, dtype: torch.dtype) -> tuple[float, Tensor | None]:
+def _number_or_rows(tau: Tau, dtype: torch.dtype) -> tuple[float, Tensor | None]:
     """One tau as a number, or one for every row as a tensor in the compute dtype; illegal values are errors."""
+    if not isinstance(tau, Tensor):
+        return tau, None
     if tau.numel() != 1:
         return 1.0, reference.checked(tau, dtype)
     number = tau.item()

@@ -129,7 +129,8 @@ def _dense(
     if form is None:  # rare: a permuted batch of three dimensions or more
         grad, mask = (None if x is None else x.contiguous() for x in (grad, mask))
         return out.copy_(_dense(op, logits.contiguous(), grad, tau, seed, rows, mask, col_start))
-    named = form | _operands(logits, seed, rows, mask, col_start) | _tau(tau, logits) | {"out": out, "grad": grad, "OP": op}
+    named = form | _operands(logits, seed, rows, mask, col_start) | _tau(tau, logits)
+    named |= {"out": out, "grad": grad, "OP": op}
     cut = tile(named["rows"], named["cols"], logits.dtype)
     if cut.splits == 1:
         _launch(draws.whole, cut, named)
