@@ -1,0 +1,89 @@
+"""Where the seed of a draw comes from when none is given, and for how long it is kept."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+import torch
+
+import softdraw
+from softdraw.arguments import ROW_MAX, SEED_MIN
+
+X = torch.randn(300, 7, generator=torch.Generator().manual_seed(1))
+
+
+def drawn(n: int) -> list[torch.Tensor]:
+    """The first seeds after ``manual_seed(0)``."""
+    torch.manual_seed(0)
+    return [torch.randint(SEED_MIN, ROW_MAX, ()) for _ in range(n)]
+
+
+def leaf() -> torch.Tensor:
+    return X.clone().requires_grad_()
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda **seed: softdraw.gumbel_softmax(X, **seed),
+        lambda **seed: softdraw.gumbel_softmax(X, hard=True, **seed),
+        lambda **seed: softdraw.gumbel_softmax(leaf(), **seed),
+        lambda **seed: softdraw.gumbel_softmax(leaf(), hard=True, **seed),
+        lambda **seed: softdraw.gumbel_max(X, **seed),
+        lambda **seed: torch.func.vmap(lambda x: softdraw.gumbel_max(x, **seed), randomness="same")(X),
+        lambda **seed: softdraw.draw(softdraw.OneHotCategorical(logits=X), softdraw.ReinMax(), **seed),
+    ],
+)
+def test_every_form_of_a_draw_takes_one_seed_as_randint_draws_it(draw):
+    """So that a draw is the same with and without a gradient, eager, mapped and (tested elsewhere) compiled."""
+    first, second = drawn(2)
+    torch.manual_seed(0)
+    assert torch.equal(draw(), draw(seed=first))
+    assert torch.equal(draw(), draw(seed=second))
+
+
+def test_a_draw_that_needs_its_seed_again_keeps_it():
+    """The hard draw's backward pass makes its noise again, after other draws."""
+    x, w = leaf(), torch.randn(300, 7, generator=torch.Generator().manual_seed(2))
+    (seed,) = drawn(1)
+    (expected,) = torch.autograd.grad(softdraw.gumbel_softmax(x, hard=True, seed=seed), x, w)
+    torch.manual_seed(0)
+    y = softdraw.gumbel_softmax(x, hard=True)
+    softdraw.gumbel_softmax(x)
+    softdraw.gumbel_max(x)
+    assert torch.equal(torch.autograd.grad(y, x, w)[0], expected)
+
+
+def test_threads_do_not_share_a_seed():
+    """Together, many threads make the draws of the seeds that the generator gives, each once."""
+    threads, each, found = 4, 50, []
+    expected = sorted(softdraw.gumbel_max(X, seed=seed).tolist() for seed in drawn(threads * each))
+    torch.manual_seed(0)
+
+    def work() -> None:
+        found.extend(softdraw.gumbel_max(X).tolist() for _ in range(each))
+
+    workers = [threading.Thread(target=work) for _ in range(threads)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert sorted(found) == expected
+
+
+def test_a_first_draw_in_inference_mode():
+    """In a thread of its own, whose memory for seeds it makes; later draws leave that mode."""
+    (seed,) = drawn(1)
+    found = []
+
+    def work() -> None:
+        with torch.inference_mode():
+            softdraw.gumbel_max(X)
+        torch.manual_seed(0)
+        found.append(softdraw.gumbel_max(X))
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    worker.join()
+    assert torch.equal(found[0], softdraw.gumbel_max(X, seed=seed))
