@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import operator
 import threading
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -60,6 +61,13 @@ def check_logits(logits: Tensor, dim: int) -> int:
     if not logits.numel() and logits.shape[dim] == 0:
         raise ValueError(f"logits must have at least one category, got shape {tuple(logits.shape)} with dim={dim}")
     return dim % n
+
+
+def prepare_shape(name: str, shape: Sequence[int]) -> tuple[int, ...]:
+    """A shape that was given as the argument ``name``."""
+    if isinstance(shape, int) or not all(isinstance(n, INTEGERS) and n >= 0 for n in shape):
+        raise TypeError(f"{name} must be a sequence of sizes >= 0, got {shape!r}: write ({shape},) for one dimension")
+    return tuple(shape)
 
 
 def last(x: Tensor, dim: int) -> Tensor:

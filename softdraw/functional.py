@@ -11,7 +11,6 @@ from torch import Tensor
 
 from softdraw import operations
 from softdraw.arguments import (
-    INTEGERS,
     check_col_start,
     check_floating,
     check_logits,
@@ -20,6 +19,7 @@ from softdraw.arguments import (
     prepare_mask,
     prepare_rows,
     prepare_seed,
+    prepare_shape,
     prepare_tau,
     row_ids,
     rows_of,
@@ -159,7 +159,7 @@ def gumbel_max(
     """
     dim = check_logits(logits, dim)
     x = last(logits.detach(), dim)
-    shape = _sizes("sample_shape", sample_shape)
+    shape = prepare_shape("sample_shape", sample_shape)
     ids = rows_of(rows, x)
     allowed = None if mask is None else prepare_mask(mask, logits, dim)
     if col_start != 0:
@@ -214,7 +214,10 @@ def gumbel_noise(
     Source:
         Salmon et al. (2011), "Parallel random numbers: as easy as 1, 2, 3" (Philox4x32-10).
     """
-    *batch, cols = sizes = _sizes("shape", shape) or _no_columns()
+    sizes = prepare_shape("shape", shape)
+    if not sizes:
+        raise ValueError("shape must have at least one dimension, that of the columns, got ()")
+    *batch, cols = sizes
     if not dtype.is_floating_point:
         raise TypeError(f"dtype must be a floating-point dtype, got {dtype}")
     if not isinstance(stream, int):
@@ -290,13 +293,3 @@ class _StraightThrough(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[None, Tensor]:
         return None, grad_outputs[0]
-
-
-def _sizes(name: str, shape: Sequence[int]) -> tuple[int, ...]:
-    if isinstance(shape, int) or not all(isinstance(n, INTEGERS) and n >= 0 for n in shape):
-        raise TypeError(f"{name} must be a sequence of sizes >= 0, got {shape!r}: write ({shape},) for one dimension")
-    return tuple(shape)
-
-
-def _no_columns() -> tuple[int, ...]:
-    raise ValueError("shape must have at least one dimension, that of the columns, got ()")
