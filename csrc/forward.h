@@ -100,6 +100,7 @@ class Draw {
     if (rows[0].noisy) {
       alignas(64) uint32_t made[kBlock + kSlack];
       words_of_rows(made, rows, count, pitch);
+      for (int i = 0; i < lead(rows[0].stream.col); ++i) made[count * pitch + i] = ~0u;
       const uint32_t* words = made + lead(rows[0].stream.col);
       if (add_noise(s, words, count * pitch))
         for (int64_t r = 0; r < count; ++r) mend_tails(s + r * pitch, words + r * pitch, rows[r], 0, cols_);

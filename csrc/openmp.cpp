@@ -4,35 +4,46 @@
 #include <pthread.h>
 #include <time.h>
 
-#include <atomic>
 #include <mutex>
 #include <vector>
 
 namespace softdraw {
 namespace {
 
-std::atomic<Team> team{nullptr};
-[[maybe_unused]] const int registered = pthread_atfork(nullptr, nullptr, [] { team.store(nullptr); });
+thread_local Team team = nullptr;
+thread_local int64_t size = 0;               // of the team that is known
+thread_local std::vector<clockid_t> clocks;  // of its threads' processor time; none if it cannot be used
+[[maybe_unused]] const int registered = pthread_atfork(nullptr, nullptr, [] { team = nullptr; });
 
-constexpr size_t kWitnesses = 4;             // threads that are watched: they fall asleep together
-thread_local std::vector<clockid_t> clocks;  // of processor time, of threads of the caller's team
+constexpr size_t kWitnesses = 4;     // threads that are watched: they fall asleep together
+constexpr size_t kStack = 1 << 18;   // bytes, several times what the kernels' blocks take; OMP_STACKSIZE may say less
 
-struct Task {
-  Function function;
-  void* data;
+struct Roll {
   pthread_t caller;
   std::mutex mutex;
+  bool usable = true;
   std::vector<clockid_t> clocks;
 
-  void run() {
+  void sign() {
+    const pthread_t self = pthread_self();
     clockid_t clock;
-    if (!pthread_equal(pthread_self(), caller) && pthread_getcpuclockid(pthread_self(), &clock) == 0) {
-      std::lock_guard<std::mutex> guard(mutex);
-      if (clocks.size() < kWitnesses) clocks.push_back(clock);
-    }
-    function(data);
+    pthread_attr_t attributes;
+    if (pthread_equal(self, caller) || pthread_getcpuclockid(self, &clock) || pthread_getattr_np(self, &attributes)) return;
+    size_t stack = 0;
+    pthread_attr_getstacksize(&attributes, &stack);
+    pthread_attr_destroy(&attributes);
+    std::lock_guard<std::mutex> guard(mutex);
+    usable = usable && stack >= kStack;
+    if (clocks.size() < kWitnesses) clocks.push_back(clock);
   }
 };
+
+void call_the_roll(int64_t threads) {
+  Roll roll{pthread_self(), {}, true, {}};
+  team([](void* roll) { static_cast<Roll*>(roll)->sign(); }, &roll, (unsigned)threads, 0);
+  clocks = roll.usable ? roll.clocks : std::vector<clockid_t>{};
+  size = threads;
+}
 
 // In nanoseconds; -1 if one of the threads is gone.
 int64_t processor_time() {
@@ -46,22 +57,25 @@ int64_t processor_time() {
 }
 
 // Whether threads of the team take processor time from one look to the next. One that waits for the caller's own CPU takes
-// none. Before the team is known it is called, for this is how it gets known.
+// none.
 bool awake() {
   const int64_t before = processor_time();
-  return clocks.empty() || before < 0 || processor_time() != before;
+  if (before < 0) size = 0;  // another team than the one that is known
+  return before >= 0 && processor_time() > before;
 }
 
 }  // namespace
 
-void use_openmp(Team given) { team.store(given); }
+void use_openmp(Team given) {
+  team = given;
+  size = 0;
+}
 
 bool run_on_openmp(Function function, void* data, int64_t threads) {
-  const Team all = team.load();
-  if (!all || !awake()) return false;
-  Task task{function, data, pthread_self(), {}, {}};
-  all([](void* task) { static_cast<Task*>(task)->run(); }, &task, (unsigned)threads, 0);
-  clocks = task.clocks;
+  if (!team) return false;
+  if (size != threads) call_the_roll(threads);
+  if (!awake()) return false;
+  team(function, data, (unsigned)threads, 0);
   return true;
 }
 

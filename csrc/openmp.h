@@ -10,6 +10,7 @@ using Function = void (*)(void* data);
 // GOMP_parallel, which LLVM's and Intel's runtimes have too: every thread of the caller's team calls function(data).
 using Team = void (*)(Function function, void* data, unsigned threads, unsigned flags);
 
+// For the calling thread alone: each has a team of its own, and one that torch never called would be threads for nothing.
 // Null: there is none. A forked child forgets it: the runtime would wait for threads that are not in the child.
 void use_openmp(Team team);
 

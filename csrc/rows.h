@@ -75,7 +75,7 @@ INLINE void score_block(T* scores, const Row<S>& row, int64_t first, int64_t n) 
   if (!row.noisy) return;
   alignas(64) uint32_t words[kBlock + kSlack];
   const uint32_t col = row.stream.col + (uint32_t)first;
-  words_of(words, round_up(n + lead(col), 16), col, row.stream);
+  words_of(words, round_up(n, 16) + lead(col), col, row.stream);
   if (add_noise(scores, words + lead(col), round_up(n, 16))) mend_tails(scores, words + lead(col), row, first, n);
 }
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 import operator
-import threading
 from collections.abc import Sequence
 
 import torch
@@ -58,7 +57,7 @@ def check_logits(logits: Tensor, dim: int) -> int:
             f"dim must be from {-n} to {n - 1} for logits of shape {tuple(logits.shape)}, got {dim}: "
             "it names the dimension of the categories"
         )
-    if not logits.numel() and logits.shape[dim] == 0:
+    if logits.shape[dim] == 0:  # not numel(): a batch whose size is known at run time only is none of this check's
         raise ValueError(f"logits must have at least one category, got shape {tuple(logits.shape)} with dim={dim}")
     return dim % n
 
@@ -130,31 +129,33 @@ def _prepare_tau_tensor(tau: Tensor, logits: Tensor, dim: int) -> Tensor:
     return last(tau.expand(per_row), dim)
 
 
-class _Passing(threading.local):
-    """Memory for a seed that nobody holds beyond the call it is drawn for; of each thread, for a draw frees the GIL."""
+_spare: list[Tensor] = []  # memory for seeds that nobody holds beyond the call they are drawn for
 
-    def __init__(self) -> None:
+
+def spare_seed() -> Tensor:
+    """A seed of torch's default generator, as ``prepare_seed`` draws it but without a new tensor. Whoever takes it
+    gives it back to ``keep_spare`` after use; until then a draw in between (a signal handler's) finds other memory."""
+    try:
+        memory = _spare.pop()
+    except IndexError:
         with torch.inference_mode(mode=False):
-            self.seed = torch.empty((), dtype=torch.int64, device="cpu")
+            memory = torch.empty((), dtype=torch.int64, device="cpu")
+    return memory.random_(SEED_MIN, ROW_MAX)
 
 
-_passing = _Passing()
+keep_spare = _spare.append
 
 
-def prepare_seed(seed: int | Tensor | None, generator: torch.Generator | None, x: Tensor, kept: bool = True) -> Tensor:
-    """The 64-bit seed as a 0-d int64 tensor on the device of ``x``: ``seed`` itself, or one drawn from ``generator`` or
-    the default one. What is not ``kept`` is overwritten by the thread's next draw."""
+def prepare_seed(seed: int | Tensor | None, generator: torch.Generator | None, device: torch.device) -> Tensor:
+    """The 64-bit seed as a 0-d int64 tensor: ``seed`` itself, or one drawn from ``generator`` or the default one."""
     if seed is None:
-        if not kept and generator is None and x.is_cpu:
-            return _passing.seed.random_(SEED_MIN, ROW_MAX)  # as randint draws it, without a new tensor
-        device = x.device
         if generator is not None:
             _check_generator(generator, device)
         # generator=None is said, for without it inductor would draw from a generator of its own.
         return torch.randint(SEED_MIN, ROW_MAX, (), device=device, generator=generator)
     if generator is not None:
         raise ValueError("seed and generator were both given: the draw can come from one of them only; leave one out")
-    return seed_tensor(seed, x.device)
+    return seed_tensor(seed, device)
 
 
 def seed_tensor(seed: int | Tensor, device: torch.device) -> Tensor:

@@ -120,7 +120,7 @@ def expect(
         _check_serves(rule, ours, samples)
     elif not isinstance(rule, Pathwise):
         raise TypeError(f"rule must be a gradient rule such as softdraw.LeaveOneOut(samples=4), got {_name(rule)}")
-    objective = Objective(f, ours, joint, prepare_seed(seed, generator, ours.logits))
+    objective = Objective(f, ours, joint, prepare_seed(seed, generator, ours.logits.device))
     if isinstance(rule, ScoreFunction):
         return rule.estimate(objective)
     y = ours.rsample((1 if samples is None else samples,), rule=rule, seed=objective.seed)

@@ -15,6 +15,7 @@ from softdraw.arguments import (
     check_floating,
     check_logits,
     compute_dtype,
+    keep_spare,
     last,
     prepare_mask,
     prepare_rows,
@@ -24,6 +25,7 @@ from softdraw.arguments import (
     row_ids,
     rows_of,
     seed_tensor,
+    spare_seed,
 )
 
 __all__ = ["gumbel_max", "gumbel_noise", "gumbel_softmax", "straight_through"]
@@ -101,13 +103,16 @@ def gumbel_softmax(
     relaxation = prepare_tau(tau, logits, dim)
     ids = rows_of(rows, x)
     allowed = None if mask is None else prepare_mask(mask, logits, dim)
-    if col_start != 0:
+    if type(col_start) is not int or col_start:
         check_col_start(col_start, x.shape[-1])
     operation = operations.gumbel_softmax_hard if hard else operations.gumbel_softmax_soft
     run, keeps_seed = operation.form(x, relaxation)
-    # Last, so that a call that is refused draws no seed.
-    key = prepare_seed(seed, generator, logits, keeps_seed) if noise else None
+    # The seed is drawn last, so that a call that is refused draws none.
+    spare = noise and seed is generator is None and not keeps_seed and x.is_cpu
+    key = spare_seed() if spare else prepare_seed(seed, generator, logits.device) if noise else None
     y = run(x, relaxation, key, ids, allowed, col_start)
+    if spare:
+        keep_spare(key)
     return y if x is logits else y.movedim(-1, dim)
 
 
@@ -131,8 +136,7 @@ def gumbel_max(
         dim: the dimension of the categories.
         mask: bool, True = allowed, broadcasts to the logits. A forbidden category is never drawn.
         sample_shape: shape of independent draws; each has a noise stream of its own, and the first is the plain draw.
-        seed, generator, rows, col_start: as for :func:`gumbel_softmax`; with one seed the index is where its one-hot is
-            1. It is counted from the first of the given categories, wherever ``col_start`` places that.
+        seed, generator, rows, col_start: as for :func:`gumbel_softmax`, whose one-hot is 1 at the index.
 
     Returns:
         int64 of shape ``(*sample_shape, *batch)``, batch being the shape of the logits without ``dim``. Ties go to the
@@ -162,11 +166,13 @@ def gumbel_max(
     shape = prepare_shape("sample_shape", sample_shape)
     ids = rows_of(rows, x)
     allowed = None if mask is None else prepare_mask(mask, logits, dim)
-    if col_start != 0:
-        check_col_start(col_start, x.shape[-1])
+    check_col_start(col_start, x.shape[-1])
     run, keeps_seed = operations.gumbel_max.form(x, None)
-    key = prepare_seed(seed, generator, logits, keeps_seed)
+    spare = seed is generator is None and not keeps_seed and x.is_cpu
+    key = spare_seed() if spare else prepare_seed(seed, generator, logits.device)
     index = run(x, key, ids, allowed, math.prod(shape), col_start)
+    if spare:
+        keep_spare(key)
     return index.view((*shape, *x.shape[:-1])) if shape else index.squeeze(0)
 
 
@@ -225,9 +231,8 @@ def gumbel_noise(
     if not 0 <= stream < 2**31:
         raise ValueError(f"stream must be from 0 to 2**31 - 1, got {stream}")
     check_col_start(col_start, cols)
-    if device is None:
-        device = seed.device if isinstance(seed, Tensor) else "cpu"
-    device = torch.device(device)
+    default = seed.device if isinstance(seed, Tensor) else "cpu"
+    device = torch.device(default if device is None else device)
     key = seed_tensor(seed, device)
     ids = prepare_rows(rows, torch.Size(batch), device)
     ids = row_ids(tuple(batch), device) if ids is None else ids

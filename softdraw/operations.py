@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._C import _has_storage
 
 from softdraw import kernels
 from softdraw.arguments import Tau, compute_dtype, row_ids
@@ -71,6 +72,8 @@ def _hard_backward(ctx: Any, grad: Tensor) -> tuple:
     run = gumbel_softmax_hard_backward.in_backward(ctx, grad)
     if run is not None:
         return run(grad, logits, tau, *rest, ctx.col_start), None, None, None, None, None
+    # What torch.func saved are wrappers, which may have outlived their transform: a copy is the tensor itself.
+    rest = (x if x is None or _has_storage(x) else x.clone() for x in rest)
     y = gumbel_softmax_soft(logits.to(compute_dtype(logits.dtype)), tau, *rest, ctx.col_start)
     dlogits, dtau = softmax_vjp(y, grad, tau)
     return dlogits.to(logits.dtype), dtau if ctx.needs_input_grad[1] else None, None, None, None, None

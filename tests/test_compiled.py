@@ -95,3 +95,16 @@ def test_a_bad_tau_is_refused_in_a_compiled_graph():
     )
     with pytest.raises((ValueError, RuntimeError), match="tau must be positive and finite"):
         compiled(make((2, 3)), torch.tensor(-1.0))
+
+
+def test_a_batch_whose_size_is_known_at_run_time_only():
+    """Rows that a mask picks: nothing may be asked of their number while compiling."""
+    logits, keep = make((6, 5)), torch.tensor([True, False, True, True, False, True])
+
+    def draw(x, keep):
+        return softdraw.gumbel_softmax(x[keep], seed=1), softdraw.gumbel_max(x[keep], seed=1)
+
+    with torch._dynamo.config.patch(capture_dynamic_output_shape_ops=True):
+        compiled = torch.compile(draw, backend="aot_eager", fullgraph=True)(logits, keep)
+    for got, expected in zip(compiled, draw(logits, keep), strict=True):
+        torch.testing.assert_close(got, expected)

@@ -66,6 +66,8 @@ CASES = [
     (lambda: NOISE((2, 5), seed=0, col_start=1.0), TypeError, ["col_start", "int", "1.0"]),
     (lambda: DRAW(X, col_start=2**32 - 2), ValueError, ["col_start", "2**32", "4 columns", str(2**32 - 2)]),
     (lambda: DRAW(X, col_start=True), TypeError, ["col_start", "int", "True"]),
+    (lambda: DRAW(X, col_start=0.0), TypeError, ["col_start", "int", "0.0"]),
+    (lambda: INDEX(X, col_start=torch.tensor(0)), TypeError, ["col_start", "int", "tensor(0)"]),
     (lambda: INDEX(X, col_start=-4), ValueError, ["col_start", "-4"]),
     (lambda: NOISE((2, 5), seed=0, stream=2**31), ValueError, ["stream", "2**31 - 1"]),
     (lambda: NOISE((2, 5), seed=0, dtype=torch.int64), TypeError, ["dtype", "torch.int64"]),

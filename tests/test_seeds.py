@@ -6,8 +6,11 @@ import threading
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.overrides import TorchFunctionMode
 
 import softdraw
+from softdraw import arguments, functional
 from softdraw.arguments import ROW_MAX, SEED_MIN
 
 X = torch.randn(300, 7, generator=torch.Generator().manual_seed(1))
@@ -72,18 +75,33 @@ def test_threads_do_not_share_a_seed():
     assert sorted(found) == expected
 
 
-def test_a_first_draw_in_inference_mode():
-    """In a thread of its own, whose memory for seeds it makes; later draws leave that mode."""
+class Between(TorchFunctionMode):
+    """Draws in the midst of another draw, as a signal handler may."""
+
+    found: torch.Tensor | None = None
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        if func is torch.empty_like and self.found is None:
+            self.found = softdraw.gumbel_softmax(X)
+        return func(*args, **(kwargs or {}))
+
+
+def test_a_draw_within_a_draw_has_a_seed_of_its_own():
+    first, second = drawn(2)
+    torch.manual_seed(0)
+    with Between() as between:
+        outer = softdraw.gumbel_softmax(X)
+    assert torch.equal(outer, softdraw.gumbel_softmax(X, seed=first))
+    assert torch.equal(between.found, softdraw.gumbel_softmax(X, seed=second))
+
+
+@pytest.mark.parametrize("mode", [torch.inference_mode, FakeTensorMode])
+def test_a_first_draw_under_a_mode(mode, monkeypatch):
+    """What it makes there serves later draws, which leave that mode."""
+    monkeypatch.setattr(arguments, "_spare", spare := [])
+    monkeypatch.setattr(functional, "keep_spare", spare.append)
     (seed,) = drawn(1)
-    found = []
-
-    def work() -> None:
-        with torch.inference_mode():
-            softdraw.gumbel_max(X)
-        torch.manual_seed(0)
-        found.append(softdraw.gumbel_max(X))
-
-    worker = threading.Thread(target=work)
-    worker.start()
-    worker.join()
-    assert torch.equal(found[0], softdraw.gumbel_max(X, seed=seed))
+    with mode():
+        softdraw.gumbel_max(X if mode is torch.inference_mode else torch.zeros(3, 4))
+    torch.manual_seed(0)
+    assert torch.equal(softdraw.gumbel_max(X), softdraw.gumbel_max(X, seed=seed))

@@ -97,8 +97,9 @@ def test_many_threads_draw_at_once(two_threads):
     assert wrong == []
 
 
-def run(code: str) -> None:
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+def run(code: str, **environment: str) -> str:
+    command, around = [sys.executable, "-c", code], {**os.environ, **environment}
+    return subprocess.run(command, env=around, check=True, timeout=120, stdout=subprocess.PIPE, text=True).stdout
 
 
 AFFINITY = """
@@ -170,6 +171,51 @@ def test_work_goes_to_torchs_threads_while_they_are_awake():
     run(OPENMP)
 
 
+ALONE = """
+import os, torch, softdraw
+torch.set_num_threads(2)
+x, busy = torch.zeros(4000, 100), torch.zeros(2**20)
+busy.exp()
+before = set(os.listdir("/proc/self/task"))
+softdraw.gumbel_softmax(x, seed=0)
+assert len(set(os.listdir("/proc/self/task")) - before) == 1  # the pool's
+"""
+
+
+@linux
+@pytest.mark.parametrize(("limit", "value"), [("OMP_THREAD_LIMIT", "1"), ("OMP_STACKSIZE", "32K")])
+def test_where_openmp_can_not_help_the_pool_does(limit, value):
+    """With no threads, or with too small stacks for a draw."""
+    run(ALONE, **{limit: value})
+
+
+MANY = """
+import os, threading, torch, softdraw
+torch.set_num_threads(4)
+x = torch.zeros(4000, 100)
+softdraw.gumbel_softmax(x, seed=0)
+before, here = len(os.listdir("/proc/self/task")), threading.Barrier(6)
+
+def work():
+    torch.set_num_threads(4)
+    softdraw.gumbel_softmax(x, seed=0)
+    here.wait()
+    if threading.current_thread() is threads[0]:
+        print(len(os.listdir("/proc/self/task")) - before)
+    here.wait()
+
+threads = [threading.Thread(target=work) for _ in range(6)]
+for thread in threads:
+    thread.start()
+"""
+
+
+@linux
+def test_threads_that_only_draw_have_no_openmp_threads_each():
+    """Six of them add themselves, and the pool's three workers at most."""
+    assert int(run(MANY)) <= 6 + 3
+
+
 FORKED = """
 import os, signal, time, torch
 torch.set_num_threads(2)
@@ -192,3 +238,17 @@ assert ended[0] and ended[1] == 0, ended
 @linux
 def test_a_child_that_was_forked_before_the_import_does_not_wait_for_threads_of_its_parent():
     run(FORKED)
+
+
+@linux
+def test_a_process_whose_name_is_not_text():
+    """The kernel cuts names off after 15 bytes, wherever that is; where nothing can be read, threads are our own."""
+    run(
+        "import ctypes, torch, softdraw\n"
+        "ctypes.CDLL(None).prctl(15, b'py-\\xe6\\xa8')\n"
+        "from softdraw.kernels import native\n"
+        "assert not native._forked() and native._openmp()\n"
+        "softdraw.gumbel_softmax(torch.zeros(2, 3))\n"
+        "native.Path = lambda _: open('/nowhere')\n"
+        "assert native._openmp() is None\n"
+    )

@@ -123,6 +123,19 @@ def test_per_example_gradients(hard):
 
 
 @pytest.mark.parametrize("hard", [False, True])
+def test_a_pullback_may_be_called_later(hard):
+    """When the transform has ended, what it wrapped is read all the same."""
+    logits, weight, mask = make((6, 5)), make((6, 5), seed=1), make((6, 5), seed=2) > -1
+
+    def draw(x):
+        return softdraw.gumbel_softmax(x, 0.7, hard=hard, seed=3, rows=torch.arange(6), mask=mask)
+
+    _, pullback = torch.func.vjp(draw, logits)
+    leaf = logits.clone().requires_grad_()
+    torch.testing.assert_close(pullback(weight)[0], torch.autograd.grad(draw(leaf), leaf, weight)[0])
+
+
+@pytest.mark.parametrize("hard", [False, True])
 def test_a_batch_of_gradients_is_a_loop(hard):
     leaf, batch = make((3, 4)).requires_grad_(), make((5, 3, 4), seed=1)
     y = softdraw.gumbel_softmax(leaf, 0.7, hard, seed=3)

@@ -41,21 +41,26 @@ def library() -> ctypes.CDLL | None:
 
 
 def _openmp() -> ctypes.c_void_p | None:
-    """How torch's OpenMP runtime is asked to run something on its threads (csrc/pool.cpp says when); None where torch
+    """How torch's OpenMP runtime is asked to run something on its threads (csrc/openmp.h says when); None where torch
     has none, or where this process is a fork whose parent may have kept them."""
     if sys.platform != "linux" or _forked():
         return None
-    try:
-        torch_cpu = ctypes.CDLL(str(Path(torch.__file__).with_name("lib") / "libtorch_cpu.so"))  # loaded before
-        return ctypes.cast(torch_cpu.GOMP_parallel, ctypes.c_void_p)
-    except (OSError, AttributeError):
-        return None
+    # As torch's own calls find it: what all of the process sees (a preloaded runtime, say) comes first.
+    for place in (None, str(Path(torch.__file__).with_name("lib") / "libtorch_cpu.so")):
+        try:
+            return ctypes.cast(ctypes.CDLL(place).GOMP_parallel, ctypes.c_void_p)
+        except (OSError, AttributeError):
+            continue
+    return None
 
 
 def _forked() -> bool:
-    """Whether this process was forked and runs no program of its own (the kernel's PF_FORKNOEXEC)."""
-    flags = Path("/proc/self/stat").read_text().rpartition(")")[2].split()[6]
-    return bool(int(flags) & 0x40)
+    """Whether this process was forked and runs no program of its own (the kernel's PF_FORKNOEXEC), or may have been."""
+    try:
+        status = Path("/proc/self/stat").read_bytes()  # the name in it may be any bytes
+    except OSError:
+        return True
+    return bool(int(status.rpartition(b")")[2].split()[6]) & 0x40)
 
 
 def isa() -> str:

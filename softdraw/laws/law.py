@@ -110,8 +110,9 @@ class Law(Distribution):
         return self.extract(y.reshape(*sample_shape, *logits.shape))
 
     def _source(self, seed: Any, generator: Any, rows: int | Tensor) -> tuple[Tensor, Tensor | None]:
-        ids = prepare_rows(rows, self.batch_shape, self.logits.device)
-        return prepare_seed(seed, generator, self.logits), ids  # the seed last: a refused call draws none
+        device = self.logits.device
+        ids = prepare_rows(rows, self.batch_shape, device)
+        return prepare_seed(seed, generator, device), ids  # the seed last: a refused call draws none
 
     def _sample_shape_of(self, value: Tensor, sample_shape: Sequence[int]) -> torch.Size:
         own = self.batch_shape + self.event_shape

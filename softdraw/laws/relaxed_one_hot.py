@@ -145,7 +145,7 @@ class RelaxedOneHotCategorical(Distribution):
         x = self._scores().expand(math.prod(sample_shape), *self.logits.shape)
         ids = prepare_rows(rows, self.batch_shape, x.device)
         ids = row_ids(self.batch_shape, x.device) if ids is None else ids
-        key = prepare_seed(seed, generator, x)
+        key = prepare_seed(seed, generator, x.device)
         return x + Noise(key, ids.unsqueeze(0), drawn=True).gumbel(x, 0)[0], self._tau
 
 
