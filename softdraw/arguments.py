@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -143,7 +144,7 @@ def spare_seed() -> Tensor:
     return memory.random_(SEED_MIN, ROW_MAX)
 
 
-keep_spare = _spare.append
+keep_spare: Callable[[Any], None] = _spare.append
 
 
 def prepare_seed(seed: int | Tensor | None, generator: torch.Generator | None, device: torch.device) -> Tensor:
