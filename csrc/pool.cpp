@@ -126,12 +126,12 @@ Pool& pool() {
 
 }  // namespace
 
-void for_each_chunk(int64_t count, int64_t threads, Chunk chunk, void* context) {
+void for_each_chunk(int64_t count, int64_t threads, bool wake, Chunk chunk, void* context) {
   Job job{chunk, context, count};
   const int64_t workers = (threads < count ? threads : count) - 1;
   if (workers > 0) {
     if (run_on_openmp([](void* job) { static_cast<Job*>(job)->work(); }, &job, threads)) return;
-    if (pool().run(job, workers)) return;
+    if (wake && pool().run(job, workers)) return;
   }
   job.work();
 }

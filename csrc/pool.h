@@ -6,7 +6,8 @@ namespace softdraw {
 
 using Chunk = void (*)(void* context, int64_t index);
 
-// Calls chunk(context, i) for i = 0 .. count - 1 on at most `threads` threads, the caller's included.
-void for_each_chunk(int64_t count, int64_t threads, Chunk chunk, void* context);
+// Calls chunk(context, i) for i = 0 .. count - 1 on at most `threads` threads, the caller's included. `wake` says whether
+// the work is worth waking threads for; those that are awake take their part in any case.
+void for_each_chunk(int64_t count, int64_t threads, bool wake, Chunk chunk, void* context);
 
 }  // namespace softdraw
