@@ -102,8 +102,8 @@ def gumbel_softmax(
     x = last(logits, dim)
     relaxation = prepare_tau(tau, logits, dim)
     ids = rows_of(rows, x)
-    allowed = None if mask is None else prepare_mask(mask, logits, dim)
-    if type(col_start) is not int or col_start:
+    allowed = prepare_mask(mask, logits, dim)
+    if type(col_start) is not int or col_start:  # the default takes no time
         check_col_start(col_start, x.shape[-1])
     operation = operations.gumbel_softmax_hard if hard else operations.gumbel_softmax_soft
     run, keeps_seed = operation.form(x, relaxation)
@@ -165,7 +165,7 @@ def gumbel_max(
     x = last(logits.detach(), dim)
     shape = prepare_shape("sample_shape", sample_shape)
     ids = rows_of(rows, x)
-    allowed = None if mask is None else prepare_mask(mask, logits, dim)
+    allowed = prepare_mask(mask, logits, dim)
     check_col_start(col_start, x.shape[-1])
     run, keeps_seed = operations.gumbel_max.form(x, None)
     spare = seed is generator is None and not keeps_seed and x.is_cpu

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
 
 import pytest
 import torch
+from processes import run
 from torch._dynamo.testing import CompileCounter
 
 import softdraw
@@ -15,12 +14,6 @@ from softdraw import kernels
 from softdraw.kernels import native
 
 compiled = pytest.mark.skipif(native.library() is None, reason="the kernels are not compiled here")
-
-
-def run(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-c", code], env={**os.environ, **environment}, capture_output=True, text=True, check=True
-    )
 
 
 MEMORY = """
@@ -45,7 +38,7 @@ for x, draw in (
 @pytest.mark.skipif(sys.platform != "linux", reason="reads Linux's peak resident size")
 def test_extra_memory():
     """The output, 16 bytes a row, and what two threads need: the process's peak, which no allocator hides from."""
-    lines = run(MEMORY).stdout.splitlines()
+    lines = run(MEMORY).splitlines()
     assert len(lines) == 5
     for rows, extra in (map(int, line.split()) for line in lines):
         assert extra <= 16 * rows + 2 * 2**20
@@ -54,11 +47,11 @@ def test_extra_memory():
 def test_importing_softdraw_costs_little_more_than_torch():
     """At most 100 ms over torch, in the processor's time; the best of several, since a busy machine only ever adds."""
     code = "import torch, time; t = time.process_time(); import softdraw; print(time.process_time() - t)"
-    assert min(float(run(code).stdout) for _ in range(3)) < 0.1
+    assert min(float(run(code)) for _ in range(3)) < 0.1
 
 
 def test_import_loads_nothing_heavy():
-    loaded = run("import softdraw, sys; print(*sys.modules)").stdout.split()
+    loaded = run("import softdraw, sys; print(*sys.modules)").split()
     assert not {"typer", "rich", "matplotlib", "sklearn", "libcst", "triton"} & set(loaded)
 
 
@@ -76,7 +69,7 @@ def test_without_the_library_the_reference_runs_and_says_so(tmp_path):
         "print([w.category.__name__ for w in seen if 'plain torch' in str(w.message)])\n"
         "print(kernels.body(x.device).__name__, kernels.reason(x.device))\n"
     )
-    lines = run(code, SOFTDRAW_LIBRARY="").stdout.splitlines()
+    lines = run(code, SOFTDRAW_LIBRARY="").splitlines()
     assert lines[0] == "['RuntimeWarning']"
     assert lines[1].startswith("softdraw.kernels.reference")
     assert "C++17 compiler" in lines[1]

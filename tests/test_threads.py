@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 import threading
 import time
 
 import pytest
 import torch
+from processes import run
 
 import softdraw
 from softdraw.kernels import native
@@ -95,11 +95,6 @@ def test_many_threads_draw_at_once(two_threads):
     for worker in workers:
         worker.join()
     assert wrong == []
-
-
-def run(code: str, **environment: str) -> str:
-    command, around = [sys.executable, "-c", code], {**os.environ, **environment}
-    return subprocess.run(command, env=around, check=True, timeout=120, stdout=subprocess.PIPE, text=True).stdout
 
 
 AFFINITY = """
