@@ -9,14 +9,11 @@ not traced.
 from __future__ import annotations
 
 import math
-import operator
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-SEED_MIN, SEED_MAX = -(2**63), 2**64 - 1
 ROW_MAX = 2**63 - 1
 COLUMN_MAX = 2**32
 INTEGERS = (int, torch.SymInt)  # a traced size is an int
@@ -130,69 +127,6 @@ def _prepare_tau_tensor(tau: Tensor, logits: Tensor, dim: int) -> Tensor:
     return last(tau.expand(per_row), dim)
 
 
-_spare: list[Tensor] = []  # memory for seeds that nobody holds beyond the call they are drawn for
-
-
-def spare_seed() -> Tensor:
-    """A seed of torch's default generator, as ``prepare_seed`` draws it but without a new tensor. Whoever takes it
-    gives it back to ``keep_spare`` after use; until then a draw in between (a signal handler's) finds other memory."""
-    try:
-        memory = _spare.pop()
-    except IndexError:
-        with torch.inference_mode(mode=False):
-            memory = torch.empty((), dtype=torch.int64, device="cpu")
-    return memory.random_(SEED_MIN, ROW_MAX)
-
-
-keep_spare: Callable[[Any], None] = _spare.append
-
-
-def prepare_seed(seed: int | Tensor | None, generator: torch.Generator | None, device: torch.device) -> Tensor:
-    """The 64-bit seed as a 0-d int64 tensor: ``seed`` itself, or one drawn from ``generator`` or the default one."""
-    if seed is None:
-        if generator is not None:
-            _check_generator(generator, device)
-        # generator=None is said, for without it inductor would draw from a generator of its own.
-        return torch.randint(SEED_MIN, ROW_MAX, (), device=device, generator=generator)
-    if generator is not None:
-        raise ValueError("seed and generator were both given: the draw can come from one of them only; leave one out")
-    return seed_tensor(seed, device)
-
-
-def seed_tensor(seed: int | Tensor, device: torch.device) -> Tensor:
-    """A given seed as a 0-d int64 tensor on ``device``."""
-    if isinstance(seed, Tensor):
-        if seed.dtype != torch.int64 or seed.dim() != 0:
-            raise TypeError(
-                f"seed must be an int or a 0-d int64 tensor, got a tensor of {seed.dtype} and shape "
-                f"{tuple(seed.shape)}: write torch.tensor(seed)"
-            )
-        return seed.to(device)
-    return torch.full((), _signed(seed), dtype=torch.int64, device=device)
-
-
-def _signed(seed: int) -> int:
-    """A seed from -2^63 to 2^64 - 1 as the int64 that has its bits."""
-    try:
-        if isinstance(seed, bool):
-            raise TypeError
-        seed = operator.index(seed)
-    except TypeError:
-        raise TypeError(f"seed must be an int or a 0-d int64 tensor, got {type(seed).__name__}") from None
-    if not SEED_MIN <= seed <= SEED_MAX:
-        raise ValueError(f"seed must fit in 64 bits (-2**63 to 2**64 - 1), got {seed}: write seed % 2**64")
-    return seed - 2**64 if seed > ROW_MAX else seed
-
-
-def _check_generator(generator: torch.Generator, device: torch.device) -> None:
-    if not isinstance(generator, torch.Generator):
-        raise TypeError(f"generator must be a torch.Generator, got {type(generator).__name__}: an int goes to seed=")
-    if generator.device.type != device.type:
-        raise ValueError(
-            f"generator is on {generator.device} and the draw on {device}: write torch.Generator('{device.type}')"
-        )
-
-
 def check_col_start(col_start: int, cols: int) -> None:
     """``col_start`` leaves room for ``cols`` columns below 2^32, or an error says so."""
     if isinstance(col_start, bool) or not isinstance(col_start, INTEGERS):
@@ -244,3 +178,33 @@ def _broadcasts(shape: torch.Size | list[int], target: torch.Size | list[int]) -
     if len(shape) > len(target):
         return False
     return all(a in (1, b) for a, b in zip(reversed(shape), reversed(target), strict=False))
+
+
+def per_row(tau: float | Tensor, logits: Tensor) -> Tensor:
+    """``tau`` as a tensor that broadcasts to ``logits`` (categories last), in its dtype."""
+    return tau_tensor(tau, logits, logits.dim() - 1).to(logits.dtype)
+
+
+def check_tau(rule: object, tau: object, name: str = "tau", learned: bool = False) -> None:
+    """``tau`` is a positive number or a floating tensor; one that wants a gradient must be able to get it."""
+    owner = type(rule).__name__
+    if isinstance(tau, Tensor):
+        if not tau.is_floating_point():
+            raise TypeError(f"{name} of {owner} must be floating point, got a tensor of {tau.dtype}: write tau.float()")
+        if tau.requires_grad and not learned:
+            raise ValueError(
+                f"{name} of {owner} requires a gradient, and this rule gives it none: write tau.detach(), "
+                "or learn it through GumbelSoftmax or softdraw.gumbel_softmax"
+            )
+    elif isinstance(tau, bool) or not isinstance(tau, (int, float)):
+        raise TypeError(f"{name} of {owner} must be a float or a floating-point tensor, got {type(tau).__name__}")
+    elif not 0 < tau < math.inf:
+        raise ValueError(f"{name} of {owner} must be positive and finite, got {tau}")
+
+
+def check_count(rule: object, name: str, value: object, least: int = 1) -> None:
+    """``value`` is an int of at least ``least``."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} of {type(rule).__name__} must be an int, got {type(value).__name__}")
+    if value < least:
+        raise ValueError(f"{name} of {type(rule).__name__} must be at least {least}, got {value}")

@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, distributions
 
-from softdraw.arguments import prepare_seed
 from softdraw.laws import Bernoulli, Law, OneHotCategorical
-from softdraw.rules.objective import Objective
-from softdraw.rules.rule import Pathwise, ScoreFunction
+from softdraw.rules.pathwise import Pathwise
+from softdraw.rules.score_function import Objective, ScoreFunction
+from softdraw.seeds import prepare_seed
 
 __all__ = ["draw", "expect"]
 

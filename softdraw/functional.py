@@ -9,24 +9,22 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from softdraw import operations
 from softdraw.arguments import (
     check_col_start,
     check_floating,
     check_logits,
     compute_dtype,
-    keep_spare,
     last,
     prepare_mask,
     prepare_rows,
-    prepare_seed,
     prepare_shape,
     prepare_tau,
     row_ids,
     rows_of,
-    seed_tensor,
-    spare_seed,
 )
+from softdraw.numerics import value_of
+from softdraw.operators import draws
+from softdraw.seeds import keep_spare, prepare_seed, seed_tensor, spare_seed
 
 __all__ = ["gumbel_max", "gumbel_noise", "gumbel_softmax", "straight_through"]
 
@@ -105,7 +103,7 @@ def gumbel_softmax(
     allowed = prepare_mask(mask, logits, dim)
     if type(col_start) is not int or col_start:  # the default takes no time
         check_col_start(col_start, x.shape[-1])
-    operation = operations.gumbel_softmax_hard if hard else operations.gumbel_softmax_soft
+    operation = draws.gumbel_softmax_hard if hard else draws.gumbel_softmax_soft
     run, keeps_seed = operation.form(x, relaxation)
     # The seed is drawn last, so that a call that is refused draws none.
     spare = noise and seed is generator is None and not keeps_seed and x.is_cpu
@@ -167,7 +165,7 @@ def gumbel_max(
     ids = rows_of(rows, x)
     allowed = prepare_mask(mask, logits, dim)
     check_col_start(col_start, x.shape[-1])
-    run, keeps_seed = operations.gumbel_max.form(x, None)
+    run, keeps_seed = draws.gumbel_max.form(x, None)
     spare = seed is generator is None and not keeps_seed and x.is_cpu
     key = spare_seed() if spare else prepare_seed(seed, generator, logits.device)
     index = run(x, key, ids, allowed, math.prod(shape), col_start)
@@ -237,7 +235,7 @@ def gumbel_noise(
     ids = prepare_rows(rows, torch.Size(batch), device)
     ids = row_ids(tuple(batch), device) if ids is None else ids
     which = torch.full((), stream, dtype=torch.int64, device=device)
-    return operations.gumbel_noise(key, ids, which, cols, col_start, compute_dtype(dtype)).to(dtype).view(sizes)
+    return draws.gumbel_noise(key, ids, which, cols, col_start, compute_dtype(dtype)).to(dtype).view(sizes)
 
 
 def straight_through(hard: Tensor, soft: Tensor) -> Tensor:
@@ -281,20 +279,4 @@ def straight_through(hard: Tensor, soft: Tensor) -> Tensor:
             f"hard and soft must have one shape, got {tuple(hard.shape)} and {tuple(soft.shape)}: "
             "expand or reshape one of them first"
         )
-    return _StraightThrough.apply(hard, soft)
-
-
-class _StraightThrough(torch.autograd.Function):
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(hard: Tensor, soft: Tensor) -> Tensor:
-        return hard.clone()
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
-        pass
-
-    @staticmethod
-    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[None, Tensor]:
-        return None, grad_outputs[0]
+    return value_of(hard, soft)

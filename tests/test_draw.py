@@ -164,10 +164,10 @@ def test_memory_of_gumbel_rao_does_not_grow_with_its_samples():
 
 
 def test_gumbel_rao_holds_no_more_noise_for_more_samples(monkeypatch):
-    from softdraw import operations
+    from softdraw.operators import draws
 
-    sizes, noise = [], operations.gumbel_noise
-    monkeypatch.setattr(operations, "gumbel_noise", lambda *a: sizes.append((g := noise(*a)).numel()) or g)
+    sizes, noise = [], draws.gumbel_noise
+    monkeypatch.setattr(draws, "gumbel_noise", lambda *a: sizes.append((g := noise(*a)).numel()) or g)
     for samples in (3_000, 12_000):
         value_and_gradient(softdraw.GumbelRao(0.5, samples), one_hot_logits(64, 8), one_hot_logits(64, 8), seed=0)
         assert sum(sizes) == samples * 64 * 8

@@ -10,8 +10,9 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.overrides import TorchFunctionMode
 
 import softdraw
-from softdraw import arguments, functional
-from softdraw.arguments import ROW_MAX, SEED_MIN
+from softdraw import functional, seeds
+from softdraw.arguments import ROW_MAX
+from softdraw.seeds import SEED_MIN
 
 X = torch.randn(300, 7, generator=torch.Generator().manual_seed(1))
 
@@ -98,7 +99,7 @@ def test_a_draw_within_a_draw_has_a_seed_of_its_own():
 @pytest.mark.parametrize("mode", [torch.inference_mode, FakeTensorMode])
 def test_a_first_draw_under_a_mode(mode, monkeypatch):
     """What it makes there serves later draws, which leave that mode."""
-    monkeypatch.setattr(arguments, "_spare", spare := [])
+    monkeypatch.setattr(seeds, "_spare", spare := [])
     monkeypatch.setattr(functional, "keep_spare", spare.append)
     (seed,) = drawn(1)
     with mode():

@@ -14,7 +14,8 @@ from torch.distributions import Independent
 from softdraw.draw import expect
 from softdraw.laws import Law
 from softdraw.rules import Exact
-from softdraw.rules.rule import Pathwise, ScoreFunction
+from softdraw.rules.pathwise import Pathwise
+from softdraw.rules.score_function import ScoreFunction
 
 _CHUNK = 2**22  # numbers of gradient, and of samples given to f, held at once
 

@@ -25,7 +25,8 @@ from softdraw.rules import (
     StraightThrough,
     StraightThroughGumbel,
 )
-from softdraw.rules.rule import Pathwise, ScoreFunction
+from softdraw.rules.pathwise import Pathwise
+from softdraw.rules.score_function import ScoreFunction
 
 RULES = (
     StraightThrough(),

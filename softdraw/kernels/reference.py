@@ -8,7 +8,6 @@ With scores s = logits + G, a forbidden category at -inf, and m = max s:
     soft     y_j = exp((s_j - m) / tau) / sum_i exp((s_i - m) / tau)
     index    x = the smallest j with s_j = m
 
-Dividing differences by tau, not scores, is what keeps any positive tau safe: the exponent is never above 0.
 A row with nothing allowed (m = -inf) is all zero and has index -1. A row with NaN or +inf is NaN and has index -1.
 """
 
@@ -19,7 +18,7 @@ import math
 import torch
 from torch import Tensor
 
-from softdraw import noise
+from softdraw import noise, numerics
 from softdraw.arguments import Tau, compute_dtype, row_ids
 
 _CHUNK = 2**22  # scores held at once by gumbel_max
@@ -30,11 +29,7 @@ def soft(
 ) -> Tensor:
     """The relaxed draw: rows of the simplex, in the dtype and layout of the logits."""
     s = _scores(logits, seed, rows, mask, col_start, _zero(logits))
-    top = s.amax(-1, keepdim=True)
-    top = torch.where(top == -math.inf, 0, top)
-    e = torch.exp((s - top) / _checked_or_number(tau, s.dtype))
-    total = e.sum(-1, keepdim=True)
-    return _laid_out_like(e / torch.where(total == 0, 1, total), logits)
+    return _laid_out_like(numerics.softmax(s, _checked_or_number(tau, s.dtype)), logits)
 
 
 def hard(
@@ -66,7 +61,7 @@ def gumbel(seed: Tensor, rows: Tensor, cols: int, col_start: int, stream: Tensor
     return noise.gumbel(seed, rows, cols, col_start, stream, dtype)
 
 
-def softmax_vjp(y: Tensor, grad: Tensor, tau: Tau) -> tuple[Tensor, Tensor]:
+def relaxed_vjp(y: Tensor, grad: Tensor, tau: Tau) -> tuple[Tensor, Tensor]:
     r"""Gradients of :math:`y = \mathrm{softmax}(s / \tau)` for s and for tau, from the output alone; differentiable.
 
     With z = s / tau and v = J(y) g = y (g - <g, y>):  ds = v / tau  and  dtau = -<v, z> / tau.
@@ -77,14 +72,14 @@ def softmax_vjp(y: Tensor, grad: Tensor, tau: Tau) -> tuple[Tensor, Tensor]:
     tau = tau if isinstance(tau, Tensor) else torch.full((), tau, dtype=dtype, device=y.device)
     t, p = _clamped(tau, dtype), y.to(dtype)
     g = grad.to(dtype).masked_fill(p == 0, 0)
-    v = p * (g - (g * p).sum(-1, keepdim=True))
+    v = numerics.softmax_vjp(p, g)
     dtau = -(v * p.clamp_min(torch.finfo(dtype).tiny).log()).sum(-1, keepdim=True) / t
     return (v / t).to(y.dtype), dtau.sum_to_size(tau.shape).to(tau.dtype)
 
 
 def soft_backward(y: Tensor, grad: Tensor, tau: Tau) -> Tensor:
     """The gradient for the logits of a soft draw ``y``."""
-    return softmax_vjp(y, grad, tau)[0]
+    return relaxed_vjp(y, grad, tau)[0]
 
 
 def hard_backward(
@@ -99,7 +94,7 @@ def hard_backward(
     """The straight-through gradient for the logits: that of the soft draw with the same noise, made again here and
     rounded to the dtype of the logits in the result only."""
     y = soft(logits.to(compute_dtype(logits.dtype)), tau, seed, rows, mask, col_start)
-    return softmax_vjp(y, grad, tau)[0].to(logits.dtype)
+    return relaxed_vjp(y, grad, tau)[0].to(logits.dtype)
 
 
 def _zero(logits: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from torch.nn.functional import softplus
 
 from softdraw.arguments import check_floating, prepare_mask
 from softdraw.laws.law import Law
-from softdraw.rules.rule import Pathwise
+from softdraw.rules.pathwise import Pathwise
 
 
 class Bernoulli(Law):

@@ -15,10 +15,12 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from softdraw import pathwise
-from softdraw.arguments import compute_dtype, prepare_rows, prepare_seed
-from softdraw.rules.rule import Pathwise
+from softdraw import numerics
+from softdraw.arguments import compute_dtype, prepare_rows
+from softdraw.rules import pathwise
+from softdraw.rules.pathwise import Pathwise
 from softdraw.rules.zgr import ZGR
+from softdraw.seeds import prepare_seed
 
 
 class Law(Distribution):
@@ -65,7 +67,7 @@ class Law(Distribution):
     def scores(self) -> Tensor:
         """The one-hot logits in float32 or float64, -inf where forbidden."""
         logits, mask = self.one_hot_logits()
-        return pathwise.masked(logits.to(compute_dtype(logits.dtype)), mask)
+        return numerics.masked(logits.to(compute_dtype(logits.dtype)), mask)
 
     def replace(self, logits: Tensor, mask: Tensor | None) -> Law:
         """The same kind of law, with the same rule, for other logits and mask."""

@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 from torch.distributions import constraints
 
-from softdraw import operations
 from softdraw.arguments import check_logits, prepare_mask, tau_tensor
 from softdraw.laws.law import Law
-from softdraw.rules.rule import Pathwise, softmax
+from softdraw.operators import draws
+from softdraw.operators.softmax import softmax
+from softdraw.rules.pathwise import Pathwise
 
 
 class OneHotCategorical(Law):
@@ -83,7 +84,7 @@ class OneHotCategorical(Law):
     @property
     def probs(self) -> Tensor:
         """Probabilities, ``(*batch, K)``."""
-        return operations.gumbel_softmax_soft(self.logits, self._one(), None, None, self.mask, 0)
+        return draws.gumbel_softmax_soft(self.logits, self._one(), None, None, self.mask, 0)
 
     @property
     def mean(self) -> Tensor:
@@ -93,7 +94,7 @@ class OneHotCategorical(Law):
     @property
     def mode(self) -> Tensor:
         """The one-hot of the largest logit, the smallest index in a tie; without gradient."""
-        return operations.gumbel_softmax_hard(self.logits.detach(), self._one(), None, None, self.mask, 0)
+        return draws.gumbel_softmax_hard(self.logits.detach(), self._one(), None, None, self.mask, 0)
 
     @property
     def variance(self) -> Tensor:

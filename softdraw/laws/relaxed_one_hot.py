@@ -16,13 +16,13 @@ from softdraw.arguments import (
     compute_dtype,
     prepare_mask,
     prepare_rows,
-    prepare_seed,
     row_ids,
     tau_tensor,
 )
-from softdraw.pathwise import masked
-from softdraw.rules.noise import Noise, logsumexp
-from softdraw.rules.rule import softmax
+from softdraw.numerics import logsumexp, masked
+from softdraw.operators.softmax import softmax
+from softdraw.rules.conditional_noise import Noise
+from softdraw.seeds import prepare_seed
 
 
 class RelaxedOneHotCategorical(Distribution):

@@ -1,15 +1,14 @@
-"""What every loss does: logarithms of probabilities with their limits, checks of values, masks, reductions."""
+"""What every loss does: checks of values, masks, reductions."""
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from softdraw.arguments import check_floating, check_logits, compute_dtype, last
-from softdraw.functional import straight_through
+from softdraw.numerics import times
 
 REDUCTIONS = ("mean", "sum", "none")
 
@@ -23,24 +22,6 @@ def scalars(logits: Tensor) -> Tensor:
     """Bernoulli logits in the compute dtype."""
     check_floating("logits", logits)
     return logits.to(compute_dtype(logits.dtype))
-
-
-def log_probs(x: Tensor) -> Tensor:
-    """log softmax over the last dimension; its value and its gradient are the limits where logits are infinite.
-
-    A row whose top is +inf tends to the uniform law over its +inf logits: the row of 0 there and -inf elsewhere has the
-    same one. A row of -inf alone allows nothing: every category stays at -inf, without a gradient.
-    """
-    top = x.detach().amax(-1, keepdim=True)
-    limit = torch.where(x.detach() == top, 0.0, -math.inf).to(x.dtype)
-    nothing = top == -math.inf
-    x = straight_through(torch.where(top == math.inf, limit, x.detach()), x)
-    return x.masked_fill(nothing, 0).log_softmax(-1).masked_fill(nothing, -math.inf)
-
-
-def times(coefficient: Tensor, x: Tensor) -> Tensor:
-    """coefficient * x where 0 * inf is 0, forward and backward: what has no weight is not there."""
-    return coefficient * x.masked_fill((coefficient == 0) & x.isinf(), 0)
 
 
 def checked(x: Tensor, legal: Tensor, name: str, allowed: str) -> Tensor:

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from softdraw.arguments import check_logits
-from softdraw.functional import straight_through
-from softdraw.losses.common import aligned, kept, log_probs, reduce, rows, times, without
+from softdraw.losses.common import aligned, kept, reduce, rows, without
+from softdraw.numerics import log_probs, times, value_of
 
 
 def kl_to_uniform(
@@ -104,7 +104,7 @@ def kl_to_prior(
     ratio = log_q.masked_fill(q == 0, 0) - log_p.clamp_min(torch.finfo(x.dtype).min / 4).masked_fill(q == 0, 0)
     loss = (q * ratio).sum(-1)
     forbidden = ((q > 0) & (log_p == -math.inf)).any(-1)
-    loss = straight_through(loss.detach().masked_fill(forbidden, math.inf), loss)
+    loss = value_of(loss.detach().masked_fill(forbidden, math.inf), loss)
     return reduce(loss, mask, weight, reduction)
 
 

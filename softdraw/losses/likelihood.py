@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from softdraw.losses.common import aligned, checked, kept, log_probs, reduce, rows, scalars, times, without
+from softdraw.losses.common import aligned, checked, kept, reduce, rows, scalars, without
+from softdraw.numerics import log_probs, times
 
 
 def bernoulli_nll(

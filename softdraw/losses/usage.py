@@ -7,7 +7,8 @@ import math
 import torch
 from torch import Tensor
 
-from softdraw.losses.common import kept, log_probs, mean_row, reduce, rows, scalars, weights, without
+from softdraw.losses.common import kept, mean_row, reduce, rows, scalars, weights, without
+from softdraw.numerics import log_probs
 
 
 def diversity(

@@ -21,7 +21,7 @@ from softdraw.draw import draw, expect
 from softdraw.laws import OneHotCategorical
 from softdraw.reproduce.table import Table, figure
 from softdraw.rules import ZGR, Exact, GumbelRao, MinimumVariance, ReinMax, StraightThrough, StraightThroughGumbel
-from softdraw.rules.rule import Pathwise
+from softdraw.rules.pathwise import Pathwise
 
 SIZES = (4, 8, 12)
 # (label, rule, draws of the noise given each sample, (bias^2, variance) for each size)

@@ -29,7 +29,8 @@ from softdraw.rules import (
     StraightThrough,
     StraightThroughGumbel,
 )
-from softdraw.rules.rule import Pathwise, ScoreFunction
+from softdraw.rules.pathwise import Pathwise
+from softdraw.rules.score_function import ScoreFunction
 
 CENTRE, LATENTS, SAMPLES, STEPS, RATE = 0.45, 128, 64, 8_000, 1e-3
 OPTIMUM = {1.5: 0.30187, 2.0: 0.20250, 3.0: 0.09113}

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from softdraw.rules.objective import Objective
-from softdraw.rules.rule import ScoreFunction, check_count, silent
+from softdraw.arguments import check_count
+from softdraw.rules.score_function import Objective, ScoreFunction, silent
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from softdraw.rules.objective import Objective
-from softdraw.rules.rule import ScoreFunction, check_count, one_hot
+from softdraw.arguments import check_count
+from softdraw.numerics import one_hot
+from softdraw.rules.score_function import Objective, ScoreFunction
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from softdraw.rules.objective import Objective
-from softdraw.rules.rule import ScoreFunction, check_count, score
+from softdraw.arguments import check_count
+from softdraw.rules.score_function import Objective, ScoreFunction, score
 
 
 @dataclass(frozen=True)

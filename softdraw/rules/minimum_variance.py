@@ -7,8 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from softdraw.rules.noise import Noise
-from softdraw.rules.rule import Pathwise, check_tau, per_row, softmax
+from softdraw.arguments import check_tau, per_row
+from softdraw.operators.softmax import softmax
+from softdraw.rules.conditional_noise import Noise
+from softdraw.rules.pathwise import Pathwise
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from softdraw.rules.objective import Objective
+from softdraw.arguments import check_count, check_tau
 from softdraw.rules.relax import controlled
-from softdraw.rules.rule import ScoreFunction, check_count, check_tau
+from softdraw.rules.score_function import Objective, ScoreFunction
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,11 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from softdraw.rules.noise import Noise
-from softdraw.rules.rule import Pathwise, check_tau, softmax, softmax_vjp
+from softdraw.arguments import check_tau
+from softdraw.numerics import softmax_vjp
+from softdraw.operators.softmax import softmax
+from softdraw.rules.conditional_noise import Noise
+from softdraw.rules.pathwise import Pathwise
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,12 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from softdraw.arguments import check_count, check_tau, per_row
+from softdraw.numerics import softmax_vjp
+from softdraw.operators.softmax import softmax
+from softdraw.rules.conditional_noise import Noise
 from softdraw.rules.gumbel_rao import rao_blackwell
-from softdraw.rules.noise import Noise
-from softdraw.rules.rule import Pathwise, check_count, check_tau, per_row, softmax, softmax_vjp
+from softdraw.rules.pathwise import Pathwise
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from softdraw.rules.noise import condition
-from softdraw.rules.objective import Objective
-from softdraw.rules.rule import ScoreFunction, check_count, check_tau, score, softmax
+from softdraw.arguments import check_count, check_tau
+from softdraw.operators.softmax import softmax
+from softdraw.rules.conditional_noise import condition
+from softdraw.rules.score_function import Objective, ScoreFunction, score
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,12 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from softdraw import operations
-from softdraw.arguments import prepare_tau
-from softdraw.rules.noise import Noise
-from softdraw.rules.rule import Pathwise, check_tau, per_row, softmax, softmax_vjp
+from softdraw.arguments import check_tau, per_row, prepare_tau
+from softdraw.numerics import softmax_vjp
+from softdraw.operators import draws
+from softdraw.operators.softmax import softmax
+from softdraw.rules.conditional_noise import Noise
+from softdraw.rules.pathwise import Pathwise
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ class StraightThroughGumbel(Pathwise):
 
     def operation(self, logits: Tensor, seed: Tensor, rows: Tensor | None, mask: Tensor | None) -> Tensor:
         tau = prepare_tau(self._tau, logits, logits.dim() - 1)
-        return operations.gumbel_softmax_hard(logits, tau, seed, rows, mask, 0)
+        return draws.gumbel_softmax_hard(logits, tau, seed, rows, mask, 0)
 
     def vjp(self, logits: Tensor, sample: Tensor, grad: Tensor, noise: Noise) -> Tensor:
         y = softmax(noise.scores(logits, sample), self._tau)

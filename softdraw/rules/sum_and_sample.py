@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from softdraw import operations
+from softdraw.arguments import check_count
+from softdraw.operators import draws
 from softdraw.rules.exact import count_states, joint_states
-from softdraw.rules.objective import Objective
-from softdraw.rules.rule import ScoreFunction, check_count, score
+from softdraw.rules.score_function import Objective, ScoreFunction, score
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class SumAndSample(ScoreFunction):
         log_p = self._table(objective)  # (*batch, states)
         top = log_p.topk(min(self.summed, log_p.shape[-1]), dim=-1).indices
         others = torch.ones_like(log_p, dtype=torch.bool).scatter(-1, top, False)
-        drawn = operations.gumbel_max(log_p, objective.seed, None, others, self.samples, 0)  # -1 where T is everything
+        drawn = draws.gumbel_max(log_p, objective.seed, None, others, self.samples, 0)  # -1 where T is everything
         return self._summed(objective, top) + self._sampled(objective, drawn, log_p, others)
 
     def _table(self, objective: Objective) -> Tensor:

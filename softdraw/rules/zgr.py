@@ -6,8 +6,10 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from softdraw.rules.noise import Noise
-from softdraw.rules.rule import Pathwise, softmax, softmax_vjp
+from softdraw.numerics import softmax_vjp
+from softdraw.operators.softmax import softmax
+from softdraw.rules.conditional_noise import Noise
+from softdraw.rules.pathwise import Pathwise
 
 
 @dataclass(frozen=True)

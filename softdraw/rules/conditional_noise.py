@@ -1,7 +1,8 @@
 r"""The noise a rule may use: that of the draw itself and more of it, conditional on the sample, made from the seed.
 
 A draw of C categories uses the columns 0 .. C-1 of its row and stream. What a rule needs besides lies in the
-columns behind them, block k at kC .. (k+1)C - 1, so nothing is stored, and no two draws ever share any noise.
+columns behind them, block k at kC .. (k+1)C - 1, so nothing is stored. Two laws of other widths under
+one seed and row id may share columns, as any two draws with one seed and the same ids do.
 
 The Gumbel scores s = theta + G given that x is their argmax, with E_j = exp(-G_j) iid Exp(1) and Z = sum exp(theta):
 
@@ -19,7 +20,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from softdraw import operations
+from softdraw.numerics import logsumexp
+from softdraw.operators import draws
 
 _CHUNK = 2**20  # noise values held at once by `conditional`
 
@@ -41,7 +43,7 @@ class Noise:
         samples, categories = like.shape[0], like.shape[-1]
         stream = torch.arange(samples, device=like.device).view(-1, *[1] * (like.dim() - 1))
         rows = self.rows.expand(*like.shape[:-1], 1)
-        g = operations.gumbel_noise(self.seed, rows, stream, blocks * categories, block * categories, like.dtype)
+        g = draws.gumbel_noise(self.seed, rows, stream, blocks * categories, block * categories, like.dtype)
         return g.unflatten(-1, (blocks, categories)).movedim(-2, 0)
 
     def scores(self, logits: Tensor, sample: Tensor) -> Tensor:
@@ -61,9 +63,3 @@ def condition(logits: Tensor, sample: Tensor, g: Tensor) -> Tensor:
     chosen = sample > 0
     top = torch.where(chosen, g, 0).sum(-1, keepdim=True) + logsumexp(logits)
     return torch.where(chosen, top, -torch.logaddexp(-(g + logits), -top))
-
-
-def logsumexp(logits: Tensor) -> Tensor:
-    """log sum exp over the categories, kept as a dimension; 0, with gradient 0, for a row with nothing allowed."""
-    empty = (logits == -torch.inf).all(-1, keepdim=True)
-    return torch.where(empty, 0, logits).logsumexp(-1, keepdim=True).masked_fill(empty, 0)

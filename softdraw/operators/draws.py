@@ -14,8 +14,8 @@ from torch._C import _has_storage
 
 from softdraw import kernels
 from softdraw.arguments import Tau, compute_dtype, row_ids
-from softdraw.kernels.reference import softmax_vjp
-from softdraw.operation import Operation
+from softdraw.kernels.reference import relaxed_vjp
+from softdraw.operators.operator import Operation
 
 # Soft: y is saved, being the output it costs nothing; the logits are not kept.
 
@@ -35,7 +35,7 @@ def _soft_backward(ctx: Any, grad: Tensor) -> tuple:
     run = gumbel_softmax_soft_backward.in_backward(ctx, grad)
     if run is not None:
         return run(grad, y, tau), None, None, None, None, None
-    dlogits, dtau = softmax_vjp(y, grad, tau)
+    dlogits, dtau = relaxed_vjp(y, grad, tau)
     return dlogits, dtau if ctx.needs_input_grad[1] else None, None, None, None, None
 
 
@@ -75,7 +75,7 @@ def _hard_backward(ctx: Any, grad: Tensor) -> tuple:
     # What torch.func saved are wrappers, which may have outlived their transform: a copy is the tensor itself.
     rest = (x if x is None or _has_storage(x) else x.clone() for x in rest)
     y = gumbel_softmax_soft(logits.to(compute_dtype(logits.dtype)), tau, *rest, ctx.col_start)
-    dlogits, dtau = softmax_vjp(y, grad, tau)
+    dlogits, dtau = relaxed_vjp(y, grad, tau)
     return dlogits.to(logits.dtype), dtau if ctx.needs_input_grad[1] else None, None, None, None, None
 
 

@@ -1,7 +1,8 @@
-"""What a score-function rule sees: f, the law, and which of its variables f takes together."""
+"""What a score-function rule is, and what it sees: f, the law, and which of its variables f takes together."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -10,10 +11,20 @@ import torch
 from torch import Tensor
 
 from softdraw.arguments import row_ids
-from softdraw.rules.noise import Noise
+from softdraw.rules.conditional_noise import Noise
 
 if TYPE_CHECKING:
     from softdraw.laws.law import Law
+
+
+class ScoreFunction(ABC):
+    """A rule for ``expect``: it needs values of f only, so f may be a black box."""
+
+    binary_only = False
+
+    @abstractmethod
+    def estimate(self, objective: Objective) -> Tensor:
+        """A tensor of shape ``batch`` whose value estimates E[f] and whose gradient estimates its gradient."""
 
 
 @dataclass(frozen=True)
@@ -69,3 +80,13 @@ class Objective:
         noise = Noise(self.seed, row_ids(self.law.batch_shape, x.device).unsqueeze(0), drawn=True)
         z = x + noise.gumbel(x, 0)[0]
         return x, z, self.law.embed(self.sample(samples)).to(x.dtype), noise
+
+
+def score(weight: Tensor, log_prob: Tensor) -> Tensor:
+    """Zero, with the gradient weight * grad log_prob: what every score-function estimator adds to a value."""
+    return weight * (log_prob - log_prob.detach())
+
+
+def silent(x: Tensor) -> Tensor:
+    """Zero, with the gradient of x."""
+    return x - x.detach()

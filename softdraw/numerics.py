@@ -1,0 +1,94 @@
+"""The mathematics that laws, rules, losses and kernels share, one function each, in plain torch.
+
+Categories are in the last dimension, -inf forbids one, and every function is differentiable as often as wanted. What is
+infinite has one answer everywhere, the limit: a row whose largest logit is +inf tends to the uniform law over its +inf
+logits, and a row of -inf alone allows nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def masked(logits: Tensor, mask: Tensor | None) -> Tensor:
+    """The logits with forbidden categories at -inf."""
+    return logits if mask is None else logits.masked_fill(~mask, -math.inf)
+
+
+def one_hot(index: Tensor, categories: int, dtype: torch.dtype) -> Tensor:
+    """One-hots of indices; an index of -1 gives a row of zeros."""
+    return (torch.arange(categories, device=index.device) == index.unsqueeze(-1)).to(dtype)
+
+
+def softmax(scores: Tensor, tau: float | Tensor = 1.0) -> Tensor:
+    """softmax(scores / tau) for any tau > 0; a row with nothing allowed is all zero, one with NaN or +inf is NaN.
+
+    Dividing differences by tau, not scores, is what makes any tau safe: the exponent is never above 0.
+    """
+    top = scores.detach().amax(-1, keepdim=True)
+    e = torch.exp((scores - torch.where(top == -math.inf, 0, top)) / tau)
+    total = e.sum(-1, keepdim=True)
+    return e / torch.where(total == 0, 1, total)
+
+
+def softmax_vjp(p: Tensor, grad: Tensor) -> Tensor:
+    """J(p) g = p (g - <p, g>), the softmax's Jacobian times a vector in O(K); symmetric, so its own transpose."""
+    return p * (grad - (p * grad).sum(-1, keepdim=True))
+
+
+def log_probs(x: Tensor) -> Tensor:
+    """log softmax; its value and its gradient are the limits where logits are infinite.
+
+    The row of 0 at its +inf logits and -inf elsewhere has the same limit as a row whose top is +inf. A row with nothing
+    allowed stays at -inf, without a gradient.
+    """
+    top = x.detach().amax(-1, keepdim=True)
+    limit = torch.where(x.detach() == top, 0.0, -math.inf).to(x.dtype)
+    nothing = top == -math.inf
+    x = value_of(torch.where(top == math.inf, limit, x.detach()), x)
+    return x.masked_fill(nothing, 0).log_softmax(-1).masked_fill(nothing, -math.inf)
+
+
+def logsumexp(logits: Tensor) -> Tensor:
+    """log sum exp over the categories, kept as a dimension; 0, with gradient 0, for a row with nothing allowed."""
+    empty = (logits == -math.inf).all(-1, keepdim=True)
+    return torch.where(empty, 0, logits).logsumexp(-1, keepdim=True).masked_fill(empty, 0)
+
+
+def times(coefficient: Tensor, x: Tensor) -> Tensor:
+    """coefficient * x where 0 * inf is 0, forward and backward: what has no weight is not there."""
+    return coefficient * x.masked_fill((coefficient == 0) & x.isinf(), 0)
+
+
+def value_of(value: Tensor, gradient: Tensor) -> Tensor:
+    """The value of the first with the gradient of the second, bit for bit: ``straight_through`` without its checks."""
+    function = _Compiled if torch.compiler.is_compiling() else _StraightThrough
+    return function.apply(value, gradient)
+
+
+class _Compiled(torch.autograd.Function):
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(value: Tensor, gradient: Tensor) -> Tensor:
+        return value.clone()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
+        pass
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[None, Tensor]:
+        return None, grad_outputs[0]
+
+
+class _StraightThrough(_Compiled):
+    """Adds forward mode, which torch.compile does not trace in a Function."""
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Tensor) -> Tensor:
+        return tangents[1].clone()

@@ -1,0 +1,76 @@
+"""Where the seed of a draw comes from: given, or drawn from a generator; and the memory of seeds that nobody keeps."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from softdraw.arguments import ROW_MAX
+
+SEED_MIN, SEED_MAX = -(2**63), 2**64 - 1
+
+_spare: list[Tensor] = []  # memory for seeds that nobody holds beyond the call they are drawn for
+
+
+def spare_seed() -> Tensor:
+    """A seed of torch's default generator, as ``prepare_seed`` draws it but without a new tensor. Whoever takes it
+    gives it back to ``keep_spare`` after use; until then a draw in between (a signal handler's) finds other memory."""
+    try:
+        memory = _spare.pop()
+    except IndexError:
+        with torch.inference_mode(mode=False):
+            memory = torch.empty((), dtype=torch.int64, device="cpu")
+    return memory.random_(SEED_MIN, ROW_MAX)
+
+
+keep_spare: Callable[[Any], None] = _spare.append
+
+
+def prepare_seed(seed: int | Tensor | None, generator: torch.Generator | None, device: torch.device) -> Tensor:
+    """The 64-bit seed as a 0-d int64 tensor: ``seed`` itself, or one drawn from ``generator`` or the default one."""
+    if seed is None:
+        if generator is not None:
+            _check_generator(generator, device)
+        # generator=None is said, for without it inductor would draw from a generator of its own.
+        return torch.randint(SEED_MIN, ROW_MAX, (), device=device, generator=generator)
+    if generator is not None:
+        raise ValueError("seed and generator were both given: the draw can come from one of them only; leave one out")
+    return seed_tensor(seed, device)
+
+
+def seed_tensor(seed: int | Tensor, device: torch.device) -> Tensor:
+    """A given seed as a 0-d int64 tensor on ``device``."""
+    if isinstance(seed, Tensor):
+        if seed.dtype != torch.int64 or seed.dim() != 0:
+            raise TypeError(
+                f"seed must be an int or a 0-d int64 tensor, got a tensor of {seed.dtype} and shape "
+                f"{tuple(seed.shape)}: write torch.tensor(seed)"
+            )
+        return seed.to(device)
+    return torch.full((), _signed(seed), dtype=torch.int64, device=device)
+
+
+def _signed(seed: int) -> int:
+    """A seed from -2^63 to 2^64 - 1 as the int64 that has its bits."""
+    try:
+        if isinstance(seed, bool):
+            raise TypeError
+        seed = operator.index(seed)
+    except TypeError:
+        raise TypeError(f"seed must be an int or a 0-d int64 tensor, got {type(seed).__name__}") from None
+    if not SEED_MIN <= seed <= SEED_MAX:
+        raise ValueError(f"seed must fit in 64 bits (-2**63 to 2**64 - 1), got {seed}: write seed % 2**64")
+    return seed - 2**64 if seed > ROW_MAX else seed
+
+
+def _check_generator(generator: torch.Generator, device: torch.device) -> None:
+    if not isinstance(generator, torch.Generator):
+        raise TypeError(f"generator must be a torch.Generator, got {type(generator).__name__}: an int goes to seed=")
+    if generator.device.type != device.type:
+        raise ValueError(
+            f"generator is on {generator.device} and the draw on {device}: write torch.Generator('{device.type}')"
+        )
