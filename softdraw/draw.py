@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, distributions
 
-from softdraw.laws import Bernoulli, Law, OneHotCategorical
+from softdraw.laws import Law, OneHotCategorical, from_torch
+from softdraw.rules.needs import check_serves
 from softdraw.rules.pathwise import Pathwise
 from softdraw.rules.score_function import Objective, ScoreFunction
 from softdraw.seeds import prepare_seed
@@ -17,7 +18,7 @@ __all__ = ["draw", "expect"]
 
 
 def draw(
-    law: distributions.Distribution,
+    law: distributions.Distribution | Tensor,
     rule: Pathwise | None = None,
     sample_shape: Sequence[int] = (),
     value: Tensor | None = None,
@@ -31,7 +32,8 @@ def draw(
               \text{backward}
 
     Args:
-        law: ``OneHotCategorical`` or ``Bernoulli`` (ours or torch's), or ``torch.distributions.Independent`` of one.
+        law: ``OneHotCategorical`` or ``Bernoulli`` (ours or torch's), torch's ``Categorical`` (as its one-hot law),
+            ``torch.distributions.Independent`` of one, or logits, which stand for ``OneHotCategorical(logits)``.
         rule: a pathwise rule, such as ``ReinMax(tau=1.1)``; default: the law's own rule, ``ZGR()``.
         sample_shape: shape of independent draws; the first is the plain draw of the same seed.
         value: the sample itself, of shape ``(*sample_shape, *batch, *event)``: its value and the rule's gradient at it,
@@ -64,22 +66,18 @@ def draw(
         Each rule names its own.
     """
     ours, _ = as_law(law)
-    if rule is not None and not isinstance(rule, Pathwise):
-        raise TypeError(
-            f"rule must be a pathwise rule such as softdraw.ReinMax(), got {_name(rule)}: "
-            "a score-function rule, such as LeaveOneOut, goes to softdraw.expect"
-        )
     return ours.rsample(sample_shape, rule=rule, value=value, seed=seed, generator=generator, rows=rows)
 
 
 def expect(
     f: Callable[[Tensor], Any],
-    law: distributions.Distribution,
+    law: distributions.Distribution | Tensor,
     rule: Pathwise | ScoreFunction,
     *,
     samples: int | None = None,
     seed: int | Tensor | None = None,
     generator: torch.Generator | None = None,
+    rows: int | Tensor = 0,
 ) -> Tensor:
     r"""Estimate an expectation under a law, with a gradient by a rule.
 
@@ -92,7 +90,7 @@ def expect(
             makes the last n batch dimensions part of the event.
         rule: any rule.
         samples: S for a pathwise rule, default 1. A score-function rule carries its own.
-        seed, generator: as for :func:`draw`.
+        seed, generator, rows: as for :func:`draw`.
 
     Returns:
         The estimate, of the law's batch shape.
@@ -116,43 +114,36 @@ def expect(
         Each rule names its own.
     """
     ours, joint = as_law(law)
-    if isinstance(rule, ScoreFunction):
-        _check_serves(rule, ours, samples)
-    elif not isinstance(rule, Pathwise):
+    if not isinstance(rule, (Pathwise, ScoreFunction)):
         raise TypeError(f"rule must be a gradient rule such as softdraw.LeaveOneOut(samples=4), got {_name(rule)}")
-    objective = Objective(f, ours, joint, prepare_seed(seed, generator, ours.logits.device))
+    check_serves(rule, ours)
+    if isinstance(rule, ScoreFunction) and samples is not None:
+        raise ValueError(f"samples={samples} is for pathwise rules: {type(rule).__name__} has its own number of them")
+    objective = Objective(f, ours, joint, prepare_seed(seed, generator, ours.theta.device), rows)
     if isinstance(rule, ScoreFunction):
         return rule.estimate(objective)
-    y = ours.rsample((1 if samples is None else samples,), rule=rule, seed=objective.seed)
+    y = ours.rsample((1 if samples is None else samples,), rule=rule, seed=objective.seed, rows=rows)
     return objective.values(y).mean(0)
 
 
-def as_law(law: distributions.Distribution) -> tuple[Law, int]:
+def as_law(law: Any) -> tuple[Law, int]:
     """A law as one of ours, and the number of its batch dimensions that ``Independent`` makes part of the event."""
     if isinstance(law, distributions.Independent):
         ours, joint = as_law(law.base_dist)
         return ours, joint + law.reinterpreted_batch_ndims
     if isinstance(law, Law):
         return law, 0
-    if isinstance(law, distributions.OneHotCategorical):
-        return OneHotCategorical(law.logits), 0
-    if isinstance(law, distributions.Bernoulli):
-        return Bernoulli(law.logits), 0
+    if isinstance(law, Tensor):
+        return OneHotCategorical(law), 0
+    ours = from_torch(law)
+    if ours is not None:
+        return ours, 0
     raise TypeError(
-        f"law must be softdraw's or torch's OneHotCategorical or Bernoulli, or Independent of one, got {_name(law)}"
+        "law must be softdraw's or torch's OneHotCategorical or Bernoulli, torch's Categorical (drawn as one-hots), "
+        f"Independent of one, or logits, got {_name(law)}"
         + (": a relaxed law has its own gradient, law.rsample()" if "Relaxed" in type(law).__name__ else "")
     )
 
 
-def _check_serves(rule: ScoreFunction, law: Law, samples: int | None) -> None:
-    if samples is not None:
-        raise ValueError(f"samples={samples} is for pathwise rules: {type(rule).__name__} has its own number of them")
-    if rule.binary_only and not law.binary:
-        raise TypeError(
-            f"{type(rule).__name__} serves Bernoulli, not {type(law).__name__}: "
-            "LeaveOneOut, Rebar, Relax, SumAndSample and Exact serve every law"
-        )
-
-
 def _name(x: object) -> str:
-    return x.__name__ if isinstance(x, type) else type(x).__name__
+    return f"the class {x.__name__}: write {x.__name__}(...)" if isinstance(x, type) else type(x).__name__

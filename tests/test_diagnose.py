@@ -188,7 +188,7 @@ def test_command(tmp_path, monkeypatch, capsys):
         (["own_problem:make", "--rules", "foo"], "there is no rule 'foo'"),
         (["own_problem:make", "--rules", "reinmax:tau=0"], "tau of ReinMax must be positive"),
         (["own_problem:make", "--rules", "zgr:tau=1"], "it takes nothing"),
-        (["own_problem:make", "--rules", "disarm"], "DisARM serves Bernoulli"),
+        (["own_problem:make", "--rules", "disarm"], "DisARM does not serve OneHotCategorical"),
         (["own_problem:make", "--picture", "no/such/p.png"], "there is no folder"),
         (["own_problem:make", "--samples", "1"], "samples >= 50"),
     ):

@@ -176,7 +176,7 @@ def test_several_layers_of_independent_and_no_batch():
 
 def test_refusals():
     one_hot, bit = softdraw.OneHotCategorical(torch.zeros(3)), softdraw.Bernoulli(torch.zeros(20))
-    with pytest.raises(TypeError, match="DisARM serves Bernoulli, not OneHotCategorical"):
+    with pytest.raises(TypeError, match="DisARM does not serve OneHotCategorical: it needs bits"):
         softdraw.expect(lambda y: y[..., 0], one_hot, softdraw.DisARM())
     with pytest.raises(ValueError, match=r"would have to enumerate 1.05e\+06 joint states"):
         softdraw.expect(lambda y: y.sum(-1), Independent(bit, 1), softdraw.Exact())

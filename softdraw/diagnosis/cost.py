@@ -16,7 +16,7 @@ _REPEATS = 7
 
 def cost(problem: Problem, rule: Any) -> dict[str, float]:
     """Median milliseconds of a forward and backward pass, f included, and the bytes of the tensors it saves."""
-    device = problem.law.logits.device
+    device = problem.law.theta.device
     generator = torch.Generator(device).manual_seed(0)
     saved: dict[int, int] = {}
 

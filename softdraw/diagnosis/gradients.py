@@ -15,7 +15,7 @@ from softdraw.draw import expect
 from softdraw.laws import Law
 from softdraw.rules import Exact
 from softdraw.rules.pathwise import Pathwise
-from softdraw.rules.score_function import ScoreFunction
+from softdraw.rules.score_function import ScoreFunction, count_states
 
 _CHUNK = 2**22  # numbers of gradient, and of samples given to f, held at once
 
@@ -31,9 +31,9 @@ class Problem:
 
     def gradients(self, rule: Pathwise | ScoreFunction, copies: int, generator: torch.Generator) -> Tensor:
         """Independent gradients for the logits, ``(copies, logits)``: the law is expanded, a copy each."""
-        shape = (copies, *self.law.logits.shape)
-        leaf = self.law.logits.detach().expand(shape).clone().requires_grad_()
-        many = self.law.replace(leaf, None if self.law.mask is None else self.law.mask.expand(shape))
+        shape = (copies, *self.law.theta.shape)
+        leaf = self.law.theta.detach().expand(shape).clone().requires_grad_()
+        many = self.law.replace(leaf, None if self.law.allowed is None else self.law.allowed.expand(shape))
         self.evaluations = 0
 
         def f(y: Tensor) -> Tensor:  # (S, copies, *batch, *event) is S * copies samples for the user's f
@@ -51,25 +51,24 @@ class Problem:
 
     def exact(self, limit: int) -> Tensor:
         """The exact gradient, ``(logits,)``; f is evaluated without a graph."""
-        leaf = self.law.logits.detach().clone().requires_grad_()
-        law = self.law.replace(leaf, self.law.mask)
+        leaf = self.law.theta.detach().clone().requires_grad_()
+        law = self.law.replace(leaf, self.law.allowed)
 
         def f(y: Tensor) -> Any:
             with torch.no_grad():
                 return self.f(y)
 
-        rule = Exact(limit, chunk=max(1, min(4096, _CHUNK // max(1, leaf.numel() * self.law.categories))))
+        rule = Exact(limit, chunk=max(1, min(4096, _CHUNK // max(1, leaf.numel() * self.law.states))))
         value = expect(f, Independent(law, self.joint) if self.joint else law, rule)
         return torch.autograd.grad(value.sum(), leaf)[0].flatten().double()
 
     def states(self) -> int:
         """The number of joint states of one value of f."""
-        shape = self.law.batch_shape
-        return self.law.categories ** math.prod(shape[len(shape) - self.joint :])
+        return count_states(self.law, self.joint)
 
     def copies(self, samples: int, groups: int = 25) -> int:
         """Gradients a call, the same on every machine: a share of the samples, and no more than memory bears."""
-        return max(1, min(math.ceil(samples / groups), _CHUNK // max(1, self.law.logits.numel() * self.law.categories)))
+        return max(1, min(math.ceil(samples / groups), _CHUNK // max(1, self.law.theta.numel() * self.law.states)))
 
 
 Sums = tuple[int, Tensor, float, float]  # count, sum of g, sum of |g|^2, sum of cosines

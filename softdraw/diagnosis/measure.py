@@ -143,7 +143,7 @@ def _collect(
     problem: Problem, rule: Any, moments: Moments, samples: int, seed: int, deadline: float, truth: _Truth | None = None
 ) -> None:
     """Fill the moments, group by group, until there are enough samples or no time for one more; two at least."""
-    generator = torch.Generator(problem.law.logits.device).manual_seed(seed)
+    generator = torch.Generator(problem.law.theta.device).manual_seed(seed)
     copies, longest = problem.copies(samples), 0.0
     while moments.count < samples and (len(moments.groups) < 2 or time.monotonic() + longest < deadline):
         began = time.monotonic()

@@ -2,8 +2,9 @@
 
 from softdraw.laws import kl as kl
 from softdraw.laws.bernoulli import Bernoulli
+from softdraw.laws.from_torch import from_torch
 from softdraw.laws.law import Law
 from softdraw.laws.one_hot import OneHotCategorical
 from softdraw.laws.relaxed_one_hot import RelaxedOneHotCategorical
 
-__all__ = ["Bernoulli", "Law", "OneHotCategorical", "RelaxedOneHotCategorical"]
+__all__ = ["Bernoulli", "Law", "OneHotCategorical", "RelaxedOneHotCategorical", "from_torch"]

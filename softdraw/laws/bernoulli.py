@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 from torch.distributions import constraints
 from torch.nn.functional import softplus
 
-from softdraw.arguments import check_floating, prepare_mask
-from softdraw.laws.law import Law
+from softdraw.arguments import check_floating, compute_dtype, prepare_mask
+from softdraw.laws.categorical import CategoricalLaw, from_probabilities
+from softdraw.operators.operator import is_plain
+from softdraw.rules.needs import Need
 from softdraw.rules.pathwise import Pathwise
 
 
-class Bernoulli(Law):
+class Bernoulli(CategoricalLaw):
     r"""A bit, 1 with probability sigmoid(logits).
 
     .. math:: p(b) = \sigma(\theta)^b\, \sigma(-\theta)^{1 - b}
@@ -22,11 +22,16 @@ class Bernoulli(Law):
     Drawn as the categorical law of the logits (0, theta), so every pathwise rule serves it through its own formula:
     shifting both logits changes no rule, and the gradient for theta is the second component.
 
+    The first positional argument is ``logits``; torch's is ``probs``. Name it where code may see either.
+
     Args:
-        logits: log-odds of 1, ``batch``, any floating dtype; kept as given. -inf is a bit that is always 0.
+        logits: log-odds of 1, ``batch``, any floating dtype; kept as given. -inf is a bit that is always 0, +inf one
+            that is always 1.
+        probs: in place of logits: probabilities of 1, ``batch``, from 0 to 1, both included.
         mask: bool, False = 1 is forbidden: the bit is always 0, with zero gradient. Broadcasts to the logits.
-        rule: the gradient of ``rsample``; default ``ZGR()``.
-        validate_args: True checks the values of samples given to ``log_prob``.
+        rule: the gradient of ``rsample``; default ``ZGR()``. ``has_rsample`` is True where a rule is given.
+        validate_args: whether samples given to ``log_prob`` must be 0 or 1. Default: torch's setting, on the CPU;
+            True also checks on an accelerator, which waits for it, and checks the logits.
 
     Returns:
         A ``torch.distributions.Distribution`` with batch shape ``batch`` and event shape ``()``.
@@ -50,29 +55,37 @@ class Bernoulli(Law):
 
     arg_constraints = {"logits": constraints.real}  # noqa: RUF012  # pyright: ignore (torch's own form)
     support = constraints.boolean  # pyright: ignore
-    binary = True
+    offers = CategoricalLaw.offers | {Need.BITS}
+    event_dims = 0
 
     def __init__(
         self,
-        logits: Tensor,
+        logits: Tensor | None = None,
         mask: Tensor | None = None,
         *,
+        probs: Tensor | None = None,
         rule: Pathwise | None = None,
         validate_args: bool | None = None,
     ) -> None:
-        check_floating("logits", logits)
-        mask = prepare_mask(mask, logits, max(logits.dim() - 1, 0))
-        super().__init__(logits, mask, rule, validate_args)
+        if (logits is None) == (probs is None):
+            raise TypeError(
+                f"logits or probs must be given, and only one, got {'neither' if logits is None else 'both'}"
+            )
+        theta = log_odds(probs) if logits is None else logits  # pyright: ignore[reportArgumentType]
+        check_floating("logits", theta)
+        super().__init__(theta, prepare_mask(mask, theta, max(theta.dim() - 1, 0)), rule, validate_args)
 
     @property
-    def categories(self) -> int:
+    def states(self) -> int:
         """2."""
         return 2
 
     def one_hot_logits(self) -> tuple[Tensor, Tensor | None]:
-        """Logits (0, theta), ``(*batch, 2)``: category 0 is the bit 0."""
-        logits = torch.stack((torch.zeros_like(self.logits), self.logits), -1)
-        mask = self.mask
+        """Logits (0, theta), ``(*batch, 2)``, or (-inf, 0) for theta = inf: category 0 is the bit 0."""
+        theta = self.theta if self.theta.dtype.itemsize > 1 else self.theta.to(compute_dtype(self.theta.dtype))
+        sure = theta == torch.inf
+        off = torch.zeros_like(theta).masked_fill(sure, -torch.inf)
+        logits, mask = torch.stack((off, theta.masked_fill(sure, 0)), -1), self.allowed
         return logits, None if mask is None else torch.stack((torch.ones_like(mask), mask), -1)
 
     def embed(self, value: Tensor) -> Tensor:
@@ -81,63 +94,58 @@ class Bernoulli(Law):
 
     def extract(self, one_hot: Tensor) -> Tensor:
         """The second component."""
-        return one_hot[..., 1]
+        return one_hot[..., 1].to(self.theta.dtype)
+
+    @property
+    def logits(self) -> Tensor:
+        """The log-odds of 1, ``batch``; -inf where 1 is forbidden."""
+        return self._log_odds().to(self.theta.dtype)
 
     @property
     def probs(self) -> Tensor:
         """The probability of 1, ``batch``."""
-        return torch.sigmoid(self._log_odds()).to(self.logits.dtype)
-
-    @property
-    def mean(self) -> Tensor:
-        """The probability of 1."""
-        return self.probs
+        return torch.sigmoid(self._log_odds()).to(self.theta.dtype)
 
     @property
     def mode(self) -> Tensor:
         """1 where 1 is likelier than 0, else 0; without gradient."""
         x = self._log_odds().detach()
-        return torch.where(x.isnan(), x, (x > 0).to(x.dtype)).to(self.logits.dtype)
+        return torch.where(x.isnan(), x, (x > 0).to(x.dtype)).to(self.theta.dtype)
 
     @property
     def variance(self) -> Tensor:
         """p (1 - p)."""
         x = self._log_odds()
-        return (torch.sigmoid(x) * torch.sigmoid(-x)).to(self.logits.dtype)
+        return (torch.sigmoid(x) * torch.sigmoid(-x)).to(self.theta.dtype)
 
-    def log_prob(self, value: Tensor) -> Tensor:
-        """log p(value), ``(..., *batch)``; -inf for a 1 that is forbidden."""
-        value = self._check(value)
-        off, on = self.log_probs().unbind(-1)
-        log_p = torch.where(value == 0, 0, value * on) + torch.where(value == 1, 0, (1 - value) * off)
-        return log_p.to(self.logits.dtype)
-
-    def entropy(self) -> Tensor:
-        """Entropy in nats, ``batch``; 0 where 1 is forbidden."""
+    def log_probs(self) -> Tensor:
+        """log p(0) and log p(1), float32 or float64, ``(*batch, 2)``; finite gradients where one of them is certain."""
         x = self._log_odds()
-        sure = x.isinf()
-        safe = x.masked_fill(sure, 0)
-        h = softplus(safe) - torch.sigmoid(safe) * safe
-        return h.masked_fill(sure, 0).to(self.logits.dtype)
+        safe = x.masked_fill(x.isinf(), 0)
+        off = (-softplus(safe)).masked_fill(x == torch.inf, -torch.inf).masked_fill(x == -torch.inf, 0)
+        on = (-softplus(-safe)).masked_fill(x == -torch.inf, -torch.inf).masked_fill(x == torch.inf, 0)
+        return torch.stack((off, on), -1)
 
-    def enumerate_support(self, expand: bool = True) -> Tensor:
-        """0 and 1, ``(2, *batch)``, or ``(2, 1, ...)`` with ``expand=False``."""
-        bits = torch.arange(2, dtype=self.logits.dtype, device=self.logits.device)
-        bits = bits.view(2, *[1] * len(self.batch_shape))
-        return bits.expand(2, *self.batch_shape) if expand else bits
+    def log_normalizer(self) -> Tensor:
+        """A(theta) = log(1 + exp(theta)), ``batch``; 0 where 1 is forbidden."""
+        return softplus(self._log_odds()).to(self.theta.dtype)
 
-    def uniform(self) -> Bernoulli:
-        """A fair bit, or a sure 0 where 1 is forbidden: the other side of a KL to the uniform prior."""
-        return Bernoulli(self.logits.detach().masked_fill(self.logits != -math.inf, 0), self.mask)
+    def covariance_product(self, grad: Tensor) -> Tensor:
+        """p (1 - p) g."""
+        return self.variance * grad
 
     def _log_odds(self) -> Tensor:
         scores = self.scores()
         return scores[..., 1] - scores[..., 0]
 
-    def log_probs(self) -> Tensor:
-        """log p(0) and log p(1), float32 or float64, ``(*batch, 2)``; finite gradients where one of them is sure."""
-        x = self._log_odds()
-        never = x == -math.inf
-        safe = x.masked_fill(never, 0)
-        off = -softplus(safe).masked_fill(never, 0)
-        return torch.stack((off, (-softplus(-safe)).masked_fill(never, -math.inf)), -1)
+
+def log_odds(probs: Tensor) -> Tensor:
+    """log(p / (1 - p)), +-inf where a bit is certain, with a gradient that is 0 there."""
+    check_floating("probs", probs)
+    if is_plain(probs) and probs.is_cpu and not bool(((probs >= 0) & (probs <= 1)).all()):
+        raise ValueError(
+            f"probs must be from 0 to 1, got values from {probs.min().item()} to {probs.max().item()}: "
+            "logits go to logits="
+        )
+    wide = probs.to(compute_dtype(probs.dtype))
+    return (from_probabilities(wide) - from_probabilities(1 - wide)).to(probs.dtype)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, distributions
 from torch.distributions.kl import register_kl
 
 from softdraw.laws.bernoulli import Bernoulli
+from softdraw.laws.categorical import CategoricalLaw
+from softdraw.laws.from_torch import from_torch
 from softdraw.laws.one_hot import OneHotCategorical
 
 
@@ -22,24 +25,23 @@ def _divergence(log_p: Tensor, log_q: Tensor) -> Tensor:
     return terms.sum(-1)
 
 
-def _one_hot_log_probs(law: OneHotCategorical | distributions.OneHotCategorical) -> Tensor:
-    return law.log_probs() if isinstance(law, OneHotCategorical) else law.logits
-
-
-def _bernoulli_log_probs(law: Bernoulli | distributions.Bernoulli) -> Tensor:
-    ours = law if isinstance(law, Bernoulli) else Bernoulli(law.logits)
-    return ours.log_probs()
+def _log_probs(law: Any) -> Tensor:
+    ours = law if isinstance(law, CategoricalLaw) else from_torch(law)
+    return ours.log_probs()  # pyright: ignore[reportOptionalMemberAccess]
 
 
 @register_kl(OneHotCategorical, OneHotCategorical)
 @register_kl(OneHotCategorical, distributions.OneHotCategorical)
 @register_kl(distributions.OneHotCategorical, OneHotCategorical)
-def _kl_one_hot(p, q) -> Tensor:
-    return _divergence(_one_hot_log_probs(p), _one_hot_log_probs(q)).to(p.logits.dtype)
-
-
 @register_kl(Bernoulli, Bernoulli)
 @register_kl(Bernoulli, distributions.Bernoulli)
 @register_kl(distributions.Bernoulli, Bernoulli)
-def _kl_bernoulli(p, q) -> Tensor:
-    return _divergence(_bernoulli_log_probs(p), _bernoulli_log_probs(q)).to(p.logits.dtype)
+def _kl_categorical(p: Any, q: Any) -> Tensor:
+    dtype = p.theta.dtype if isinstance(p, CategoricalLaw) else p.logits.dtype
+    return _divergence(_log_probs(p), _log_probs(q)).to(dtype)
+
+
+@register_kl(Bernoulli, distributions.Poisson)
+def _kl_bernoulli_poisson(p: Bernoulli, q: distributions.Poisson) -> Tensor:
+    """sum p(b) (log p(b) - b log rate + rate), for log b! = 0."""
+    return -p.entropy() - (torch.special.xlogy(p.mean, q.rate) - q.rate)

@@ -1,7 +1,8 @@
-"""What a law is: a torch distribution with an exact sampler, a mask, a seed, and a gradient rule for ``rsample``.
+"""What a law is: a torch distribution with natural parameters, a mask, a seed, and a gradient rule for ``rsample``.
 
-A law says what is drawn; the rule says which gradient comes back. Both laws of single draws are, underneath, one
-categorical law over one-hots: ``one_hot_logits`` gives it, ``embed`` and ``extract`` map samples to and from it.
+A law says what is drawn; the rule says which gradient comes back. One-hots, bits and subsets are exponential families
+p(z) = exp(<theta, z> - A(theta)): they offer ``log_normalizer`` = A, ``mean`` = grad A and ``covariance_product``, the
+Hessian of A times a vector. A rule that needs no more serves them all.
 """
 
 from __future__ import annotations
@@ -9,74 +10,117 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
-from torch.distributions import Distribution
+from torch.distributions import Distribution, constraints
 
 from softdraw import numerics
-from softdraw.arguments import compute_dtype, prepare_rows
+from softdraw.arguments import compute_dtype, per_row, prepare_rows, prepare_shape
+from softdraw.operators.operator import is_plain
 from softdraw.rules import pathwise
+from softdraw.rules.needs import Need, check_serves
 from softdraw.rules.pathwise import Pathwise
 from softdraw.rules.zgr import ZGR
 from softdraw.seeds import prepare_seed
 
 
 class Law(Distribution):
-    """A finite law with parameters ``logits`` and ``mask``; subclasses say how its events are one-hots.
+    """A law with natural parameters ``theta``, of which ``allowed`` (None: all) may be drawn.
 
-    Arguments are checked for type and shape, never for values: -inf forbids, NaN makes its own row NaN, and reading
-    values would wait for an accelerator. ``validate_args=True`` checks the values of samples in ``log_prob`` as well.
+    A new law gives ``draw_exactly`` and ``log_prob_wide``, says in ``offers`` what it has for rules, and gives that.
+
+    Parameters are checked for type and shape. Their values are not looked at: -inf forbids, and NaN makes its own row
+    NaN. Samples given to ``log_prob`` and ``draw`` are checked on the CPU, as torch's setting
+    (``Distribution.set_default_validate_args``) has it. On an accelerator a check would wait for the device, so there
+    only ``validate_args=True`` asks for it; that also checks the parameters.
     """
 
-    has_rsample = True
-    has_enumerate_support = True
-    binary = False
-    logits: Tensor
-    mask: Tensor | None
+    has_rsample = False  # True where the user gave a rule: other libraries then take the law for reparametrised
+    offers: ClassVar[frozenset[Need]]
+    event_dims: ClassVar[int] = 1
+    theta: Tensor
+    allowed: Tensor | None
     rule: Pathwise
 
-    def __init__(self, logits: Tensor, mask: Tensor | None, rule: Pathwise | None, validate_args: bool | None) -> None:
-        if rule is not None and not isinstance(rule, Pathwise):
-            raise TypeError(
-                f"rule must be a pathwise rule such as softdraw.ZGR(), got {type(rule).__name__}: "
-                "score-function rules go to softdraw.expect"
-            )
-        self.logits, self.mask, self.rule = logits, mask, rule or ZGR()
-        batch_dims = logits.dim() if self.binary else logits.dim() - 1
-        super().__init__(logits.shape[:batch_dims], logits.shape[batch_dims:], bool(validate_args))
+    def __init__(
+        self, theta: Tensor, allowed: Tensor | None, rule: Pathwise | None, validate_args: bool | None
+    ) -> None:
+        self.theta, self.allowed = theta, allowed
+        self.rule = ZGR() if rule is None else self._checked_rule(rule)
+        if rule is not None:
+            self.has_rsample = True
+        batch_dims = theta.dim() - self.event_dims
+        super().__init__(theta.shape[:batch_dims], theta.shape[batch_dims:], validate_args=validate_args is True)
+        if validate_args is None:
+            del self._validate_args  # torch's setting holds, also where it changes later
+
+    @abstractmethod
+    def draw_exactly(self, shape: tuple[int, ...], seed: Tensor, rows: Tensor | None) -> Tensor:
+        """Exact samples ``(*shape, *batch, *event)`` in the dtype of theta, without gradient; ``rows``: an id each."""
+
+    @abstractmethod
+    def log_prob_wide(self, value: Tensor) -> Tensor:
+        """log p(value) in float32 or float64, ``(..., *batch)``, of a value that fits."""
+
+    def log_normalizer(self) -> Tensor:
+        """A(theta), ``batch``: the logarithm of what the exponentials of all samples sum to."""
+        raise NotImplementedError(f"{type(self).__name__} is not an exponential family: it has no log_normalizer")
+
+    def covariance_product(self, grad: Tensor) -> Tensor:
+        """The covariance of a sample times ``grad``, ``(..., *batch, *event)``: (Hessian of A) g."""
+        raise NotImplementedError(f"{type(self).__name__} is not an exponential family: it has no covariance_product")
 
     @property
-    @abstractmethod
-    def categories(self) -> int:
-        """The number of values of one draw."""
+    def states(self) -> int:
+        """The number of samples that there are, forbidden ones included."""
+        raise NotImplementedError(f"{type(self).__name__} cannot be enumerated")
 
-    @abstractmethod
-    def one_hot_logits(self) -> tuple[Tensor, Tensor | None]:
-        """Logits and mask, ``(*batch, C)``, of the same law over one-hots."""
+    def state(self, index: Tensor) -> Tensor:
+        """The samples numbered ``index``, ``(..., *event)``."""
+        raise NotImplementedError(f"{type(self).__name__} cannot be enumerated")
 
-    @abstractmethod
-    def embed(self, value: Tensor) -> Tensor:
-        """Samples as one-hots."""
-
-    @abstractmethod
-    def extract(self, one_hot: Tensor) -> Tensor:
-        """One-hots as samples; linear."""
+    @property
+    def param_shape(self) -> torch.Size:
+        """The shape of the parameters."""
+        return self.theta.shape
 
     def scores(self) -> Tensor:
-        """The one-hot logits in float32 or float64, -inf where forbidden."""
-        logits, mask = self.one_hot_logits()
-        return numerics.masked(logits.to(compute_dtype(logits.dtype)), mask)
+        """theta in float32 or float64, -inf where forbidden."""
+        return numerics.masked(self.theta.to(compute_dtype(self.theta.dtype)), self.allowed)
 
-    def replace(self, logits: Tensor, mask: Tensor | None) -> Law:
-        """The same kind of law, with the same rule, for other logits and mask."""
-        return type(self)(logits, mask, rule=self.rule, validate_args=self._validate_args)
+    def tempered(self, tau: float | Tensor) -> Law:
+        """The law of theta / tau."""
+        unchanged = isinstance(tau, float) and tau == 1
+        return self if unchanged else self.replace(self.theta / per_row(tau, self.theta), self.allowed)
 
-    def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> Law:
+    def replace(self, theta: Tensor, allowed: Tensor | None, instance: Any = None) -> Any:
+        """The same kind of law, with everything else that this one has, for other parameters."""
+        new = self.__new__(type(self)) if instance is None else instance
+        vars(new).update(vars(self))
+        batch_dims = theta.dim() - self.event_dims
+        vars(new).update(theta=theta, allowed=allowed)
+        vars(new).update(_batch_shape=theta.shape[:batch_dims], _event_shape=theta.shape[batch_dims:])
+        return new
+
+    def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> Any:
         """The law with its batch expanded; the copies' draws are independent."""
         shape = (*batch_shape, *self.event_shape)
-        return self.replace(self.logits.expand(shape), None if self.mask is None else self.mask.expand(shape))
+        allowed = None if self.allowed is None else self.allowed.expand(shape)
+        return self.replace(self.theta.expand(shape), allowed, _instance)
+
+    def __getitem__(self, index: Any) -> Any:
+        """The law of a part of the batch: ``law[i]``, ``law[2:5]``, ``law[..., 0]``."""
+        index = index if isinstance(index, tuple) else (index,)
+        whole = (*index, *[slice(None)] * self.event_dims) if any(i is Ellipsis for i in index) else index
+        taken = sum(getattr(i, "ndim", 1) if getattr(i, "dtype", None) == torch.bool else 1 for i in _consuming(index))
+        if taken > len(self.batch_shape):
+            raise IndexError(
+                f"index has {taken} dimensions and the batch {tuple(self.batch_shape)} of the law "
+                f"{len(self.batch_shape)}: a law is indexed by its batch, not by its categories"
+            )
+        return self.replace(self.theta[whole], None if self.allowed is None else self.allowed[whole])
 
     def sample(
         self,
@@ -87,10 +131,9 @@ class Law(Distribution):
         rows: int | Tensor = 0,
     ) -> Tensor:
         """Exact samples ``(*sample_shape, *batch, *event)``, without gradient; arguments as for ``softdraw.draw``."""
-        logits, mask = self.one_hot_logits()
+        shape = prepare_shape("sample_shape", sample_shape)
         key, ids = self._source(seed, generator, rows)
-        y = pathwise.sample(logits, key, ids, mask, math.prod(sample_shape))
-        return self.extract(y.reshape(*sample_shape, *logits.shape))
+        return self.draw_exactly(shape, key, ids)
 
     def rsample(
         self,
@@ -103,36 +146,96 @@ class Law(Distribution):
         rows: int | Tensor = 0,
     ) -> Tensor:
         """Samples with the gradient of ``rule`` (default: the law's own rule); arguments as for ``softdraw.draw``."""
-        logits, mask = self.one_hot_logits()
+        rule = self.rule if rule is None else self._checked_rule(rule)
+        shape = prepare_shape("sample_shape", sample_shape)
         if value is not None:
-            sample_shape = self._sample_shape_of(value, sample_shape)
-            value = self.embed(value.to(logits.dtype)).reshape(math.prod(sample_shape), *logits.shape)
+            shape = self._sample_shape_of(value, shape)
+            self._validate(value)
         key, ids = self._source(seed, generator, rows)
-        y = pathwise.draw(rule or self.rule, logits, mask, key, ids, math.prod(sample_shape), value)
-        return self.extract(y.reshape(*sample_shape, *logits.shape))
+        return self.draw_with(rule, shape, value, key, ids)
+
+    def draw_with(
+        self, rule: Pathwise, shape: tuple[int, ...], value: Tensor | None, seed: Tensor, rows: Tensor | None
+    ) -> Tensor:
+        """Samples ``(*shape, *batch, *event)``, drawn or given, with the gradient of ``rule``."""
+        hard = self.draw_exactly(shape, seed, rows) if value is None else value.detach().to(self.theta.dtype)
+        hard = hard.reshape(math.prod(shape), *self.theta.shape)
+        theta = self.scores().expand(hard.shape)
+        y = pathwise.attach(rule, lambda x: self.replace(x, None), theta, hard, seed, rows, value is None)
+        return y.reshape(*shape, *self.theta.shape)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """log p(value), ``(..., *batch)``; -inf for what is forbidden."""
+        return self.log_prob_wide(self._checked_value(value)).to(self.theta.dtype)
+
+    def __repr__(self) -> str:
+        mask = "" if self.allowed is None else ", masked"
+        return f"{type(self).__name__}(logits of shape {tuple(self.theta.shape)}{mask}, rule={self.rule})"
 
     def _source(self, seed: Any, generator: Any, rows: int | Tensor) -> tuple[Tensor, Tensor | None]:
-        device = self.logits.device
-        ids = prepare_rows(rows, self.batch_shape, device)
-        return prepare_seed(seed, generator, device), ids  # the seed last: a refused call draws none
+        ids = prepare_rows(rows, self.batch_shape, self.theta.device)
+        return prepare_seed(seed, generator, self.theta.device), ids  # the seed last: a refused call draws none
 
-    def _sample_shape_of(self, value: Tensor, sample_shape: Sequence[int]) -> torch.Size:
+    def _checked_rule(self, rule: object) -> Pathwise:
+        if not isinstance(rule, Pathwise):
+            raise TypeError(refused_rule(rule))
+        check_serves(rule, self)
+        return rule
+
+    def _sample_shape_of(self, value: Tensor, sample_shape: tuple[int, ...]) -> tuple[int, ...]:
         own = self.batch_shape + self.event_shape
+        if not isinstance(value, Tensor):
+            raise TypeError(f"value must be a tensor, the sample itself, got {type(value).__name__}")
         extra = value.dim() - len(own)
-        if extra < 0 or value.shape[extra:] != own or (sample_shape and value.shape[:extra] != tuple(sample_shape)):
+        if extra < 0 or value.shape[extra:] != own or (sample_shape and value.shape[:extra] != sample_shape):
             raise ValueError(
                 f"value must have the shape (*sample_shape, *batch, *event), which ends in {tuple(own)} here"
                 f"{f' after {tuple(sample_shape)}' if sample_shape else ''}, got {tuple(value.shape)}"
             )
-        return value.shape[:extra]
+        return tuple(value.shape[:extra])
 
-    def _check(self, value: Tensor) -> Tensor:
-        """``value`` in the compute dtype, once its shape (and, where asked, its values) are seen to fit."""
-        if self._validate_args:
-            self._validate_sample(value)
+    def _checked_value(self, value: Tensor) -> Tensor:
+        """``value`` in the compute dtype, once its shape and values are seen to fit."""
+        if not isinstance(value, Tensor):
+            raise TypeError(f"value must be a tensor, got {type(value).__name__}: write torch.tensor(...) first")
         if self.event_shape and value.shape[-1:] != self.event_shape:
             raise ValueError(
                 f"value must end in the event shape {tuple(self.event_shape)}, got shape {tuple(value.shape)}: "
                 "an index becomes a one-hot by torch.nn.functional.one_hot(index, K)"
             )
-        return value.to(compute_dtype(self.logits.dtype))
+        self._validate(value)
+        return value.to(compute_dtype(self.theta.dtype))
+
+    def _validate(self, value: Tensor) -> None:
+        """``value`` is in the support, wherever the law has one: a row that is NaN or allows nothing takes anything."""
+        asked = "_validate_args" in vars(self)
+        if not self._validate_args or not is_plain(value) or not (asked or value.is_cpu):
+            return
+        support: constraints.Constraint = self.support  # pyright: ignore[reportAssignmentType]
+        legal = support.check(value if value.is_floating_point() else value.to(self.theta.dtype))
+        if bool(legal.all()):
+            return
+        top = self.scores().detach().reshape(*self.batch_shape, -1).amax(-1)
+        wrong = ~legal & top.isfinite()
+        if bool(wrong.any()):
+            first = wrong.expand(value.shape[: value.dim() - self.event_dims]).nonzero()[0].tolist()
+            raise ValueError(
+                f"value must be within the support of {type(self).__name__} ({support}), got "
+                f"{value[tuple(first)].tolist()} at {first}; validate_args=False leaves values unchecked"
+            )
+
+
+def refused_rule(rule: object) -> str:
+    """Why ``rule`` is no pathwise rule, and what to write."""
+    if isinstance(rule, type) and issubclass(rule, Pathwise):
+        return f"rule must be a pathwise rule, got the class {rule.__name__}: write {rule.__name__}()"
+    name = rule.__name__ if isinstance(rule, type) else type(rule).__name__
+    return (
+        f"rule must be a pathwise rule such as softdraw.ReinMax(), got {name}: "
+        "a score-function rule, such as LeaveOneOut, goes to softdraw.expect"
+    )
+
+
+def _consuming(index: tuple) -> list[Any]:
+    """The parts of an index that each take a dimension of what is indexed."""
+    return [i for i in index if i is not None and i is not Ellipsis]

@@ -2,34 +2,40 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 from torch.distributions import constraints
 
-from softdraw.arguments import check_logits, prepare_mask, tau_tensor
-from softdraw.laws.law import Law
+from softdraw import numerics
+from softdraw.arguments import check_floating, check_logits, compute_dtype, prepare_mask, tau_tensor
+from softdraw.laws.categorical import CategoricalLaw, from_probabilities
 from softdraw.operators import draws
-from softdraw.operators.softmax import softmax
+from softdraw.operators.operator import is_plain
 from softdraw.rules.pathwise import Pathwise
 
 
-class OneHotCategorical(Law):
+class OneHotCategorical(CategoricalLaw):
     r"""One of K categories, as a one-hot vector.
 
     .. math:: p(D) = \prod_j \pi_j^{D_j}, \qquad \pi = \mathrm{softmax}(\theta)
 
+    The first positional argument is ``logits``; torch's is ``probs``. Name it where code may see either.
+
     Args:
-        logits: unnormalised log-probabilities, ``(*batch, K)``, any floating dtype; kept as given.
+        logits: unnormalised log-probabilities, ``(*batch, K)``, any floating dtype.
+        probs: in place of logits: probabilities, ``(*batch, K)``, not negative; divided by their sum. A category of
+            probability 0 is never drawn.
         mask: bool, True = allowed, broadcasts to the logits. A forbidden category has log-probability -inf and zero
             probability, samples and gradient; a row with nothing allowed is all zero.
-        rule: the gradient of ``rsample``; default ``ZGR()``.
-        validate_args: True checks the values of samples given to ``log_prob``.
+        rule: the gradient of ``rsample``; default ``ZGR()``. ``has_rsample`` is True where a rule is given.
+        validate_args: whether samples given to ``log_prob`` must be one-hots. Default: torch's setting, on the CPU;
+            True also checks on an accelerator, which waits for it, and checks the logits.
 
     Returns:
         A ``torch.distributions.Distribution`` with batch shape ``batch`` and event shape ``(K,)``. Numbers are computed
-        in float32 (float64 for float64) and cast to the dtype of the logits.
+        in float32 (float64 for float64) and cast to the dtype of the logits. ``logits`` are normalised, as torch's;
+        ``theta`` are those that were given. A row with logits of +inf has the limit law, uniform over them, in
+        ``log_prob``, ``entropy`` and ``probs``; its samples are NaN.
 
     Gradient:
         Of ``log_prob``, ``entropy``, ``mean`` and ``variance``: exact. Of ``rsample``: that of the rule.
@@ -55,23 +61,25 @@ class OneHotCategorical(Law):
 
     def __init__(
         self,
-        logits: Tensor,
+        logits: Tensor | None = None,
         mask: Tensor | None = None,
         *,
+        probs: Tensor | None = None,
         rule: Pathwise | None = None,
         validate_args: bool | None = None,
     ) -> None:
-        dim = check_logits(logits, -1)
-        super().__init__(logits, prepare_mask(mask, logits, dim), rule, validate_args)
+        theta = parameters(logits, probs)
+        dim = check_logits(theta, -1)
+        super().__init__(theta, prepare_mask(mask, theta, dim), rule, validate_args)
 
     @property
-    def categories(self) -> int:
+    def states(self) -> int:
         """K."""
-        return self.logits.shape[-1]
+        return self.theta.shape[-1]
 
     def one_hot_logits(self) -> tuple[Tensor, Tensor | None]:
         """The logits and mask themselves."""
-        return self.logits, self.mask
+        return self.theta, self.allowed
 
     def embed(self, value: Tensor) -> Tensor:
         """The sample itself."""
@@ -82,52 +90,54 @@ class OneHotCategorical(Law):
         return one_hot
 
     @property
-    def probs(self) -> Tensor:
-        """Probabilities, ``(*batch, K)``."""
-        return draws.gumbel_softmax_soft(self.logits, self._one(), None, None, self.mask, 0)
+    def logits(self) -> Tensor:
+        """Normalised log-probabilities, ``(*batch, K)``."""
+        return self.log_probs().to(self.theta.dtype)
 
     @property
-    def mean(self) -> Tensor:
-        """The probabilities."""
-        return self.probs
+    def probs(self) -> Tensor:
+        """Probabilities, ``(*batch, K)``."""
+        return self.log_probs().exp().to(self.theta.dtype)
 
     @property
     def mode(self) -> Tensor:
         """The one-hot of the largest logit, the smallest index in a tie; without gradient."""
-        return draws.gumbel_softmax_hard(self.logits.detach(), self._one(), None, None, self.mask, 0)
+        one = tau_tensor(1.0, self.theta, self.theta.dim() - 1)
+        return draws.gumbel_softmax_hard(self.theta.detach(), one, None, None, self.allowed, 0)
 
     @property
     def variance(self) -> Tensor:
         """p (1 - p), for each category."""
-        p = softmax(self.scores())
-        return (p * (1 - p)).to(self.logits.dtype)
-
-    def log_prob(self, value: Tensor) -> Tensor:
-        """log p(value), ``(..., *batch)``; -inf for a forbidden category."""
-        value = self._check(value)
-        return torch.where(value == 0, 0, value * self.log_probs()).sum(-1).to(self.logits.dtype)
+        p = self.log_probs().exp()
+        return (p * (1 - p)).to(self.theta.dtype)
 
     def log_probs(self) -> Tensor:
         """log p of every category, float32 or float64, ``(*batch, K)``; -inf where forbidden."""
+        return numerics.log_probs(self.scores())
+
+    def log_normalizer(self) -> Tensor:
+        """A(theta) = log sum exp(theta) over what is allowed, ``batch``; -inf where nothing is."""
         x = self.scores()
-        forbidden = x == -math.inf
-        safe = x.masked_fill(forbidden.all(-1, keepdim=True), 0)  # a row with nothing allowed has no softmax
-        return safe.log_softmax(-1).masked_fill(forbidden, -math.inf)
+        nothing = (x == -torch.inf).all(-1)
+        return numerics.logsumexp(x).squeeze(-1).masked_fill(nothing, -torch.inf).to(self.theta.dtype)
 
-    def entropy(self) -> Tensor:
-        """Entropy in nats, ``batch``; a forbidden category counts for nothing."""
-        log_p = self.log_probs()
-        return -torch.where(log_p == -math.inf, 0, log_p.exp() * log_p).sum(-1).to(self.logits.dtype)
+    def covariance_product(self, grad: Tensor) -> Tensor:
+        """J(p) g = p (g - <p, g>)."""
+        p = self.log_probs().exp()
+        return numerics.softmax_vjp(p, grad.to(p.dtype)).to(self.theta.dtype)
 
-    def enumerate_support(self, expand: bool = True) -> Tensor:
-        """Every one-hot, ``(K, *batch, K)``, or ``(K, 1, ..., K)`` with ``expand=False``; forbidden ones included."""
-        k, n = self.categories, len(self.batch_shape)
-        eye = torch.eye(k, dtype=self.logits.dtype, device=self.logits.device).view(k, *[1] * n, k)
-        return eye.expand(k, *self.batch_shape, k) if expand else eye
 
-    def uniform(self) -> OneHotCategorical:
-        """The uniform law over the allowed categories: the other side of a KL to the uniform prior."""
-        return OneHotCategorical(self.logits.detach().masked_fill(self.logits != -math.inf, 0), self.mask)
-
-    def _one(self) -> Tensor:
-        return tau_tensor(1.0, self.logits, self.logits.dim() - 1)
+def parameters(logits: Tensor | None, probs: Tensor | None) -> Tensor:
+    """The logits that were given, or those of probabilities divided by their sum."""
+    if (logits is None) == (probs is None):
+        raise TypeError(f"logits or probs must be given, and only one, got {'neither' if logits is None else 'both'}")
+    if probs is None:
+        return logits  # pyright: ignore[reportReturnType]
+    check_floating("probs", probs)
+    if probs.dim() == 0:
+        raise ValueError("probs must have a dimension of categories, got a 0-d tensor: give it the shape (..., K)")
+    if is_plain(probs) and probs.is_cpu and not bool((probs >= 0).all()):
+        raise ValueError(f"probs must not be negative or NaN, got {probs.min().item()}: logits go to logits=")
+    wide = probs.to(compute_dtype(probs.dtype))
+    total = wide.sum(-1, keepdim=True)
+    return from_probabilities(wide / torch.where(total == 0, 1, total)).to(probs.dtype)

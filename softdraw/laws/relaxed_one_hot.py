@@ -16,10 +16,14 @@ from softdraw.arguments import (
     compute_dtype,
     prepare_mask,
     prepare_rows,
+    prepare_shape,
     row_ids,
     tau_tensor,
 )
-from softdraw.numerics import logsumexp, masked
+from softdraw.kernels.reference import checked
+from softdraw.laws.one_hot import parameters
+from softdraw.numerics import log_probs, logsumexp, masked
+from softdraw.operators.operator import is_plain
 from softdraw.operators.softmax import softmax
 from softdraw.rules.conditional_noise import Noise
 from softdraw.seeds import prepare_seed
@@ -35,10 +39,13 @@ class RelaxedOneHotCategorical(Distribution):
     log y, exact at any temperature.
 
     Args:
-        tau: > 0, a number or a tensor that broadcasts with the logits' *batch* shape (no dimension for categories).
-        logits: unnormalised log-probabilities, ``(*batch, K)``, any floating dtype; kept as given.
+        tau: > 0, a number or a tensor that broadcasts with the logits' *batch* shape (no dimension for categories);
+            ``temperature=``, torch's name for it, is taken as well.
+        logits: unnormalised log-probabilities, ``(*batch, K)``, any floating dtype.
+        probs: in place of logits: probabilities, ``(*batch, K)``, not negative; divided by their sum.
         mask: bool, True = allowed, broadcasts to the logits; the law then lives on the face of the allowed categories.
-        validate_args: True checks the values of samples given to ``log_prob``.
+        validate_args: whether samples given to ``log_prob`` must be on the simplex. Default: torch's setting, on the CPU.
+            True also checks on an accelerator, which waits for it, and checks the logits.
 
     Returns:
         A ``torch.distributions.Distribution``, its batch shape that of tau and the logits' batch together, its event
@@ -70,33 +77,64 @@ class RelaxedOneHotCategorical(Distribution):
 
     def __init__(
         self,
-        tau: float | Tensor,
-        logits: Tensor,
+        tau: float | Tensor | None = None,
+        logits: Tensor | None = None,
         mask: Tensor | None = None,
         *,
+        probs: Tensor | None = None,
+        temperature: float | Tensor | None = None,
         validate_args: bool | None = None,
     ) -> None:
-        dim = check_logits(logits, -1)
-        mask = prepare_mask(mask, logits, dim)
-        batch = logits.shape[:-1]
+        if (tau is None) == (temperature is None):
+            raise TypeError("tau (or temperature, its other name) must be given, once")
+        tau = temperature if tau is None else tau
+        theta = parameters(logits, probs)
+        allowed = prepare_mask(mask, theta, check_logits(theta, -1))
+        batch = theta.shape[:-1]
         if isinstance(tau, Tensor):
-            batch = _joint_batch(tau, logits)
-        shape = (*batch, logits.shape[-1])
-        self.logits, self.mask = logits.expand(shape), None if mask is None else mask.expand(shape)
+            batch = _joint_batch(tau, theta)
+        shape = (*batch, theta.shape[-1])
+        self.theta, self.allowed = theta.expand(shape), None if allowed is None else allowed.expand(shape)
         per_row = tau.expand(batch).unsqueeze(-1) if isinstance(tau, Tensor) and tau.dim() else tau
-        self._tau = tau_tensor(per_row, self.logits, len(batch))
-        super().__init__(batch, logits.shape[-1:], bool(validate_args))
+        self._tau = tau_tensor(per_row, self.theta, len(batch))  # pyright: ignore[reportArgumentType]
+        super().__init__(batch, theta.shape[-1:], validate_args=validate_args is True)
+        if validate_args is None:
+            del self._validate_args  # torch's setting holds, also where it changes later
 
     @property
     def tau(self) -> Tensor:
         """The temperature, of the batch shape (or 0-d)."""
         return self._tau.squeeze(-1) if self._tau.dim() else self._tau
 
-    def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> RelaxedOneHotCategorical:
+    @property
+    def temperature(self) -> Tensor:
+        """torch's name for ``tau``."""
+        return self.tau
+
+    @property
+    def logits(self) -> Tensor:
+        """Normalised log-probabilities of the categories, ``(*batch, K)``."""
+        return log_probs(self._scores()).to(self.theta.dtype)
+
+    @property
+    def probs(self) -> Tensor:
+        """Probabilities of the categories, ``(*batch, K)``: how often each is the largest."""
+        return log_probs(self._scores()).exp().to(self.theta.dtype)
+
+    @property
+    def param_shape(self) -> torch.Size:
+        """The shape of the logits."""
+        return self.theta.shape
+
+    def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> Any:
         """The law with its batch expanded; the copies' draws are independent."""
-        shape = (*batch_shape, *self.event_shape)
-        mask = None if self.mask is None else self.mask.expand(shape)
-        return RelaxedOneHotCategorical(self.tau, self.logits.expand(shape), mask, validate_args=self._validate_args)
+        shape = torch.Size((*batch_shape, *self.event_shape))
+        new = self.__new__(type(self)) if _instance is None else _instance
+        vars(new).update(vars(self))
+        new.theta, new.allowed = self.theta.expand(shape), None if self.allowed is None else self.allowed.expand(shape)
+        new._tau = self._tau.expand(*batch_shape, 1) if self._tau.dim() else self._tau
+        new._batch_shape = torch.Size(batch_shape)
+        return new
 
     def sample(self, sample_shape: Sequence[int] = (), **source: Any) -> Tensor:
         """Relaxed samples without gradient; takes ``seed``, ``generator`` and ``rows`` as ``rsample`` does."""
@@ -105,32 +143,34 @@ class RelaxedOneHotCategorical(Distribution):
 
     def rsample(self, sample_shape: Sequence[int] = (), *, seed=None, generator=None, rows=0) -> Tensor:
         """Relaxed samples ``(*sample_shape, *batch, K)``, reparametrised; the arguments of ``softdraw.draw``."""
-        s, tau = self._noisy(sample_shape, seed, generator, rows)
-        return softmax(s, tau).reshape(*sample_shape, *self.logits.shape).to(self.logits.dtype)
+        shape = prepare_shape("sample_shape", sample_shape)
+        s, tau = self._noisy(shape, seed, generator, rows)
+        return softmax(s, tau).reshape(*shape, *self.theta.shape).to(self.theta.dtype)
 
     def rsample_log(self, sample_shape: Sequence[int] = (), *, seed=None, generator=None, rows=0) -> Tensor:
         """log y of the same samples, in float32 or float64: no value underflows, a forbidden category is at -inf."""
-        s, tau = self._noisy(sample_shape, seed, generator, rows)
+        shape = prepare_shape("sample_shape", sample_shape)
+        s, tau = self._noisy(shape, seed, generator, rows)
         forbidden = s == -math.inf
         z = torch.where(forbidden, s, (s - s.detach().amax(-1, keepdim=True)) / tau.to(s.dtype))
-        return (z - logsumexp(z)).reshape(*sample_shape, *self.logits.shape)
+        return (z - logsumexp(z)).reshape(*shape, *self.theta.shape)
 
     def log_prob(self, value: Tensor) -> Tensor:
         """The log-density of ``value`` on the simplex; a zero counts as the smallest normal number, so it is finite."""
-        if self._validate_args:
+        if self._validate_args and is_plain(value) and ("_validate_args" in vars(self) or value.is_cpu):
             self._validate_sample(value)
-        x = value.to(compute_dtype(self.logits.dtype))
+        x = value.to(compute_dtype(self.theta.dtype))
         log_y = x.clamp_min(torch.finfo(x.dtype).tiny).log()
         allowed = self._scores() != -math.inf
         jacobian = torch.where(allowed, log_y, 0).sum(-1)
-        return (self._log_density(log_y) - jacobian).to(self.logits.dtype)
+        return (self._log_density(log_y) - jacobian).to(self.theta.dtype)
 
     def log_prob_log(self, log_value: Tensor) -> Tensor:
         """The log-density of ``log_value`` = log y, with respect to log y (that of y less its Jacobian, sum log y)."""
-        return self._log_density(log_value.to(compute_dtype(self.logits.dtype))).to(self.logits.dtype)
+        return self._log_density(log_value.to(compute_dtype(self.theta.dtype))).to(self.theta.dtype)
 
     def _log_density(self, log_y: Tensor) -> Tensor:
-        x, tau = self._scores(), self._tau.to(log_y.dtype)
+        x, tau = self._scores(), checked(self._tau, log_y.dtype)
         allowed = x != -math.inf
         z = torch.where(allowed, x - tau * torch.where(allowed, log_y, 0), -math.inf)
         k = allowed.sum(-1).to(log_y.dtype)
@@ -138,15 +178,16 @@ class RelaxedOneHotCategorical(Distribution):
         return constant + torch.where(allowed, z, 0).sum(-1) - k * logsumexp(z).squeeze(-1)
 
     def _scores(self) -> Tensor:
-        return masked(self.logits.to(compute_dtype(self.logits.dtype)), self.mask)
+        return masked(self.theta.to(compute_dtype(self.theta.dtype)), self.allowed)
 
     def _noisy(self, sample_shape: Sequence[int], seed: Any, generator: Any, rows: Any) -> tuple[Tensor, Tensor]:
         """Scores theta + G, ``(samples, *batch, K)``, and the temperature that broadcasts to them."""
-        x = self._scores().expand(math.prod(sample_shape), *self.logits.shape)
+        x = self._scores().expand(math.prod(sample_shape), *self.theta.shape)
         ids = prepare_rows(rows, self.batch_shape, x.device)
         ids = row_ids(self.batch_shape, x.device) if ids is None else ids
+        tau = checked(self._tau, x.dtype)
         key = prepare_seed(seed, generator, x.device)
-        return x + Noise(key, ids.unsqueeze(0), drawn=True).gumbel(x, 0)[0], self._tau
+        return x + Noise(key, ids.unsqueeze(0), drawn=True).gumbel(x, 0)[0], tau
 
 
 def _joint_batch(tau: Tensor, logits: Tensor) -> torch.Size:

@@ -123,3 +123,8 @@ def _transformed() -> bool:
     """Whether torch.func or forward-mode differentiation must see the call; it comes before what else may, for it
     knows no gradient of operators."""
     return _are_functorch_transforms_active() or forward_ad._current_level >= 0
+
+
+def is_plain(x: Tensor) -> bool:
+    """Whether the values of ``x`` may be read: no tracer, tensor subclass, dispatch mode or torch.func sees it."""
+    return _plain(x)

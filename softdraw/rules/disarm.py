@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from softdraw.arguments import check_count
+from softdraw.rules.needs import Need
 from softdraw.rules.score_function import Objective, ScoreFunction, silent
 
 
@@ -41,7 +42,7 @@ class DisARM(ScoreFunction):
     """
 
     pairs: int = 1
-    binary_only = True
+    needs = Need.BITS
 
     def __post_init__(self) -> None:
         check_count(self, "pairs", self.pairs)
@@ -50,7 +51,7 @@ class DisARM(ScoreFunction):
         x, z, _, _ = objective.scores(self.pairs)
         logit = x[..., 1] - x[..., 0]
         noise = (z[..., 1] - z[..., 0] - logit).nan_to_num(0).detach()  # -inf - -inf: a bit that is never 1
-        b, mirrored = ((logit + s * noise > 0).to(objective.law.logits.dtype) for s in (1, -1))
+        b, mirrored = ((logit + s * noise > 0).to(objective.law.theta.dtype) for s in (1, -1))
         value, other = objective.values(b), objective.values(mirrored)
         weight = torch.sigmoid(logit.abs()) * torch.where(mirrored > 0, -1, 1) * (b != mirrored)
         weight = (objective.per_variable((value - other).detach() / 2) * weight).detach()

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from softdraw.arguments import check_count
-from softdraw.numerics import one_hot
+from softdraw.rules.needs import Need
 from softdraw.rules.score_function import Objective, ScoreFunction
 
 
@@ -39,38 +38,23 @@ class Exact(ScoreFunction):
 
     limit: int = 100_000
     chunk: int = 4096
+    needs = Need.STATES
 
     def __post_init__(self) -> None:
         check_count(self, "limit", self.limit)
         check_count(self, "chunk", self.chunk)
 
     def estimate(self, objective: Objective) -> Tensor:
-        states = count_states(objective)
+        states = objective.states()
         if states > self.limit:
             raise ValueError(
                 f"Exact(limit={self.limit}) would have to enumerate {states:.3g} joint states: raise the limit, or use "
                 "SumAndSample, LeaveOneOut or a pathwise rule"
             )
-        total = torch.zeros((), device=objective.law.logits.device)
+        total = torch.zeros((), device=objective.law.theta.device)
         for first in range(0, states, self.chunk):
-            which = torch.arange(first, min(first + self.chunk, states), device=objective.law.logits.device)
-            y = joint_states(objective, which.view(-1, *[1] * len(objective.batch)))
+            which = torch.arange(first, min(first + self.chunk, states), device=objective.law.theta.device)
+            y = objective.joint_states(which.view(-1, *[1] * len(objective.batch)))
             p, value = objective.log_prob(y).exp(), objective.values(y)
             total = total + torch.where(p > 0, p * value, 0 * p).sum(0)  # f may be infinite where nothing can be
         return total
-
-
-def count_states(objective: Objective) -> int:
-    """The number of joint states of the variables that one value of f depends on."""
-    shape = objective.law.batch_shape
-    return objective.law.categories ** math.prod(shape[len(shape) - objective.joint :])
-
-
-def joint_states(objective: Objective, index: Tensor) -> Tensor:
-    """The joint states numbered ``index`` (broadcasts to ``(N, *batch)``), as samples for f."""
-    law, base = objective.law, objective.law.categories
-    joint = law.batch_shape[len(law.batch_shape) - objective.joint :]
-    digits = base ** torch.arange(math.prod(joint) - 1, -1, -1, device=index.device).view(joint)
-    category = objective.per_variable(index) // digits % base
-    category = category.expand(*index.shape[:1], *law.batch_shape)
-    return law.extract(one_hot(category, base, law.logits.dtype))

@@ -11,6 +11,7 @@ from softdraw.arguments import check_tau, per_row
 from softdraw.numerics import softmax_vjp
 from softdraw.operators.softmax import softmax
 from softdraw.rules.conditional_noise import Noise
+from softdraw.rules.needs import Family
 from softdraw.rules.pathwise import Pathwise
 
 
@@ -50,7 +51,8 @@ class GappedStraightThrough(Pathwise):
         if isinstance(self.gap, bool) or not isinstance(self.gap, (int, float)) or not 0 <= self.gap < float("inf"):
             raise ValueError(f"gap of GappedStraightThrough must be a finite number >= 0, got {self.gap!r}")
 
-    def vjp(self, logits: Tensor, sample: Tensor, grad: Tensor, noise: Noise) -> Tensor:
+    def vjp(self, law: Family, sample: Tensor, grad: Tensor, noise: Noise) -> Tensor:
+        logits = law.theta
         top = logits.amax(-1, keepdim=True)
         top = torch.where(top == -torch.inf, 0, top)
         shifted = torch.where(sample > 0, top, logits - torch.relu(logits - top + self.gap))

@@ -11,6 +11,7 @@ from softdraw.arguments import check_count, check_tau, per_row
 from softdraw.numerics import softmax_vjp
 from softdraw.operators.softmax import softmax
 from softdraw.rules.conditional_noise import Noise
+from softdraw.rules.needs import Family
 from softdraw.rules.pathwise import Pathwise
 
 
@@ -51,10 +52,10 @@ class GumbelRao(Pathwise):
         check_tau(self, self.tau)
         check_count(self, "samples", self.samples)
 
-    def vjp(self, logits: Tensor, sample: Tensor, grad: Tensor, noise: Noise) -> Tensor:
-        total = softmax_vjp(softmax(noise.scores(logits, sample), self.tau), grad)
-        total = total + rao_blackwell(noise.conditional(logits, sample, 1, self.samples), self.tau, grad)
-        return total / (self.samples * per_row(self.tau, logits))
+    def vjp(self, law: Family, sample: Tensor, grad: Tensor, noise: Noise) -> Tensor:
+        total = softmax_vjp(softmax(noise.scores(law.theta, sample), self.tau), grad)
+        total = total + rao_blackwell(noise.conditional(law.theta, sample, 1, self.samples), self.tau, grad)
+        return total / (self.samples * per_row(self.tau, law.theta))
 
 
 def rao_blackwell(chunks: Iterator[Tensor], tau: float | Tensor, grad: Tensor) -> Tensor | int:

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from softdraw.arguments import check_tau, per_row, prepare_tau
-from softdraw.numerics import softmax_vjp
+from softdraw.arguments import check_tau, prepare_tau
 from softdraw.operators import draws
 from softdraw.operators.softmax import softmax
 from softdraw.rules.conditional_noise import Noise
+from softdraw.rules.needs import Family
 from softdraw.rules.pathwise import Pathwise
 
 
@@ -49,11 +49,7 @@ class GumbelSoftmax(Pathwise):
         tau = prepare_tau(self.tau, logits, logits.dim() - 1)
         return draws.gumbel_softmax_soft(logits, tau, seed, rows, mask, 0)
 
-    def forward(self, logits: Tensor, sample: Tensor, noise: Noise) -> Tensor:
+    def forward(self, law: Family, sample: Tensor, noise: Noise) -> Tensor:
         # The noise is what is left of the scores without the logits; a forbidden category has none (-inf + inf).
-        shift = (noise.scores(logits, sample) - logits).detach()
-        return softmax(logits + shift.masked_fill(logits == -torch.inf, 0), self.tau)
-
-    def vjp(self, logits: Tensor, sample: Tensor, grad: Tensor, noise: Noise) -> Tensor:
-        y = softmax(noise.scores(logits, sample), self.tau)
-        return softmax_vjp(y, grad) / per_row(self.tau, logits)
+        shift = (noise.scores(law.theta, sample) - law.theta).detach()
+        return softmax(law.theta + shift.masked_fill(law.theta == -torch.inf, 0), self.tau)

@@ -10,6 +10,7 @@ from torch import Tensor
 from softdraw.arguments import check_tau, per_row
 from softdraw.operators.softmax import softmax
 from softdraw.rules.conditional_noise import Noise
+from softdraw.rules.needs import Family
 from softdraw.rules.pathwise import Pathwise
 
 
@@ -53,17 +54,17 @@ class MinimumVariance(Pathwise):
     def __post_init__(self) -> None:
         check_tau(self, self.tau)
 
-    def vjp(self, logits: Tensor, sample: Tensor, grad: Tensor, noise: Noise) -> Tensor:
+    def vjp(self, law: Family, sample: Tensor, grad: Tensor, noise: Noise) -> Tensor:
         # At large tau the rows of A sum to about 1 / tau: the solve loses log10(tau) digits, and float32 has seven.
-        p, d = softmax(logits.double()), sample.double()
-        t = per_row(self.tau, logits).double()
+        p, d = softmax(law.theta.double()), sample.double()
+        t = per_row(self.tau, law.theta).double()
         jacobian = torch.diag_embed(p) - p.unsqueeze(-1) * p.unsqueeze(-2)
         v = _solve(p, t, jacobian)
         tp, chosen = (t * p).unsqueeze(-1), d.unsqueeze(-1)
         at_sample = (chosen * v).sum(-2, keepdim=True)
         s = (1 + tp) * v - tp * at_sample + t.unsqueeze(-1) * chosen * jacobian
         s = s / (1 + tp + (chosen * tp).sum(-2, keepdim=True))
-        return (s * grad.double().unsqueeze(-1)).sum(-2).to(logits.dtype)
+        return (s * grad.double().unsqueeze(-1)).sum(-2).to(law.theta.dtype)
 
 
 def _solve(p: Tensor, t: Tensor, jacobian: Tensor) -> Tensor:

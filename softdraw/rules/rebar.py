@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from softdraw.arguments import check_count, check_tau
+from softdraw.rules.needs import Need
 from softdraw.rules.relax import controlled
 from softdraw.rules.score_function import Objective, ScoreFunction
 
@@ -47,6 +48,7 @@ class Rebar(ScoreFunction):
     tau: float | Tensor = 0.5
     eta: float | Tensor = 1.0
     samples: int = 1
+    needs = Need.NOISE
 
     def __post_init__(self) -> None:
         check_tau(self, self.tau, learned=True)

@@ -10,6 +10,7 @@ from softdraw.arguments import check_tau
 from softdraw.numerics import softmax_vjp
 from softdraw.operators.softmax import softmax
 from softdraw.rules.conditional_noise import Noise
+from softdraw.rules.needs import Family
 from softdraw.rules.pathwise import Pathwise
 
 
@@ -43,6 +44,6 @@ class ReinMax(Pathwise):
     def __post_init__(self) -> None:
         check_tau(self, self.tau)
 
-    def vjp(self, logits: Tensor, sample: Tensor, grad: Tensor, noise: Noise) -> Tensor:
-        middle = (softmax(logits, self.tau) + sample) / 2
-        return 2 * softmax_vjp(middle, grad) - softmax_vjp(softmax(logits), grad) / 2
+    def vjp(self, law: Family, sample: Tensor, grad: Tensor, noise: Noise) -> Tensor:
+        middle = (softmax(law.theta, self.tau) + sample) / 2
+        return 2 * softmax_vjp(middle, grad) - law.covariance_product(grad) / 2

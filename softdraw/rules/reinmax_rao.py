@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from softdraw.arguments import check_count, check_tau, per_row
-from softdraw.numerics import softmax_vjp
-from softdraw.operators.softmax import softmax
 from softdraw.rules.conditional_noise import Noise
 from softdraw.rules.gumbel_rao import rao_blackwell
+from softdraw.rules.needs import Family
 from softdraw.rules.pathwise import Pathwise
 
 
@@ -50,9 +49,9 @@ class ReinMaxRao(Pathwise):
         check_tau(self, self.tau)
         check_count(self, "samples", self.samples)
 
-    def vjp(self, logits: Tensor, sample: Tensor, grad: Tensor, noise: Noise) -> Tensor:
-        p = softmax(logits)
+    def vjp(self, law: Family, sample: Tensor, grad: Tensor, noise: Noise) -> Tensor:
+        p = law.mean
         # Block 0 made the sample under theta; under theta_D only the blocks behind it are independent of the sample.
         chunks = noise.conditional(((p + sample) / 2).log(), sample, 1, self.samples + 1)
-        rao = rao_blackwell(chunks, self.tau, grad) / (self.samples * per_row(self.tau, logits))
-        return 2 * rao - softmax_vjp(p, grad) / 2
+        rao = rao_blackwell(chunks, self.tau, grad) / (self.samples * per_row(self.tau, law.theta))
+        return 2 * rao - law.covariance_product(grad) / 2

@@ -11,6 +11,7 @@ from torch import Tensor
 from softdraw.arguments import check_count, check_tau
 from softdraw.operators.softmax import softmax
 from softdraw.rules.conditional_noise import condition
+from softdraw.rules.needs import Need
 from softdraw.rules.score_function import Objective, ScoreFunction, score
 
 
@@ -51,6 +52,7 @@ class Relax(ScoreFunction):
     control: Callable[[Tensor], Tensor]
     tau: float | Tensor = 1.0
     samples: int = 1
+    needs = Need.NOISE
 
     def __post_init__(self) -> None:
         if not callable(self.control):
@@ -71,12 +73,10 @@ def controlled(objective: Objective, control: Callable, tau: float | Tensor, sam
     law = objective.law
     x, z, d, noise = objective.scores(samples)
     given = condition(x, d, noise.gumbel(x, 1)[0])
-    hard, relaxed, conditional = (
-        law.extract(y).to(law.logits.dtype) for y in (d, softmax(z, tau), softmax(given, tau))
-    )
+    hard, relaxed, conditional = (law.extract(y).to(law.theta.dtype) for y in (d, softmax(z, tau), softmax(given, tau)))
     value, free, fixed = objective.values(hard), control(relaxed), control(conditional)
     out = value + score(value.detach() - fixed, objective.log_prob(hard))
-    if x.requires_grad:
+    if z.requires_grad:  # not x: under no_grad a parameter still wants its gradient
         path = _through(free, z) - _through(fixed, given)
         out = out + objective.total(path.sum(-1))
     return out.mean(0)

@@ -5,26 +5,31 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from math import prod
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from softdraw.arguments import row_ids
+from softdraw.arguments import compute_dtype, prepare_rows, row_ids
 from softdraw.rules.conditional_noise import Noise
-
-if TYPE_CHECKING:
-    from softdraw.laws.law import Law
+from softdraw.rules.needs import Need
 
 
 class ScoreFunction(ABC):
-    """A rule for ``expect``: it needs values of f only, so f may be a black box."""
+    """A rule for ``expect``: it needs values of f only, so f may be a black box. ``needs`` as in ``Pathwise``."""
 
-    binary_only = False
+    needs: ClassVar[Need] = Need.SAMPLES
 
     @abstractmethod
     def estimate(self, objective: Objective) -> Tensor:
-        """A tensor of shape ``batch`` whose value estimates E[f] and whose gradient estimates its gradient."""
+        """A tensor of shape ``batch`` whose value estimates E[f] and whose gradient estimates its gradient.
+
+        ``objective.sample(S)`` draws, ``objective.values(y)`` evaluates f at samples, ``objective.log_prob(y)`` is
+        their joint log-probability. A rule usually returns the mean of ``values + score(weight, log_prob)`` over the
+        samples: ``score`` is zero and has the gradient weight * grad log p. Where f sees several variables at once,
+        ``objective.total`` sums over them and ``objective.per_variable`` gives them all a copy of one value.
+        """
 
 
 @dataclass(frozen=True)
@@ -35,9 +40,10 @@ class Objective:
     """
 
     f: Callable[[Tensor], Any]
-    law: Law
+    law: Any  # a Law: rules do not import laws
     joint: int
     seed: Tensor
+    rows: int | Tensor = 0
 
     @property
     def batch(self) -> torch.Size:
@@ -45,17 +51,29 @@ class Objective:
         shape = self.law.batch_shape
         return shape[: len(shape) - self.joint]
 
+    @property
+    def variables(self) -> torch.Size:
+        """The shape of the variables that one value depends on."""
+        shape = self.law.batch_shape
+        return shape[len(shape) - self.joint :]
+
     def sample(self, samples: int) -> Tensor:
         """Exact samples, without gradient."""
-        return self.law.sample((samples,), seed=self.seed)
+        return self.law.sample((samples,), seed=self.seed, rows=self.rows)
 
     def log_prob(self, sample: Tensor) -> Tensor:
-        """Joint log-probabilities, ``(S, *batch)``."""
-        return self.total(self.law.log_prob(sample))
+        """Joint log-probabilities, ``(S, *batch)``, float32 or float64: not yet rounded to the dtype of the logits."""
+        return self.total(self.law.log_prob_wide(sample))
 
     def values(self, sample: Tensor) -> Tensor:
-        """f at ``sample``; f may return anything that becomes a tensor of shape ``(S, *batch)``."""
-        out = torch.as_tensor(self.f(sample), device=sample.device)
+        """f at ``sample``; f may return anything that becomes a tensor of real numbers of shape ``(S, *batch)``."""
+        out = self.f(sample)
+        try:
+            out = torch.as_tensor(out, device=sample.device)
+        except (TypeError, ValueError, RuntimeError):
+            raise TypeError(f"f must return a tensor or numbers, got {type(out).__name__}") from None
+        if out.is_complex():
+            raise TypeError(f"f must return real numbers, got a tensor of {out.dtype}")
         expected = (*sample.shape[:1], *self.batch)
         if out.shape != expected:
             raise ValueError(
@@ -63,7 +81,7 @@ class Objective:
                 f"{tuple(out.shape)}: where one value depends on several variables, wrap the law in "
                 "torch.distributions.Independent(law, n)"
             )
-        return out
+        return out if out.is_floating_point() else out.to(compute_dtype(sample.dtype))
 
     def total(self, x: Tensor) -> Tensor:
         """The sum over the joint variables."""
@@ -77,9 +95,37 @@ class Objective:
         """Logits, differentiable scores z, the one-hots of their argmax, and the noise behind them, ``(S, ..., C)``."""
         x = self.law.scores()
         x = x.expand(samples, *x.shape)
-        noise = Noise(self.seed, row_ids(self.law.batch_shape, x.device).unsqueeze(0), drawn=True)
+        ids = prepare_rows(self.rows, self.law.batch_shape, x.device)
+        ids = row_ids(self.law.batch_shape, x.device) if ids is None else ids
+        noise = Noise(self.seed, ids.unsqueeze(0), drawn=True)
         z = x + noise.gumbel(x, 0)[0]
         return x, z, self.law.embed(self.sample(samples)).to(x.dtype), noise
+
+    def states(self) -> int:
+        """The number of joint states of the variables that one value of f depends on."""
+        return count_states(self.law, self.joint)
+
+    def joint_states(self, index: Tensor) -> Tensor:
+        """The joint states numbered ``index`` (broadcasts to ``(N, *batch)``), as samples for f."""
+        base, n = self.law.states, prod(self.variables)
+        digits = base ** torch.arange(n - 1, -1, -1, device=index.device).view(self.variables)
+        state = self.per_variable(index) // digits % base
+        return self.law.state(state.expand(*index.shape[:1], *self.law.batch_shape))
+
+    def batch_rows(self) -> Tensor | None:
+        """An id for every value of the objective, where a rule draws once for all of its variables."""
+        ids = prepare_rows(self.rows, self.law.batch_shape, self.law.theta.device)
+        if ids is None or not self.joint:
+            return ids
+        first = ids.flatten(len(self.batch), -2)[..., 0, :]
+        each_has_its_own = isinstance(self.rows, Tensor) and self.rows.dim() > len(self.batch)
+        return first if each_has_its_own else first // prod(self.variables)  # sample i has the rows i n, i n + 1, ...
+
+
+def count_states(law: Any, joint: int) -> int:
+    """The number of joint states of a law's last ``joint`` batch dimensions."""
+    shape = law.batch_shape
+    return law.states ** prod(shape[len(shape) - joint :])
 
 
 def score(weight: Tensor, log_prob: Tensor) -> Tensor:

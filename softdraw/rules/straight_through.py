@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from softdraw.arguments import check_tau, per_row
-from softdraw.numerics import softmax_vjp
-from softdraw.operators.softmax import softmax
 from softdraw.rules.conditional_noise import Noise
+from softdraw.rules.needs import Family, Need
 from softdraw.rules.pathwise import Pathwise
 
 
@@ -40,9 +39,10 @@ class StraightThrough(Pathwise):
     """
 
     tau: float | Tensor = 1.0
+    needs = Need.FAMILY
 
     def __post_init__(self) -> None:
         check_tau(self, self.tau)
 
-    def vjp(self, logits: Tensor, sample: Tensor, grad: Tensor, noise: Noise) -> Tensor:
-        return softmax_vjp(softmax(logits, self.tau), grad) / per_row(self.tau, logits)
+    def vjp(self, law: Family, sample: Tensor, grad: Tensor, noise: Noise) -> Tensor:
+        return law.tempered(self.tau).covariance_product(grad) / per_row(self.tau, law.theta)

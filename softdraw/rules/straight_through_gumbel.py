@@ -11,6 +11,7 @@ from softdraw.numerics import softmax_vjp
 from softdraw.operators import draws
 from softdraw.operators.softmax import softmax
 from softdraw.rules.conditional_noise import Noise
+from softdraw.rules.needs import Family
 from softdraw.rules.pathwise import Pathwise
 
 
@@ -63,6 +64,6 @@ class StraightThroughGumbel(Pathwise):
         tau = prepare_tau(self._tau, logits, logits.dim() - 1)
         return draws.gumbel_softmax_hard(logits, tau, seed, rows, mask, 0)
 
-    def vjp(self, logits: Tensor, sample: Tensor, grad: Tensor, noise: Noise) -> Tensor:
-        y = softmax(noise.scores(logits, sample), self._tau)
-        return softmax_vjp(y, grad) / per_row(self._tau, logits)
+    def vjp(self, law: Family, sample: Tensor, grad: Tensor, noise: Noise) -> Tensor:
+        y = softmax(noise.scores(law.theta, sample), self._tau)
+        return softmax_vjp(y, grad) / per_row(self._tau, law.theta)

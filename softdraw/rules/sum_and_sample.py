@@ -10,7 +10,7 @@ from torch import Tensor
 
 from softdraw.arguments import check_count
 from softdraw.operators import draws
-from softdraw.rules.exact import count_states, joint_states
+from softdraw.rules.needs import Need
 from softdraw.rules.score_function import Objective, ScoreFunction, score
 
 
@@ -48,6 +48,7 @@ class SumAndSample(ScoreFunction):
     summed: int = 8
     samples: int = 1
     limit: int = 100_000
+    needs = Need.STATES
 
     def __post_init__(self) -> None:
         for name in ("summed", "samples", "limit"):
@@ -57,29 +58,30 @@ class SumAndSample(ScoreFunction):
         log_p = self._table(objective)  # (*batch, states)
         top = log_p.topk(min(self.summed, log_p.shape[-1]), dim=-1).indices
         others = torch.ones_like(log_p, dtype=torch.bool).scatter(-1, top, False)
-        drawn = draws.gumbel_max(log_p, objective.seed, None, others, self.samples, 0)  # -1 where T is everything
+        rows = objective.batch_rows()
+        drawn = draws.gumbel_max(log_p, objective.seed, rows, others, self.samples, 0)  # -1 where T is everything
         return self._summed(objective, top) + self._sampled(objective, drawn, log_p, others)
 
     def _table(self, objective: Objective) -> Tensor:
-        states = count_states(objective)
+        states = objective.states()
         if states > self.limit:
             raise ValueError(
                 f"SumAndSample(limit={self.limit}) would have to compare {states:.3g} joint states: raise the limit, "
                 "or use LeaveOneOut or a pathwise rule"
             )
-        which = torch.arange(states, device=objective.law.logits.device)
+        which = torch.arange(states, device=objective.law.theta.device)
         with torch.no_grad():
-            y = joint_states(objective, which.view(-1, *[1] * len(objective.batch)))
+            y = objective.joint_states(which.view(-1, *[1] * len(objective.batch)))
             return objective.log_prob(y).movedim(0, -1).contiguous()
 
     def _summed(self, objective: Objective, top: Tensor) -> Tensor:
-        y = joint_states(objective, top.movedim(-1, 0))
+        y = objective.joint_states(top.movedim(-1, 0))
         p, value = objective.log_prob(y).exp(), objective.values(y)
         return torch.where(p > 0, p * value, 0 * p).sum(0)
 
     def _sampled(self, objective: Objective, drawn: Tensor, log_p: Tensor, others: Tensor) -> Tensor:
         q = log_p.masked_fill(~others, -math.inf).exp().sum(-1)
-        y = joint_states(objective, drawn.clamp_min(0))
+        y = objective.joint_states(drawn.clamp_min(0))
         weighted = torch.where(drawn < 0, 0, q * objective.values(y))
         log_prob = torch.where(drawn < 0, 0, objective.log_prob(y))
         return (weighted + score(weighted.detach(), log_prob)).mean(0)

@@ -6,9 +6,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from softdraw.numerics import softmax_vjp
-from softdraw.operators.softmax import softmax
 from softdraw.rules.conditional_noise import Noise
+from softdraw.rules.needs import Family, Need
 from softdraw.rules.pathwise import Pathwise
 
 
@@ -18,6 +17,7 @@ class ZGR(Pathwise):
 
     .. math:: \hat g = \tfrac12 J(\pi)\, g + \tfrac12 \langle g, D - \pi \rangle (D - \pi)
 
+    with the covariance of the law for J and its mean for :math:`\pi`, so it serves every exponential family.
     For a bit b ~ Bernoulli(p) this is :math:`\tfrac12 (b (1 - p) + (1 - b) p)\, g`. Equal to ``ReinMax(tau=1)``.
 
     Gradient:
@@ -33,7 +33,8 @@ class ZGR(Pathwise):
         Shekhovtsov (2023), "Cold analysis of Rao-Blackwellized straight-through Gumbel-softmax".
     """
 
-    def vjp(self, logits: Tensor, sample: Tensor, grad: Tensor, noise: Noise) -> Tensor:
-        p = softmax(logits)
-        d = sample - p
-        return (softmax_vjp(p, grad) + (grad * d).sum(-1, keepdim=True) * d) / 2
+    needs = Need.FAMILY
+
+    def vjp(self, law: Family, sample: Tensor, grad: Tensor, noise: Noise) -> Tensor:
+        d = sample - law.mean
+        return (law.covariance_product(grad) + (grad * d).sum(-1, keepdim=True) * d) / 2

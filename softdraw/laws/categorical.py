@@ -1,0 +1,108 @@
+"""What one-hots and bits share: each is a categorical law over one-hots, drawn as the argmax of Gumbel noise."""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+
+import torch
+from torch import Tensor
+
+from softdraw import numerics
+from softdraw.arguments import compute_dtype
+from softdraw.laws.law import Law
+from softdraw.rules import pathwise
+from softdraw.rules.needs import Need
+from softdraw.rules.pathwise import Pathwise
+
+
+class CategoricalLaw(Law):
+    """A law whose samples are one-hots in another form: ``one_hot_logits`` gives the law over these, ``embed`` and
+    ``extract`` map samples to and from them."""
+
+    has_enumerate_support = True
+    offers = frozenset({Need.SAMPLES, Need.STATES, Need.FAMILY, Need.NOISE})
+
+    @abstractmethod
+    def one_hot_logits(self) -> tuple[Tensor, Tensor | None]:
+        """Logits and mask, ``(*batch, C)``, of the same law over one-hots."""
+
+    @abstractmethod
+    def embed(self, value: Tensor) -> Tensor:
+        """Samples as one-hots."""
+
+    @abstractmethod
+    def extract(self, one_hot: Tensor) -> Tensor:
+        """One-hots as samples; linear."""
+
+    @abstractmethod
+    def log_probs(self) -> Tensor:
+        """log p of every category in float32 or float64, ``(*batch, C)``; -inf where forbidden."""
+
+    @property
+    @abstractmethod
+    def probs(self) -> Tensor:
+        """Probabilities, of the shape of the parameters."""
+
+    @property
+    def mean(self) -> Tensor:
+        """The probabilities."""
+        return self.probs
+
+    def scores(self) -> Tensor:
+        """The one-hot logits in float32 or float64, -inf where forbidden."""
+        logits, mask = self.one_hot_logits()
+        return numerics.masked(logits.to(compute_dtype(logits.dtype)), mask)
+
+    def entropy(self) -> Tensor:
+        """Entropy in nats, ``batch``; a forbidden category counts for nothing."""
+        log_p = self.log_probs()
+        return -numerics.times(log_p.exp(), log_p).sum(-1).to(self.theta.dtype)
+
+    def log_prob_wide(self, value: Tensor) -> Tensor:
+        """log p(value), ``(..., *batch)``; -inf for a forbidden category."""
+        chosen = self.embed(value.to(compute_dtype(self.theta.dtype)))
+        return numerics.times(chosen, self.log_probs().expand(chosen.shape)).sum(-1)
+
+    def state(self, index: Tensor) -> Tensor:
+        """The samples numbered ``index``."""
+        one_hot = numerics.one_hot(index, self.states, compute_dtype(self.theta.dtype))
+        return self.extract(one_hot).to(self.theta.dtype)
+
+    def enumerate_support(self, expand: bool = True) -> Tensor:
+        """Every sample, ``(C, *batch, *event)``, or ``(C, 1, ..., *event)`` unexpanded; forbidden ones too."""
+        index = torch.arange(self.states, device=self.theta.device).view(-1, *[1] * len(self.batch_shape))
+        every = self.state(index)
+        return every.expand(-1, *self.batch_shape, *self.event_shape) if expand else every
+
+    def uniform(self) -> CategoricalLaw:
+        """The uniform law over what is allowed: the other side of a KL to the uniform prior."""
+        forbidden = self.scores_of_theta() == -math.inf
+        level = torch.zeros(self.theta.shape, dtype=compute_dtype(self.theta.dtype), device=self.theta.device)
+        return self.replace(level.masked_fill(forbidden, -math.inf).to(self.theta.dtype), self.allowed)
+
+    def scores_of_theta(self) -> Tensor:
+        """theta in float32 or float64, -inf where forbidden, without gradient."""
+        return Law.scores(self).detach()
+
+    def draw_exactly(self, shape: tuple[int, ...], seed: Tensor, rows: Tensor | None) -> Tensor:
+        """Exact samples, as of ``softdraw.gumbel_max``."""
+        logits, mask = self.one_hot_logits()
+        y = pathwise.sample(logits, seed, rows, mask, math.prod(shape))
+        return self.extract(y.reshape(*shape, *logits.shape))
+
+    def draw_with(
+        self, rule: Pathwise, shape: tuple[int, ...], value: Tensor | None, seed: Tensor, rows: Tensor | None
+    ) -> Tensor:
+        """Samples, drawn or given, as one-hots under the rule."""
+        logits, mask = self.one_hot_logits()
+        if value is not None:
+            value = self.embed(value.to(logits.dtype)).reshape(math.prod(shape), *logits.shape)
+        y = pathwise.draw(rule, logits, mask, seed, rows, math.prod(shape), value)
+        return self.extract(y.reshape(*shape, *logits.shape))
+
+
+def from_probabilities(probs: Tensor) -> Tensor:
+    """log p with a gradient that is 0, not NaN, where p is 0; a probability of 0 stays 0."""
+    never = probs == 0
+    return probs.masked_fill(never, 1).log().masked_fill(never, -math.inf)

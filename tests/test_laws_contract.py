@@ -1,0 +1,363 @@
+"""What every law promises (tests/laws.py), against enumeration and derivatives of the log-normaliser."""
+
+import math
+import pickle
+
+import pytest
+import torch
+from scipy.stats import chisquare
+from torch.distributions import Independent, kl_divergence
+from torch.testing import assert_close
+
+import softdraw
+from softdraw.rules.needs import Need
+from tests.laws import LAWS, Subset, logits
+from tests.methods import PATHWISE, SCORE, label, one_hot_logits
+
+
+def states(law):
+    """Every sample, ``(N, *batch, *event)``, and its probability by enumeration, ``(N, *batch)``."""
+    every = law.enumerate_support()
+    return every, law.log_prob(every).exp()
+
+
+every_law = pytest.mark.parametrize("make", LAWS.values(), ids=LAWS)
+
+
+@every_law
+def test_probabilities_sum_to_one_and_the_mean_is_theirs(make):
+    law = make(logits())
+    every, p = states(law)
+    assert_close(p.sum(0), torch.ones(law.batch_shape, dtype=torch.float64))
+    weight = p.view(*p.shape, *[1] * law.event_dims)
+    assert_close((weight * every).sum(0), law.mean)
+    assert_close(-torch.special.xlogy(p, p).sum(0), _entropy(law, every, p))
+
+
+def _entropy(law, every, p):
+    return law.entropy() if not isinstance(law, Subset) else -torch.where(p > 0, p * law.log_prob(every), 0).sum(0)
+
+
+@every_law
+def test_the_family_is_the_derivatives_of_its_log_normalizer(make):
+    theta, g = logits().requires_grad_(), one_hot_logits(3, 4, seed=1)
+    law = make(theta)
+    (mean,) = torch.autograd.grad(law.log_normalizer().sum(), theta, create_graph=True)
+    assert_close(mean, law.mean)
+    (hessian_product,) = torch.autograd.grad(mean, theta, g)
+    assert_close(law.covariance_product(g), hessian_product)
+    h = one_hot_logits(3, 4, seed=2)
+    assert_close((h * law.covariance_product(g)).sum(), (g * law.covariance_product(h)).sum())  # symmetric
+
+
+@every_law
+def test_log_prob_is_the_exponential_family(make):
+    law = make(logits())
+    every, p = states(law)
+    possible = p > 0
+    inner = torch.where(every > 0, every * law.theta, 0)
+    inner = inner.sum(-1) if law.event_dims else inner
+    assert_close(law.log_prob(every)[possible], (inner - law.log_normalizer())[possible])
+
+
+@every_law
+def test_samples_have_the_law(make):
+    law = make(logits())
+    every, p = states(law)
+    found = law.sample((20_000,), seed=1).unsqueeze(1) == every
+    counts = (found.all(-1) if law.event_dims else found).double().sum(0)
+    for row in range(p[0].numel()):
+        expected, observed = p.flatten(1)[:, row], counts.flatten(1)[:, row]
+        assert not observed[expected == 0].any()
+        if (expected > 0).sum() > 1:
+            assert chisquare(observed[expected > 0], 20_000 * expected[expected > 0]).pvalue > 1e-4
+
+
+@every_law
+@pytest.mark.parametrize(
+    "dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float8_e4m3fn, torch.float8_e5m2]
+)
+def test_every_dtype_is_computed_in_float32(make, dtype):
+    narrow = make(logits(dtype))
+    wide = make(narrow.theta.double())
+    if isinstance(narrow, Subset):
+        pytest.skip("a law of the tests")
+    support = narrow.enumerate_support()
+    for name in ("mean", "variance", "mode", "probs"):
+        found = getattr(narrow, name)
+        assert found.dtype == dtype
+        _equals_rounded(found, getattr(wide, name))
+    for found, exact in (
+        (narrow.entropy(), wide.entropy()),
+        (narrow.log_normalizer(), wide.log_normalizer()),
+        (narrow.log_prob(support), wide.log_prob(support.double())),
+    ):
+        assert found.dtype == dtype
+        _equals_rounded(found, exact)
+    assert narrow.sample(seed=0).dtype == narrow.rsample(seed=0).dtype == dtype
+    assert torch.equal(narrow.sample((50,), seed=0).double(), make(narrow.theta.float()).sample((50,), seed=0).double())
+    assert narrow.uniform().theta.dtype == dtype
+
+
+def _equals_rounded(found, exact):
+    """One rounding to the narrow dtype, of a float32 computation."""
+    expected = exact.float().to(found.dtype)
+    off = (found.double() - expected.double()).abs()
+    assert ((off <= 2 * torch.finfo(found.dtype).eps * exact.abs()) | (found.double() == expected.double())).all()
+
+
+@every_law
+def test_a_part_of_the_batch(make):
+    theta = one_hot_logits(5, 3, 4)
+    law = make(theta)
+    for index in (
+        0,
+        -1,
+        slice(1, 4),
+        (2, 1),
+        (..., 0) if law.event_dims else (..., 0, slice(None)),
+        torch.tensor([3, 3]),
+    ):
+        part = law[index]
+        assert type(part) is type(law)
+        assert_close(
+            part.mean,
+            law.mean[index if law.event_dims == 0 or index[-1:] != (0,) else (..., 0, slice(None))]
+            if isinstance(index, tuple)
+            else law.mean[index],
+        )
+    keep = torch.tensor([True, False, True, True, False])
+    assert_close(law[keep].mean, law.mean[keep])
+    with pytest.raises(IndexError, match="a law is indexed by its batch"):
+        law[(0,) * (len(law.batch_shape) + 1)]
+
+
+@every_law
+def test_expand_keeps_a_subclass_and_what_it_has(make):
+    base = make(logits())
+
+    class Own(type(base)):
+        """With a constructor of its own, which torch's laws refuse to expand."""
+
+        def __init__(self, *parameters):
+            super().__init__(*parameters)
+            self.extra = "mine"
+
+    parameters = (base.theta, base.k) if isinstance(base, Subset) else (base.theta, base.allowed)
+    law = Own(*parameters)
+    wide = law.expand((2, *law.batch_shape))
+    assert type(wide) is Own
+    assert wide.extra == "mine"
+    assert_close(wide.mean[1], base.mean)
+    assert wide.batch_shape == (2, *base.batch_shape)
+    assert wide.sample((6,), seed=0).shape == (6, 2, *base.mean.shape)
+
+
+@every_law
+def test_a_rule_that_does_not_serve_a_law_is_refused_with_what_it_needs(make):
+    law = make(logits())
+    for rule in PATHWISE + SCORE:
+        use = softdraw.draw if rule in PATHWISE else None
+        if rule.needs in law.offers:
+            continue
+        with pytest.raises(TypeError, match=rf"{type(rule).__name__} does not serve {type(law).__name__}: it needs "):
+            use(law, rule) if use else softdraw.expect(lambda y: y.sum(-1), law, rule)
+
+
+@every_law
+@pytest.mark.parametrize("rule", PATHWISE, ids=label)
+def test_pathwise_rules_of_a_family(make, rule):
+    """The mean over all samples, against the exact gradient: straight-through of a linear f, ZGR of a quadratic one."""
+    if rule.needs is not Need.FAMILY or getattr(rule, "tau", 1.0) != 1.0:
+        pytest.skip("not exact, or no rule of an exponential family")
+    theta = logits().requires_grad_()
+    law = make(theta)
+    every, p = states(law)
+    a, b = one_hot_logits(4, 4, seed=3), one_hot_logits(4, seed=4)
+    quadratic = 0.0 if isinstance(rule, softdraw.StraightThrough) else 1.0
+
+    def f(z):
+        if law.event_dims == 0:  # each bit by itself
+            return z * b + quadratic * z**2
+        return z @ b + quadratic * ((z @ a) * z).sum(-1)
+
+    (exact,) = torch.autograd.grad((p * f(every)).sum(), theta)
+    y = softdraw.draw(make(theta), rule, value=every.detach(), seed=0)
+    arriving = torch.autograd.grad(f(z := every.detach().requires_grad_()).sum(), z)[0]
+    weight = p.detach().view(*p.shape, *[1] * law.event_dims)
+    (mean,) = torch.autograd.grad(y, theta, weight * arriving)
+    assert_close(mean, exact, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("rule", [softdraw.ZGR(), softdraw.StraightThrough(), softdraw.StraightThrough(1.3)], ids=label)
+def test_a_law_beyond_categories_has_its_own_samples_under_a_rule(rule):
+    law = Subset(one_hot_logits(50, 4).requires_grad_(), 2)
+    y = softdraw.draw(law, rule, (3,), seed=0)
+    assert (y.sum(-1) == 2).all()
+    assert torch.equal(y.detach(), law.sample((3,), seed=0))
+    (gradient,) = torch.autograd.grad(y, law.theta, torch.rand(3, 50, 4, dtype=torch.float64))
+    assert_close(gradient.sum(-1), torch.zeros(50, dtype=torch.float64))
+    with pytest.raises(
+        TypeError, match=r"GumbelRao does not serve Subset: it needs a categorical law.*StraightThrough"
+    ):
+        softdraw.draw(law, softdraw.GumbelRao())
+
+
+@every_law
+@pytest.mark.parametrize("rule", [softdraw.LeaveOneOut(4), softdraw.Reinforce(), softdraw.Exact()], ids=label)
+def test_expectations_under_every_law(make, rule):
+    law = make(logits())
+    every, p = states(law)
+    w = one_hot_logits(*law.event_shape, seed=5) if law.event_dims else torch.tensor(0.7, dtype=torch.float64)
+
+    def f(z):
+        return ((z * w).sum(-1) if law.event_dims else z * w) ** 2
+
+    exact = (p * f(every)).sum(0)
+    found = softdraw.expect(f, law.expand((4000, *law.batch_shape)), rule, seed=2)
+    error = found.std(0) / 4000**0.5
+    assert ((found.mean(0) - exact).abs() <= 5 * error + 1e-12).all()
+
+
+@every_law
+def test_values_outside_the_support_are_errors_as_torch_has_it(make):
+    law = make(logits())
+    bad = torch.full(law.mean.shape, 0.3, dtype=torch.float64)
+    with pytest.raises(ValueError, match=r"value must be within the support"):
+        law.log_prob(bad)
+    with pytest.raises(ValueError, match=r"value must be within the support"):
+        softdraw.draw(law, softdraw.ZGR(), value=bad)
+    default = torch.distributions.Distribution._validate_args
+    try:
+        torch.distributions.Distribution.set_default_validate_args(False)
+        assert law.log_prob(bad).shape == law.batch_shape
+    finally:
+        torch.distributions.Distribution.set_default_validate_args(default)
+    with pytest.raises(ValueError, match="support"):
+        Independent(law, 1).log_prob(bad)
+
+
+@every_law
+def test_laws_pickle_and_say_what_they_are(make):
+    law = make(logits())
+    if isinstance(law, Subset):
+        again = pickle.loads(pickle.dumps(law))
+        assert again.k == 2
+    again = pickle.loads(pickle.dumps(law))
+    assert_close(again.mean, law.mean)
+    assert torch.equal(again.sample(seed=3), law.sample(seed=3))
+    assert "logits of shape (3, 4)" in repr(law)
+    assert "ZGR()" in repr(law)
+
+
+# Probabilities of zero and one, infinite logits
+
+
+def test_probabilities_make_the_same_law_as_torchs():
+    p = torch.tensor([[0.2, 0.0, 0.8], [0.5, 0.25, 0.25]], dtype=torch.float64)
+    ours, theirs = softdraw.OneHotCategorical(probs=3 * p), torch.distributions.OneHotCategorical(probs=3 * p)
+    assert_close(ours.probs, theirs.probs)
+    assert_close(ours.logits.exp(), p)
+    assert ours.logits[0, 1] == -math.inf
+    logits = torch.randn(3, 5)
+    assert_close(softdraw.OneHotCategorical(logits).logits, torch.distributions.OneHotCategorical(logits=logits).logits)
+    assert softdraw.OneHotCategorical(logits).param_shape == (3, 5)
+    bits = torch.tensor([0.0, 0.3, 1.0])
+    ours, theirs = softdraw.Bernoulli(probs=bits), torch.distributions.Bernoulli(probs=bits)
+    assert_close(ours.probs, theirs.probs)
+    assert torch.equal(ours.sample((100,), seed=0)[:, [0, 2]].unique(dim=0), torch.tensor([[0.0, 1.0]]))
+    assert_close(ours.log_prob(torch.tensor([0.0, 1.0, 1.0])), torch.tensor([0.0, math.log(0.3), 0.0]))
+    leaf = p.clone().requires_grad_()
+    (g,) = torch.autograd.grad(softdraw.OneHotCategorical(probs=leaf).entropy().sum(), leaf)
+    assert g.isfinite().all()
+    assert g[0, 1] == 0
+    for bad, message in (((), "neither"), ((logits, p), "both")):
+        with pytest.raises(TypeError, match=message):
+            softdraw.OneHotCategorical(bad[0] if bad else None, probs=bad[1] if bad else None)
+    with pytest.raises(ValueError, match="probs must not be negative"):
+        softdraw.OneHotCategorical(probs=torch.tensor([0.5, -0.5]))
+    with pytest.raises(ValueError, match=r"probs must be from 0 to 1"):
+        softdraw.Bernoulli(probs=torch.tensor([1.5]))
+
+
+def test_torchs_zero_probabilities_stay_zero():
+    p = torch.zeros(100_000)
+    p[0] = 1.0
+    one = torch.distributions.OneHotCategorical(probs=p)
+    for law in (one, torch.distributions.Categorical(probs=p)):
+        assert (softdraw.draw(law, sample_shape=(2000,), seed=0)[:, 0] == 1).all()
+    small = torch.distributions.OneHotCategorical(probs=torch.tensor([0.0, 1.0]))
+    assert kl_divergence(softdraw.OneHotCategorical(torch.zeros(2)), small) == math.inf
+    assert_close(kl_divergence(small, softdraw.OneHotCategorical(torch.zeros(2))), torch.tensor(math.log(2)))
+    never = torch.distributions.Bernoulli(probs=torch.zeros(1))
+    always = torch.distributions.Bernoulli(probs=torch.ones(1))
+    fair = softdraw.Bernoulli(torch.zeros(1))
+    for law in (never, always):
+        assert kl_divergence(fair, law) == math.inf
+        assert_close(kl_divergence(law, fair), torch.tensor([math.log(2)]))
+    assert softdraw.draw(always, sample_shape=(100,), seed=0).all()
+    assert not softdraw.draw(never, sample_shape=(100,), seed=0).any()
+    f = lambda y: torch.where(y[..., 0] > 0, 1e9, 0.0)  # noqa: E731
+    assert softdraw.expect(f, small, softdraw.Exact()) == 0
+    tiny = torch.distributions.OneHotCategorical(probs=torch.tensor([1e-12, 1.0]))  # torch's logits end at 1.2e-7
+    value = softdraw.expect(lambda y: y[..., 0], tiny, softdraw.Exact())
+    assert_close(value, torch.tensor(1e-12), rtol=1e-5, atol=0)
+
+
+def test_laws_and_losses_have_one_answer_at_infinite_logits():
+    x = torch.tensor([[math.inf, 0.0, 1.0], [math.inf, math.inf, 0.0], [0.0, -math.inf, 1.0]], requires_grad=True)
+    law = softdraw.OneHotCategorical(x)
+    for k in range(3):
+        target = torch.full((3,), k)
+        ours = -law.log_prob(torch.nn.functional.one_hot(target, 3).float())
+        assert torch.equal(ours, softdraw.losses.categorical_nll(x, target, reduction="none"))
+    assert torch.equal(law.entropy(), softdraw.losses.entropy(x, reduction="none"))
+    expected = torch.tensor([[1.0, 0.0, 0.0], [0.5, 0.5, 0.0]])
+    assert torch.equal(law.probs[:2], expected)
+    (gradient,) = torch.autograd.grad(law.entropy().sum(), x)
+    assert gradient.isfinite().all()
+
+
+@pytest.mark.parametrize(("dtype", "a"), [(torch.float32, 3e38), (torch.bfloat16, 3e38), (torch.float64, 1.5e308)])
+def test_entropy_where_finite_logits_differ_by_more_than_a_float_holds(dtype, a):
+    for row in ([a, -a], [a, -a / 4, 0.0], [a, -a, -a]):
+        x = torch.tensor(row, dtype=dtype, requires_grad=True)
+        h = softdraw.OneHotCategorical(x).entropy()
+        assert h == 0
+        assert not torch.autograd.grad(h, x)[0].any()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_exact_is_exact_in_half_precision(dtype):
+    x = torch.linspace(-2, 2, 12).to(dtype).requires_grad_()
+    law = Independent(softdraw.Bernoulli(x), 1)
+    assert_close(softdraw.expect(lambda b: torch.ones(b.shape[:-1]), law, softdraw.Exact()), torch.tensor(1.0))
+    value = softdraw.expect(lambda b: (b.double().sum(-1) - 0.3) ** 2, law, softdraw.Exact())
+    wide = x.detach().double().requires_grad_()
+    p = wide.sigmoid()
+    reference = (p.sum() - 0.3) ** 2 + (p * (1 - p)).sum()
+    assert_close(value.double(), reference, rtol=1e-5, atol=0)
+    (found,), (exact,) = torch.autograd.grad(value, x), torch.autograd.grad(reference, wide)
+    assert_close(found.double(), exact, rtol=torch.finfo(dtype).eps, atol=1e-5)
+
+
+def test_forward_mode_and_hessians_of_a_law():
+    x, value = one_hot_logits(2, 3), torch.eye(3, dtype=torch.float64)[:2]
+    for f in (
+        lambda x: softdraw.OneHotCategorical(x).entropy().sum(),
+        lambda x: (softdraw.OneHotCategorical(x).mean ** 2).sum(),
+        lambda x: softdraw.OneHotCategorical(x).log_prob(value).sum(),
+        lambda x: (softdraw.Bernoulli(x).mean ** 2).sum(),
+        lambda x: softdraw.Bernoulli(x).log_prob(value).sum(),
+        lambda x: softdraw.OneHotCategorical(x).log_normalizer().sum(),
+    ):
+        assert_close(torch.func.hessian(f)(x), torch.autograd.functional.hessian(f, x))
+        tangent = one_hot_logits(2, 3, seed=1)
+        assert_close(torch.func.jvp(f, (x,), (tangent,))[1], (torch.func.grad(f)(x) * tangent).sum())
+
+
+def test_kl_with_poisson_is_torchs():
+    x, rate = torch.tensor([0.3, -2.0]), torch.tensor([0.7, 2.0])
+    ours = kl_divergence(softdraw.Bernoulli(x), torch.distributions.Poisson(rate))
+    theirs = kl_divergence(torch.distributions.Bernoulli(logits=x), torch.distributions.Poisson(rate))
+    assert_close(ours, theirs)
