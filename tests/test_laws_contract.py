@@ -101,9 +101,10 @@ def test_every_dtype_is_computed_in_float32(make, dtype):
 
 def _equals_rounded(found, exact):
     """One rounding to the narrow dtype, of a float32 computation."""
-    expected = exact.float().to(found.dtype)
-    off = (found.double() - expected.double()).abs()
-    assert ((off <= 2 * torch.finfo(found.dtype).eps * exact.abs()) | (found.double() == expected.double())).all()
+    expected = exact.float().to(found.dtype).double()
+    close = (found.double() - expected).abs() <= 2 * torch.finfo(found.dtype).eps * exact.abs()
+    # -inf is NaN in float8_e4m3fn, which has no infinity.
+    assert (close | (found.double() == expected) | (found.isnan() & expected.isnan())).all()
 
 
 @every_law
@@ -270,7 +271,7 @@ def test_probabilities_make_the_same_law_as_torchs():
     leaf = p.clone().requires_grad_()
     (g,) = torch.autograd.grad(softdraw.OneHotCategorical(probs=leaf).entropy().sum(), leaf)
     assert g.isfinite().all()
-    assert g[0, 1] == 0
+    assert g[0, 1].abs() < 1e-12
     for bad, message in (((), "neither"), ((logits, p), "both")):
         with pytest.raises(TypeError, match=message):
             softdraw.OneHotCategorical(bad[0] if bad else None, probs=bad[1] if bad else None)

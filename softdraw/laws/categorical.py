@@ -57,7 +57,7 @@ class CategoricalLaw(Law):
     def entropy(self) -> Tensor:
         """Entropy in nats, ``batch``; a forbidden category counts for nothing."""
         log_p = self.log_probs()
-        return -numerics.times(log_p.exp(), log_p).sum(-1).to(self.theta.dtype)
+        return numerics.times(log_p.exp(), -log_p).sum(-1).to(self.theta.dtype)
 
     def log_prob_wide(self, value: Tensor) -> Tensor:
         """log p(value), ``(..., *batch)``; -inf for a forbidden category."""

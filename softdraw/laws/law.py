@@ -212,7 +212,7 @@ class Law(Distribution):
         if not self._validate_args or not is_plain(value) or not (asked or value.is_cpu):
             return
         support: constraints.Constraint = self.support  # pyright: ignore[reportAssignmentType]
-        legal = support.check(value if value.is_floating_point() else value.to(self.theta.dtype))
+        legal = support.check(value.to(compute_dtype(self.theta.dtype)))
         if bool(legal.all()):
             return
         top = self.scores().detach().reshape(*self.batch_shape, -1).amax(-1)
