@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, distributions
 
 from softdraw.laws import Law, OneHotCategorical, from_torch
-from softdraw.rules.needs import check_serves
 from softdraw.rules.pathwise import Pathwise
 from softdraw.rules.score_function import Objective, ScoreFunction
 from softdraw.seeds import prepare_seed
@@ -116,7 +115,7 @@ def expect(
     ours, joint = as_law(law)
     if not isinstance(rule, (Pathwise, ScoreFunction)):
         raise TypeError(f"rule must be a gradient rule such as softdraw.LeaveOneOut(samples=4), got {_name(rule)}")
-    check_serves(rule, ours)
+    rule.check_serves(ours)
     if isinstance(rule, ScoreFunction) and samples is not None:
         raise ValueError(f"samples={samples} is for pathwise rules: {type(rule).__name__} has its own number of them")
     objective = Objective(f, ours, joint, prepare_seed(seed, generator, ours.theta.device), rows)

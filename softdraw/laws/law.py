@@ -20,7 +20,7 @@ from softdraw import numerics
 from softdraw.arguments import compute_dtype, per_row, prepare_rows, prepare_shape
 from softdraw.operators.operator import is_plain
 from softdraw.rules import pathwise
-from softdraw.rules.needs import Need, check_serves
+from softdraw.rules.needs import Need
 from softdraw.rules.pathwise import Pathwise
 from softdraw.rules.zgr import ZGR
 from softdraw.seeds import prepare_seed
@@ -179,7 +179,7 @@ class Law(Distribution):
     def _checked_rule(self, rule: object) -> Pathwise:
         if not isinstance(rule, Pathwise):
             raise TypeError(refused_rule(rule))
-        check_serves(rule, self)
+        rule.check_serves(self)
         return rule
 
     def _sample_shape_of(self, value: Tensor, sample_shape: tuple[int, ...]) -> tuple[int, ...]:

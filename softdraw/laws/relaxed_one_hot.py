@@ -44,8 +44,8 @@ class RelaxedOneHotCategorical(Distribution):
         logits: unnormalised log-probabilities, ``(*batch, K)``, any floating dtype.
         probs: in place of logits: probabilities, ``(*batch, K)``, not negative; divided by their sum.
         mask: bool, True = allowed, broadcasts to the logits; the law then lives on the face of the allowed categories.
-        validate_args: whether samples given to ``log_prob`` must be on the simplex. Default: torch's setting, on the CPU.
-            True also checks on an accelerator, which waits for it, and checks the logits.
+        validate_args: whether samples given to ``log_prob`` must be on the simplex. Default: torch's setting, on the
+            CPU. True also checks on an accelerator, which waits for it, and checks the logits.
 
     Returns:
         A ``torch.distributions.Distribution``, its batch shape that of tau and the logits' batch together, its event

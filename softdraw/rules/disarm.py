@@ -12,7 +12,7 @@ from softdraw.rules.needs import Need
 from softdraw.rules.score_function import Objective, ScoreFunction, silent
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class DisARM(ScoreFunction):
     r"""The score-function estimator on antithetic pairs, for Bernoulli variables (also known as U2G).
 

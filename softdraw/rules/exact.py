@@ -12,7 +12,7 @@ from softdraw.rules.needs import Need
 from softdraw.rules.score_function import Objective, ScoreFunction
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Exact(ScoreFunction):
     r"""The expectation itself, summed over every state, joint states of independent variables included.
 

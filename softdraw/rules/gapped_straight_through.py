@@ -15,7 +15,7 @@ from softdraw.rules.needs import Family
 from softdraw.rules.pathwise import Pathwise
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class GappedStraightThrough(Pathwise):
     r"""Straight-through Gumbel-softmax with the noise replaced by the least shift that makes the sample win by a gap.
 

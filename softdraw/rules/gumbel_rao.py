@@ -15,7 +15,7 @@ from softdraw.rules.needs import Family
 from softdraw.rules.pathwise import Pathwise
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class GumbelRao(Pathwise):
     r"""Straight-through Gumbel-softmax, Rao-Blackwellised given the sample.
 

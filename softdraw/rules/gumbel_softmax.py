@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,7 +16,7 @@ from softdraw.rules.needs import Family
 from softdraw.rules.pathwise import Pathwise
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class GumbelSoftmax(Pathwise):
     r"""A relaxed sample on the simplex with its own exact gradient.
 
@@ -41,6 +42,20 @@ class GumbelSoftmax(Pathwise):
     """
 
     tau: float | Tensor = 1.0
+
+    def __new__(cls, *args: Any, **named: Any) -> GumbelSoftmax:
+        if len(args) > 1 or named.keys() - {"tau"}:
+            raise TypeError(
+                f"softdraw.GumbelSoftmax is a gradient rule, and takes tau alone, got {[*args, *named]}: "
+                "the module, which draws from logits, is softdraw.nn.GumbelSoftmax"
+            )
+        return super().__new__(cls)
+
+    def __call__(self, *args: Any, **named: Any) -> Tensor:
+        raise TypeError(
+            "softdraw.GumbelSoftmax is a gradient rule: write softdraw.draw(law, softdraw.GumbelSoftmax(tau)); "
+            "the module, which draws from logits, is softdraw.nn.GumbelSoftmax"
+        )
 
     def __post_init__(self) -> None:
         check_tau(self, self.tau, learned=True)

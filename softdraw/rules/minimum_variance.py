@@ -14,7 +14,7 @@ from softdraw.rules.needs import Family
 from softdraw.rules.pathwise import Pathwise
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class MinimumVariance(Pathwise):
     r"""The estimator of least variance in its class, for a given weight on exactness at second order.
 

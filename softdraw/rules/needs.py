@@ -1,9 +1,9 @@
-"""What a rule needs of a law, and the sentence that refuses another law."""
+"""What a rule may need of a law."""
 
 from __future__ import annotations
 
 from enum import Enum
-from typing import Any, Protocol
+from typing import Protocol
 
 from torch import Tensor
 
@@ -35,15 +35,3 @@ class Family(Protocol):
     def tempered(self, tau: float | Tensor) -> Family:
         """The family at theta / tau."""
         ...
-
-
-def check_serves(rule: Any, law: Any) -> None:
-    """``law`` offers what ``rule`` needs, or a TypeError says what is missing and which rules serve the law."""
-    if rule.needs in law.offers:
-        return
-    kind = type(rule).__mro__[1]  # Pathwise or ScoreFunction
-    others = sorted(other.__name__ for other in kind.__subclasses__() if other.needs in law.offers)
-    raise TypeError(
-        f"rule {type(rule).__name__} does not serve {type(law).__name__}: it needs {rule.needs.value}. "
-        f"Rules that serve it: {', '.join(others) or 'none of this kind'}"
-    )

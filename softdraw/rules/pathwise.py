@@ -21,9 +21,10 @@ from softdraw.operators import draws
 from softdraw.operators.softmax import softmax
 from softdraw.rules.conditional_noise import Noise
 from softdraw.rules.needs import Family, Need
+from softdraw.rules.rule import Rule
 
 
-class Pathwise:
+class Pathwise(Rule):
     """A rule for ``draw`` and ``expect``: the sample is exact, and ``vjp`` says what gradient passes back through it.
 
     ``needs`` says which laws the rule serves. The rule sees the law as ``law.theta`` (natural parameters, categories

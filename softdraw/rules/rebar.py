@@ -12,7 +12,7 @@ from softdraw.rules.relax import controlled
 from softdraw.rules.score_function import Objective, ScoreFunction
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Rebar(ScoreFunction):
     r"""The score-function estimator with f at the relaxed sample as control variate.
 

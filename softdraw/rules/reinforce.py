@@ -10,7 +10,7 @@ from softdraw.arguments import check_count
 from softdraw.rules.score_function import Objective, ScoreFunction, score
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Reinforce(ScoreFunction):
     r"""The score-function estimator with a baseline that does not depend on the sample.
 

@@ -14,7 +14,7 @@ from softdraw.rules.needs import Family
 from softdraw.rules.pathwise import Pathwise
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ReinMax(Pathwise):
     r"""The second-order straight-through estimator.
 

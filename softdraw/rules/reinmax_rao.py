@@ -13,7 +13,7 @@ from softdraw.rules.needs import Family
 from softdraw.rules.pathwise import Pathwise
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ReinMaxRao(Pathwise):
     r"""ReinMax whose Jacobian at :math:`\tfrac12(\pi + D)` is a Gumbel-Rao estimate given the same sample.
 

@@ -15,7 +15,7 @@ from softdraw.rules.needs import Need
 from softdraw.rules.score_function import Objective, ScoreFunction, score
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Relax(ScoreFunction):
     r"""The score-function estimator with a control variate c of the relaxed sample.
 

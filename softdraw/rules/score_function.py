@@ -14,9 +14,10 @@ from torch import Tensor
 from softdraw.arguments import compute_dtype, prepare_rows, row_ids
 from softdraw.rules.conditional_noise import Noise
 from softdraw.rules.needs import Need
+from softdraw.rules.rule import Rule
 
 
-class ScoreFunction(ABC):
+class ScoreFunction(Rule, ABC):
     """A rule for ``expect``: it needs values of f only, so f may be a black box. ``needs`` as in ``Pathwise``."""
 
     needs: ClassVar[Need] = Need.SAMPLES

@@ -12,7 +12,7 @@ from softdraw.rules.needs import Family, Need
 from softdraw.rules.pathwise import Pathwise
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class StraightThrough(Pathwise):
     r"""The exact sample forward, the softmax's Jacobian backward.
 

@@ -15,7 +15,7 @@ from softdraw.rules.needs import Family
 from softdraw.rules.pathwise import Pathwise
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class StraightThroughGumbel(Pathwise):
     r"""The exact sample forward, the Gumbel-softmax's Jacobian at the same noise backward.
 

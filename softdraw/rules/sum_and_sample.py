@@ -14,7 +14,7 @@ from softdraw.rules.needs import Need
 from softdraw.rules.score_function import Objective, ScoreFunction, score
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class SumAndSample(ScoreFunction):
     r"""Exact over the most probable joint states, the score function over the others: a Rao-Blackwellised REINFORCE.
 

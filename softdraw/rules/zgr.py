@@ -11,7 +11,7 @@ from softdraw.rules.needs import Family, Need
 from softdraw.rules.pathwise import Pathwise
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ZGR(Pathwise):
     r"""The limit of Gumbel-Rao at tau = 0: half straight-through, half a centred score. Nothing to tune.
 

@@ -1,0 +1,48 @@
+"""What every gradient rule is: a frozen dataclass of its hyper-parameters, compared by their values."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any, ClassVar
+
+from torch import Tensor, equal
+
+from softdraw.rules.needs import Need
+
+
+class Rule:
+    """The base of both kinds, ``Pathwise`` and ``ScoreFunction``. ``needs`` says which laws the rule serves.
+
+    Subclasses are ``@dataclass(frozen=True, eq=False)``: a dataclass's own equality asks tensors for one truth value.
+    """
+
+    needs: ClassVar[Need]
+
+    def check_serves(self, law: Any) -> None:
+        """``law`` offers what the rule needs, or a TypeError says what is missing and which rules serve the law."""
+        if self.needs in law.offers:
+            return
+        kind = next(c for c in type(self).__mro__ if c.__bases__[0] is Rule)
+        others = sorted(other.__name__ for other in kind.__subclasses__() if other.needs in law.offers)
+        raise TypeError(
+            f"rule {type(self).__name__} does not serve {type(law).__name__}: it needs {self.needs.value}. "
+            f"Rules that serve it: {', '.join(others) or 'none of this kind'}"
+        )
+
+    def __eq__(self, other: object) -> bool:
+        if type(other) is not type(self):
+            return NotImplemented
+        return all(_same(a, b) for a, b in zip(_values(self), _values(other), strict=True))
+
+    def __hash__(self) -> int:
+        return hash((type(self), *(tuple(v.shape) if isinstance(v, Tensor) else v for v in _values(self))))
+
+
+def _values(rule: Any) -> list[Any]:
+    return [getattr(rule, field.name) for field in fields(rule)]
+
+
+def _same(a: Any, b: Any) -> bool:
+    if isinstance(a, Tensor) or isinstance(b, Tensor):
+        return type(a) is type(b) and a.dtype == b.dtype and a.device == b.device and equal(a, b)
+    return a == b
