@@ -76,8 +76,10 @@ def _(draw, ours):
 
 @case("dim passed in fourth place")
 def _(draw, ours):
-    y = attempt(lambda: draw(torch.randn(3, 4), 1.0, False, 0).sum(0).allclose(torch.ones(4)))
-    return {"False": "ignored (taken for eps)"}.get(y, y)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        y = attempt(lambda: draw(torch.randn(3, 4), 1.0, False, 0).sum(0).allclose(torch.ones(4)))
+    return {"False": "taken for eps" + (", with a warning" if said else ", silently")}.get(y, y)
 
 
 @case("channels_last kept, dim=1")
