@@ -57,15 +57,19 @@ def doctor(
     configured = settings.load(paths[0] if paths[0].is_dir() else paths[0].parent)
     checks = runner.chosen(_codes(select) or configured.select, (*_codes(ignore), *configured.ignore))
     found = list(files.python_files(paths, configured.exclude))
-    with _progress(len(found)) as advance:
-        results = list(runner.run(found, checks, fix=fix, unsafe=unsafe_fixes, jobs=jobs, progress=advance))
-    for result in results:
-        if result.error:
-            print(f"softdraw: {result.error}", file=sys.stderr)
-    stream = sys.stdout if form is Format.text else sys.stderr
-    for result in results:
-        if result.new != result.old:
-            print(report.diff(result.path, result.old, result.new), end="\n\n", file=stream)
+    results = []
+    try:
+        with _progress(len(found)) as advance:
+            for result in runner.run(found, checks, fix=fix, unsafe=unsafe_fixes, jobs=jobs, progress=advance):
+                results.append(result)
+    finally:  # an interrupted run shows what it has rewritten
+        for result in results:
+            if result.error:
+                print(f"softdraw: {result.error}", file=sys.stderr)
+        stream = sys.stdout if form is Format.text else sys.stderr
+        for result in results:
+            if result.new != result.old:
+                print(report.diff(result.path, result.old, result.new), end="\n\n", file=stream)
     findings = [finding for result in results for finding in result.findings]
     printed = report.FORMATS[form.value](findings)
     if printed:

@@ -1,4 +1,4 @@
-"""Calls of torch operations in a source, whatever form they have, and which operation made a value."""
+"""The calls of torch operations in a source, in every form, and the operation that made a value."""
 
 from __future__ import annotations
 
@@ -114,6 +114,12 @@ class Program(Source):
             func = self.attribute(func) or func
         made = self.value(func)
         return made if isinstance(made, cst.Call) else None
+
+    def holders(self, func: cst.BaseExpression) -> list[cst.BaseExpression]:
+        """The attribute of ``self`` and the variables through which a call of ``func`` reaches the instance."""
+        given = self.attribute(func) if isinstance(func, cst.Attribute) else None
+        names = self.followed(given or func)[1]
+        return [func, *names] if given is not None else list(names)
 
     def _tail(self, owner: cst.ClassDef, seen: frozenset[int]) -> str | None:
         """The operation in which every return of the class's ``forward`` ends."""
