@@ -24,8 +24,11 @@ class Glance:
         used |= {n.attr for n in self.nodes if isinstance(n, ast.Attribute)}
         return frozenset(used | {original for alias, original in self._aliases if alias in used})
 
-    def original(self, function: ast.expr) -> set[str]:
-        """The last part of the name of what is called, and what was imported under that name."""
+    def called(self, call: ast.expr) -> set[str]:
+        """The last part of the name of what is called, and what was imported under that name; empty for no call."""
+        if not isinstance(call, ast.Call):
+            return set()
+        function = call.func
         name = function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
         return {name, *(original for alias, original in self._aliases if alias == name)}
 

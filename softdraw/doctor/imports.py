@@ -1,10 +1,11 @@
-"""The import statements of a file: what a name from torch is called at a place, which imports to add, which to delete."""
+"""A file's imports: how a name from torch can be written at a place, which imports to add, which to delete."""
 
 from __future__ import annotations
 
 import itertools
 import re
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import libcst as cst
 from libcst.metadata import GlobalScope, ImportAssignment
@@ -24,6 +25,8 @@ def renamed(source: Source, func: cst.BaseExpression, new: str) -> Edits:
     text, edits = _beside(source, func, new) if isinstance(func, cst.Name) else ("", ())
     if not text:
         text, edits = spelled(source, func, new)
+    if isinstance(edits, Cannot) and (rooted := _from_root(source, func, new)):
+        text, edits = rooted, ()
     return joined(edits, replaced(source, func, text))
 
 
@@ -39,14 +42,23 @@ def spelled(source: Source, at: cst.CSTNode, new: str) -> tuple[str, Edits]:
         return min(found, key=len), ()
     module, _, last = new.rpartition(".")
     if not _free(source, at, last):
-        return last, Cannot(f"{last} is another thing in this file: import {module} under a name of its own")
-    block = list(
-        itertools.takewhile(_only_imports, itertools.dropwhile(lambda s: not _only_imports(s), _lines(source)))
-    )
+        return last, Cannot(f"the name {last} may be taken in this file: import {module} first")
+    first = itertools.dropwhile(lambda line: not _only_imports(line), source.module.body)
+    block = list(itertools.takewhile(_only_imports, first))
     if not block or source.span(block[-1])[1] > source.span(at)[0]:
-        return last, Cannot(f"the file has no imports at its top to which `from {module} import {last}` could be added")
+        return last, Cannot(f"it needs {module}, which nothing at the top of the file imports: import it there")
     end = _end_of_line(source, block[-1])
     return last, (Edit(end, end, f"{source.module.default_newline}from {module} import {last}"),)
+
+
+def _from_root(source: Source, func: cst.BaseExpression, new: str) -> str:
+    """``new`` written from the module with which ``func`` begins: ``th.nn.functional.logsigmoid`` for ``th.sigmoid``."""
+    while isinstance(func, cst.Attribute):
+        func = func.value
+        full = source.name(func)
+        if full is not None and new.startswith(full + "."):
+            return source.text_of(func) + new[len(full) :]
+    return ""
 
 
 def _beside(source: Source, func: cst.Name, new: str) -> tuple[str, Edits]:
@@ -84,7 +96,7 @@ def _deleted(source: Source, statement: Statement, gone: set[str]) -> list[Edit]
     """The edits that take the names ``gone`` out of one import, or none where a comment would go with them."""
     aliases = _aliases(statement)
     kept = [i for i, alias in enumerate(aliases) if _bound(alias) not in gone]
-    line = source.parents[statement]
+    line: Any = source.parents[statement]
     end = _end_of_line(source, line)
     if commented(source, source.span(line)[0], end):
         return []
@@ -129,10 +141,6 @@ def _free(source: Source, at: cst.CSTNode, name: str) -> bool:
     """Whether a new global ``name`` would be seen at the node ``at`` and change nothing else."""
     starred = any(_star(statement) for statement in source.nodes(cst.ImportFrom))
     return not (starred or source.seen(at, name) or list(source.globals[name]))
-
-
-def _lines(source: Source) -> Iterator[cst.SimpleStatementLine | cst.BaseCompoundStatement]:
-    yield from source.module.body
 
 
 def _only_imports(line: cst.CSTNode) -> bool:

@@ -72,11 +72,14 @@ class Program(Source):
 
     def _may_be_tensor(self, receiver: cst.BaseExpression) -> bool:
         """Not a module such as ``np``, nor what another library's function returned."""
+        called = False
         while isinstance(receiver, (cst.Call, cst.Attribute, cst.Subscript)):
             if (name := self.name(receiver)) is not None:
                 return name.startswith("torch.")
+            called = called or isinstance(receiver, cst.Call)
             receiver = receiver.func if isinstance(receiver, cst.Call) else receiver.value
-        return self.name(receiver) is None
+        name = self.name(receiver)
+        return name is None or (called and name.startswith("torch."))
 
     def _bound(self, kind: str, form: str, call: cst.Call, constructor: cst.Call | None = None) -> Operation:
         names = SIGNATURES.get(kind, ("input",))
@@ -169,9 +172,25 @@ class Program(Source):
             )
             if method not in SHAPES | CASTS or self.name(value.func) is not None:  # pyright: ignore[reportAttributeAccessIssue]
                 return value, shapes, casts
-            shapes = shapes or method in SHAPES
-            casts = (*casts, method) if method in CASTS else casts
+            cast = method in CASTS and not self._moves(value)  # pyright: ignore[reportArgumentType]
+            shapes = shapes or not cast
+            casts = (*casts, method) if cast else casts
             value = value.func.value  # pyright: ignore[reportAttributeAccessIssue]
+
+    def _moves(self, call: cst.Call) -> bool:
+        """``x.to(device)``: a call that names devices alone and so changes no value."""
+        return bool(call.args) and all(self._names_device(arg) for arg in call.args)
+
+    def _names_device(self, arg: cst.Arg) -> bool:
+        if arg.keyword is not None:
+            return arg.keyword.value in ("device", "non_blocking", "copy", "memory_format")
+        value = arg.value
+        if isinstance(value, cst.SimpleString):
+            return not str(value.evaluated_value).startswith("torch.")  # .type("torch.FloatTensor")
+        if isinstance(value, cst.Call):
+            return self.name(value.func) == "torch.device"
+        name = value.attr if isinstance(value, cst.Attribute) else value
+        return isinstance(name, cst.Name) and "device" in name.value.lower()
 
     def origin(self, expression: cst.BaseExpression | None) -> Origin | None:
         """The operation that made the value of ``expression``, through variables, reshaping, indexing and casts."""

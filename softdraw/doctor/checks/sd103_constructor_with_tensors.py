@@ -50,7 +50,7 @@ class ConstructorWithTensors(Check):
     def possible(self, glance: Glance) -> bool:
         """A call with two positional arguments; most files with these losses have none."""
         calls = (n for n in glance.nodes if isinstance(n, ast.Call) and len(n.args) > 1)
-        return any(glance.original(call.func).intersection(LOSSES) for call in calls)
+        return any(glance.called(call).intersection(LOSSES) for call in calls)
 
     def run(self, source: Program) -> Iterator[Finding]:
         for call in source.nodes(cst.Call):

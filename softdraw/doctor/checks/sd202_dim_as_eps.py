@@ -12,8 +12,8 @@ from softdraw.doctor.vocabulary import spellings
 class DimAsEps(Check):
     """The dimension is handed to F.gumbel_softmax as its fourth positional argument, which is eps.
 
-    eps has been unused for years, so nothing fails, and dim stays -1: for an image of shape (N, K, H, W) the draw is over
-    the columns, not over the categories.
+    eps has been unused for years, so nothing fails, and dim stays -1: for an image of shape (N, K, H, W) the draw is
+    over the columns, not over the categories.
 
     Wrong:  F.gumbel_softmax(x, tau, True, 1)
     Right:  F.gumbel_softmax(x, tau, True, dim=1), or softdraw.gumbel_softmax(x, tau, True, dim=1)

@@ -28,7 +28,7 @@ class StraightThroughOrder(Check):
     def possible(self, glance: Glance) -> bool:
         """A difference of that form; ``detach`` alone is in too many files."""
         differences = (n for n in glance.nodes if isinstance(n, ast.BinOp) and isinstance(n.op, ast.Sub))
-        return any(isinstance(n.left, ast.BinOp) and isinstance(n.right, ast.Call) for n in differences)
+        return any(isinstance(n.left, ast.BinOp) and "detach" in glance.called(n.right) for n in differences)
 
     def run(self, source: Program) -> Iterator[Finding]:
         for node in source.nodes(cst.BinaryOperation):

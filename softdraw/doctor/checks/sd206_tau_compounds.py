@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Iterator
 
@@ -18,7 +19,7 @@ class TauCompounds(Check):
 
     The schedule then lives in how often a line has run. Resuming, skipping or repeating a step moves it, a checkpoint
     does not hold it, and a rate meant for the start value is applied to the last one: DALLE-pytorch, as written,
-    reaches tau = 0.5 at step 11,801 where its formula means 693,147. Without a floor tau ends at 0, where draws are NaN.
+    reaches tau = 0.5 at step 11,801 where its formula means 693,147. Without a floor tau ends at 0: draws are NaN.
 
     Wrong:  tau *= math.exp(-rate * step)
     Right:  tau = softdraw.schedules.exponential(...)(step), or softdraw.schedules.TauScheduler, which has a state_dict
@@ -30,8 +31,10 @@ class TauCompounds(Check):
     needs = (("tau", "temp"), ("gumbel", "relaxed"))
 
     def possible(self, glance: Glance) -> bool:
-        """The words may be parts of longer ones and stand in comments, so the identifiers say nothing."""
-        return True
+        """Such an assignment; the words of ``needs`` may stand in comments, so the identifiers are not asked."""
+        targets = (n.target for n in glance.nodes if isinstance(n, ast.AugAssign) and isinstance(n.op, ast.Mult))
+        names = (t.attr if isinstance(t, ast.Attribute) else getattr(t, "id", "") for t in targets)
+        return any(_TAU.match(name) for name in names)
 
     def run(self, source: Program) -> Iterator[Finding]:
         if not _RELAXATION.search(source.text):
