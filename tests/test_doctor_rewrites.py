@@ -128,8 +128,17 @@ def test_a_rewrite_writes_no_name_that_means_something_else(shadow, imports, exp
     repaired(text)
 
 
+def test_a_rewrite_uses_no_import_that_comes_later():
+    line = "out = torch.log(torch.sigmoid(torch.zeros(3)))\n"
+    text = "import torch\n" + line + "import torch.nn.functional as F\ndef f(x, y):\n    return out\n"
+    assert "out = torch.nn.functional.logsigmoid(torch.zeros(3))" in repair(text, "case.py", CHECKS, unsafe=True).text
+    repaired(text, unsafe=True)
+
+
 def test_a_name_that_is_taken_is_not_imported():
-    text = "from torch import log, sigmoid\ndef logsigmoid(x):\n    return x\ndef f(x, y):\n    return log(sigmoid(x))\n"
+    text = (
+        "from torch import log, sigmoid\ndef logsigmoid(x):\n    return x\ndef f(x, y):\n    return log(sigmoid(x))\n"
+    )
     (finding,) = examine(text, "case.py", CHECKS)
     assert finding.reason == "the name logsigmoid may be taken in this file: import torch.nn.functional first"
     assert repaired(text) == text
@@ -147,7 +156,10 @@ VISIBLE = [
     ("if flag:\n    criterion = nn.BCELoss()\n" + STEP, "unsafe"),
     ("_criterion = nn.BCELoss()\n" + STEP.replace("criterion(", "_criterion("), "safe"),
     ("if __name__ == '__main__':\n    criterion = nn.BCELoss()\n    loss = criterion(torch.sigmoid(x), y)\n", "safe"),
-    ("def f(x, y):\n    global criterion\n    criterion = nn.BCELoss()\n    criterion(torch.sigmoid(x), y)\n", "unsafe"),
+    (
+        "def f(x, y):\n    global criterion\n    criterion = nn.BCELoss()\n    criterion(torch.sigmoid(x), y)\n",
+        "unsafe",
+    ),
     (INIT.format("self.loss") + METHOD.format("self.loss"), "unsafe"),
     (INIT.format("self._loss") + METHOD.format("self._loss"), "unsafe"),  # a subclass in another file may use it
     (INIT.format("self.__loss") + METHOD.format("self.__loss"), "safe"),
@@ -232,7 +244,9 @@ def test_a_straight_through_sum_keeps_its_lines(before, after):
 
 
 def test_a_constructor_keeps_its_comments():
-    text = IMPORTS + "l = nn.BCELoss(\n    a,  # prediction\n    b,  # target\n    reduction='sum',  # not the mean\n)\n"
+    text = (
+        IMPORTS + "l = nn.BCELoss(\n    a,  # prediction\n    b,  # target\n    reduction='sum',  # not the mean\n)\n"
+    )
     (finding,) = examine(text, "case.py", CHECKS)
     assert finding.reason == "the rewrite would delete a comment"
     assert repair(text, "case.py", CHECKS).text == text

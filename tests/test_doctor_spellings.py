@@ -139,7 +139,10 @@ ACROSS = {
     "the same, used in a function": ("SD101", SIGMOID + BCE + TRAIN),
     "a Sequential used in a loop": ("SD101", SEQUENTIAL + BCE + LOOP),
     "a softmax model used in a function": ("SD105", SOFTMAX + CE + TRAIN),
-    "a softmax model used in a with block": ("SD105", SOFTMAX + CE + "with torch.no_grad():\n    criterion(model(x), y)\n"),
+    "a softmax model used in a with block": (
+        "SD105",
+        SOFTMAX + CE + "with torch.no_grad():\n    criterion(model(x), y)\n",
+    ),
     "imports in try": ("SD101", GUARDED + "def f(x, y):\n    return F.binary_cross_entropy(torch.sigmoid(x), y)\n"),
     "both functions under an alias": (
         "SD101",
@@ -150,7 +153,10 @@ ACROSS = {
         "SD103",
         HEAD + "def f(model, ids, y):\n    return nn.CrossEntropyLoss(model(input_ids=ids), y)\n",
     ),
-    "a loss class under an alias": ("SD103", "from torch.nn import MSELoss as M\ndef f(out, y):\n    return M(out, y)\n"),
+    "a loss class under an alias": (
+        "SD103",
+        "from torch.nn import MSELoss as M\ndef f(out, y):\n    return M(out, y)\n",
+    ),
     "a law under an alias": (
         "SD201",
         "from torch.distributions import Categorical as Cat\ndef f(probs):\n    return Cat(logits=probs)\n",
