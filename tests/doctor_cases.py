@@ -98,6 +98,7 @@ BAD = [
         "SD101",
         IMPORTS + CRITERION.format(loss="BCELoss", input="torch.sigmoid(x)"),
         IMPORTS + CRITERION.format(loss="BCEWithLogitsLoss", input="x"),
+        unsafe=True,  # another file can hand probabilities to a trainer's loss
         same=True,
     ),
     Case(

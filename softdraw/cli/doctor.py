@@ -7,11 +7,15 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 
 from softdraw.errors import InputError
+
+if TYPE_CHECKING:
+    from softdraw.doctor.finding import Finding
+    from softdraw.doctor.runner import Examined
 
 
 class Format(str, Enum):
@@ -27,7 +31,7 @@ def doctor(
     paths: Annotated[list[Path] | None, typer.Argument(help="Files and folders to examine.")] = None,
     fix: Annotated[bool, typer.Option("--fix", help="Rewrite what is safe and show the diff.")] = False,
     unsafe_fixes: Annotated[
-        bool, typer.Option("--unsafe-fixes", help="With --fix: also rewrites that change results, on purpose.")
+        bool, typer.Option("--unsafe-fixes", help="With --fix: also make rewrites that change results.")
     ] = False,
     explain: Annotated[
         str | None, typer.Option(help="A code, or an error message, or - for a traceback on standard input.")
@@ -57,29 +61,38 @@ def doctor(
     configured = settings.load(paths[0] if paths[0].is_dir() else paths[0].parent)
     checks = runner.chosen(_codes(select) or configured.select, (*_codes(ignore), *configured.ignore))
     found = list(files.python_files(paths, configured.exclude))
-    with _progress(len(found)) as advance:
-        results = list(runner.run(found, checks, fix=fix, unsafe=unsafe_fixes, jobs=jobs, progress=advance))
-    for result in results:
-        if result.error:
-            print(f"softdraw: {result.error}", file=sys.stderr)
-    stream = sys.stdout if form is Format.text else sys.stderr
-    for result in results:
-        if result.new != result.old:
-            print(report.diff(result.path, result.old, result.new), end="\n\n", file=stream)
+    results: list[Examined] = []
+    try:
+        with _progress(len(found)) as advance:
+            for result in runner.run(found, checks, fix=fix, unsafe=unsafe_fixes, jobs=jobs, progress=advance):
+                results.append(result)
+    finally:  # an interrupted run too shows what it has rewritten
+        _show(results, report.diff, sys.stdout if form is Format.text else sys.stderr)
     findings = [finding for result in results for finding in result.findings]
     printed = report.FORMATS[form.value](findings)
     if printed:
         print(printed)
     if form is Format.text:
-        print(_summary(findings, sum(r.fixed for r in results), len(found)), file=sys.stderr)
+        print(_summary(findings, results), file=sys.stderr)
     return 2 if any(r.error for r in results) else 1 if findings else 0
+
+
+def _show(results: Sequence[Examined], diff: Callable[[str, str, str], str], stream: TextIO) -> None:
+    """The files that could not be examined, and the diffs of those that were rewritten."""
+    for result in results:
+        if result.error:
+            print(f"softdraw: {result.error}", file=sys.stderr)
+    for result in results:
+        if result.new != result.old:
+            print(diff(result.path, result.old, result.new), end="\n\n", file=stream)
 
 
 def _codes(option: str) -> tuple[str, ...]:
     return tuple(code.strip().upper() for code in option.split(",") if code.strip())
 
 
-def _summary(findings: Sequence, fixed: int, files: int) -> str:
+def _summary(findings: Sequence[Finding], results: Sequence[Examined]) -> str:
+    fixed, files = sum(r.fixed for r in results), sum(not r.error for r in results)
     safe = sum(f.fixable and not f.unsafe for f in findings)
     unsafe = sum(f.fixable and f.unsafe for f in findings)
     parts = [f"{len(findings)} findings in {files} files"]

@@ -1,4 +1,4 @@
-"""Files of Python source: finding them, reading them as Python would, writing them whole or not at all."""
+"""Files of Python source: find them, read them as Python would, replace them in one step."""
 
 from __future__ import annotations
 
@@ -42,6 +42,8 @@ def _excluded(path: Path, root: Path, patterns: Sequence[str]) -> bool:
 
 def read(path: Path) -> tuple[str, str]:
     """The text, its line ends untouched, and its encoding (a PEP 263 cookie, a byte order mark, or UTF-8)."""
+    if path.suffix.lower() == ".ipynb":
+        raise UnreadableError(f"{path}: not Python: notebooks are not examined")  # JSON often parses as Python
     try:
         data = path.read_bytes()
     except FileNotFoundError:

@@ -1,26 +1,31 @@
-"""A finding, the edits that would mend it, and the contract of a check."""
+"""A finding, the edits that would repair it, and the contract of a check."""
 
 from __future__ import annotations
 
 import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
     from libcst import CSTNode
 
+    from softdraw.doctor.glance import Glance
     from softdraw.doctor.operations import Program
 
 
 @dataclass(frozen=True, order=True)
 class Edit:
-    """Bytes ``start`` to ``end`` of the UTF-8 source become ``text``."""
+    """Bytes ``start`` to ``end`` of the UTF-8 source become ``text``.
+
+    ``exposes`` names a variable or attribute whose value the edit changes and that other files can use.
+    """
 
     start: int
     end: int
     text: str
+    exposes: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True)
@@ -43,9 +48,9 @@ class Finding:
     code: str
     message: str
     edits: tuple[Edit, ...] = ()
-    unsafe: bool = False  # the edits change what the code computes, on purpose
-    likely: bool = False  # the doctor infers and does not know; such a finding never has edits
-    reason: str = ""  # why there are no edits
+    unsafe: bool = False  # the edits change what the code computes, or may change what another file computes
+    likely: bool = False  # the doctor guesses; such a finding never has edits
+    reason: str = ""  # why there are no edits, or why they are unsafe
 
     @property
     def fixable(self) -> bool:
@@ -55,18 +60,23 @@ class Finding:
 class Check(ABC):
     """One kind of mistake. A subclass's docstring is its explanation: the cause, the wrong numbers, the right code.
 
-    A file is looked at by a check only if each of the regular expressions in ``needs`` is found in its text.
-    ``symptoms`` are regular expressions for the error messages that the mistake ends in.
+    ``needs`` are groups of words. A file can have a finding only if its code uses at least one word of each group as
+    an identifier, however the code is laid out and whatever the imports are called. So a file without them is skipped.
+    ``symptoms`` are regular expressions for the error messages in which the mistake ends.
     """
 
     code: ClassVar[str]
-    needs: ClassVar[tuple[str, ...]]
+    needs: ClassVar[tuple[tuple[str, ...], ...]]
     symptoms: ClassVar[tuple[str, ...]] = ()
     default: ClassVar[bool] = True
 
     @abstractmethod
     def run(self, source: Program) -> Iterator[Finding]:
         """The findings in one file."""
+
+    def possible(self, glance: Glance) -> bool:
+        """Whether a file of that tree may have a finding. False must be certain; it saves the analysis."""
+        return all(glance.names.intersection(group) for group in self.needs)
 
     def found(
         self,
@@ -82,7 +92,10 @@ class Check(ABC):
         line, column = source.position(node)
         if isinstance(edits, Cannot):
             return Finding(source.path, line, column, self.code, message, likely=likely, reason=edits.reason)
-        return Finding(source.path, line, column, self.code, message, () if likely else edits, unsafe, likely)
+        exposed = next((edit.exposes for edit in edits if edit.exposes), "")
+        reason = f"other files may use {exposed}" if exposed else ""
+        unsafe = unsafe or bool(exposed)
+        return Finding(source.path, line, column, self.code, message, () if likely else edits, unsafe, likely, reason)
 
     @property
     def explanation(self) -> str:

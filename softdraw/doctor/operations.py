@@ -1,4 +1,4 @@
-"""Calls of torch operations in a source, whatever form they have, and which operation made a value."""
+"""The calls of torch operations in a source, in every form, and the operation that made a value."""
 
 from __future__ import annotations
 
@@ -72,11 +72,14 @@ class Program(Source):
 
     def _may_be_tensor(self, receiver: cst.BaseExpression) -> bool:
         """Not a module such as ``np``, nor what another library's function returned."""
+        called = False
         while isinstance(receiver, (cst.Call, cst.Attribute, cst.Subscript)):
             if (name := self.name(receiver)) is not None:
                 return name.startswith("torch.")
+            called = called or isinstance(receiver, cst.Call)
             receiver = receiver.func if isinstance(receiver, cst.Call) else receiver.value
-        return self.name(receiver) is None
+        name = self.name(receiver)
+        return name is None or (called and name.startswith("torch."))
 
     def _bound(self, kind: str, form: str, call: cst.Call, constructor: cst.Call | None = None) -> Operation:
         names = SIGNATURES.get(kind, ("input",))
@@ -114,6 +117,12 @@ class Program(Source):
             func = self.attribute(func) or func
         made = self.value(func)
         return made if isinstance(made, cst.Call) else None
+
+    def holders(self, func: cst.BaseExpression) -> list[cst.BaseExpression]:
+        """The attribute of ``self`` and the variables through which a call of ``func`` reaches the instance."""
+        given = self.attribute(func) if isinstance(func, cst.Attribute) else None
+        names = self.followed(given or func)[1]
+        return [func, *names] if given is not None else list(names)
 
     def _tail(self, owner: cst.ClassDef, seen: frozenset[int]) -> str | None:
         """The operation in which every return of the class's ``forward`` ends."""
@@ -163,9 +172,25 @@ class Program(Source):
             )
             if method not in SHAPES | CASTS or self.name(value.func) is not None:  # pyright: ignore[reportAttributeAccessIssue]
                 return value, shapes, casts
-            shapes = shapes or method in SHAPES
-            casts = (*casts, method) if method in CASTS else casts
+            cast = method in CASTS and not self._moves(value)  # pyright: ignore[reportArgumentType]
+            shapes = shapes or not cast
+            casts = (*casts, method) if cast else casts
             value = value.func.value  # pyright: ignore[reportAttributeAccessIssue]
+
+    def _moves(self, call: cst.Call) -> bool:
+        """``x.to(device)``: a call that names devices alone and so changes no value."""
+        return bool(call.args) and all(self._names_device(arg) for arg in call.args)
+
+    def _names_device(self, arg: cst.Arg) -> bool:
+        if arg.keyword is not None:
+            return arg.keyword.value in ("device", "non_blocking", "copy", "memory_format")
+        value = arg.value
+        if isinstance(value, cst.SimpleString):
+            return not str(value.evaluated_value).startswith("torch.")  # .type("torch.FloatTensor")
+        if isinstance(value, cst.Call):
+            return self.name(value.func) == "torch.device"
+        name = value.attr if isinstance(value, cst.Attribute) else value
+        return isinstance(name, cst.Name) and "device" in name.value.lower()
 
     def origin(self, expression: cst.BaseExpression | None) -> Origin | None:
         """The operation that made the value of ``expression``, through variables, reshaping, indexing and casts."""

@@ -15,10 +15,11 @@ _EXPLANATIONS = {check.code: check.explanation for check in CHECKS}
 
 
 def described(finding: Finding) -> str:
-    """The message with how sure it is, and what the way to a repair is."""
+    """The message, whether it is only likely, and how it can be repaired."""
     likely = "likely: " if finding.likely else ""
     if finding.edits:
-        way = " (--fix --unsafe-fixes rewrites it)" if finding.unsafe else " (--fix rewrites it)"
+        why = f", but {finding.reason}" if finding.reason else ""
+        way = f" (--fix --unsafe-fixes rewrites it{why})" if finding.unsafe else " (--fix rewrites it)"
     else:
         way = f" (not rewritten: {finding.reason})" if finding.reason else ""
     return f"{likely}{finding.message}{way}"

@@ -1,4 +1,4 @@
-"""Many files at once: which checks, which files, in how many processes."""
+"""Many files at once: the checks that were chosen, over every file, in several processes."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import gc
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,7 +14,7 @@ from pathlib import Path
 import libcst as cst
 
 from softdraw.doctor.checks import CHECKS
-from softdraw.doctor.engine import examine, relevant, repair
+from softdraw.doctor.engine import examine, repair
 from softdraw.doctor.files import UnreadableError, read, write
 from softdraw.doctor.finding import Check, Finding
 from softdraw.errors import InputError
@@ -24,7 +25,7 @@ _ALONE = 64  # up to so many files, starting processes costs more than it saves
 
 @dataclass(frozen=True)
 class Examined:
-    """What became of one file: its findings (with ``fix``, those left), or the line that says why there are none."""
+    """The result for one file: its findings (with ``fix``, those left), or one line that says why there is none."""
 
     path: str
     findings: tuple[Finding, ...] = ()
@@ -63,9 +64,16 @@ def run(
     if jobs == 1 or len(files) <= _ALONE:
         yield from _counted(map(one, files), progress)
         return
-    # A syntax tree is many small objects that live as long as it does: collecting garbage among them finds little.
+    # A syntax tree is many small objects that all live as long as it does, so collecting garbage often is of no use.
     with ProcessPoolExecutor(jobs, initializer=gc.set_threshold, initargs=(200_000, 20, 100)) as pool:
-        yield from _counted(pool.map(one, files, chunksize=_CHUNK), progress)
+        done = 0
+        try:
+            for result in _counted(pool.map(one, files, chunksize=_CHUNK), progress):
+                done += 1
+                yield result
+        except BrokenProcessPool:
+            error = "a process of the doctor died (out of memory?) before it had a result"
+            yield from (Examined(str(file), error=f"{file}: {error}") for file in files[done:])
 
 
 def _counted(results: Iterable[Examined], progress: Callable[[], object]) -> Iterator[Examined]:
@@ -79,8 +87,6 @@ def _one(path: Path, codes: tuple[str, ...], fix: bool, unsafe: bool) -> Examine
     checks = [check for check in CHECKS if check.code in codes]
     try:
         text, encoding = read(path)
-        if not relevant(text, checks):
-            return Examined(name)
         if not fix:
             return Examined(name, tuple(examine(text, name, checks)))
         result = repair(text, name, checks, unsafe)
@@ -95,3 +101,6 @@ def _one(path: Path, codes: tuple[str, ...], fix: bool, unsafe: bool) -> Examine
         return Examined(name, error=f"{name}: nested too deeply to examine")
     except OSError as error:
         return Examined(name, error=f"{name}: cannot be written: {error.strerror}")
+    except Exception as error:  # a fault of the doctor must not cost the other files their results
+        what = " ".join(f"{type(error).__name__}: {error}".split())
+        return Examined(name, error=f"{name}: the doctor failed and left the file as it was ({what}): please report it")

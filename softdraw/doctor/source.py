@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import ast
+import dataclasses
 import re
-import warnings
-from collections.abc import Iterator
-from functools import cached_property
+from collections.abc import Iterator, Sequence
+from functools import cache, cached_property
 from typing import Any
 
 import libcst as cst
@@ -17,36 +16,38 @@ from libcst.metadata import (
     GlobalScope,
     ImportAssignment,
     MetadataWrapper,
-    ParentNodeProvider,
     QualifiedNameSource,
     ScopeProvider,
 )
+
+from softdraw.doctor.glance import parsed
 
 LINE_END = re.compile("\r\n|\r|\n")  # str.splitlines knows more of them than Python's grammar does
 _LOOPS = (cst.For, cst.While)
 
 
 class Source:
-    """One file's syntax tree with scopes, parents and byte spans; what costs time is done when first asked for."""
+    """One file's syntax tree with scopes, parents and byte spans; each is computed when it is first asked for."""
 
-    def __init__(self, text: str, path: str = "<string>", focus: str | None = None) -> None:
-        """With ``focus``, a regular expression, top-level definitions whose text has no match are left out.
-
-        Such a source costs a fraction of the whole: enough to see that a file has no findings, not to rewrite it.
-        """
+    def __init__(self, text: str, path: str = "<string>") -> None:
         self.path = path
         self.text = text
         self.data = text.encode()
-        tree = _tree(text)
-        module = cst.parse_module(text)
-        self._whole = MetadataWrapper(module, unsafe_skip_copy=True)
-        reduced = module.with_changes(body=_matching(module, tree, text, focus))
-        self._wrapper = MetadataWrapper(reduced, unsafe_skip_copy=True)
+        parsed(text)  # refuses what LibCST would not survive
+        self._wrapper = MetadataWrapper(cst.parse_module(text), unsafe_skip_copy=True)
         self.module = self._wrapper.module
 
     @cached_property
-    def parents(self) -> Any:
-        return self._wrapper.resolve(ParentNodeProvider)
+    def parents(self) -> dict[cst.CSTNode, cst.CSTNode]:
+        """The parent of every node but the module, in the order of the source; LibCST's provider is slower."""
+        found: dict[cst.CSTNode, cst.CSTNode] = {}
+        left: list[cst.CSTNode] = [self.module]
+        while left:
+            node = left.pop()
+            children = _children(node)
+            found.update((child, node) for child in children)
+            left.extend(reversed(children))
+        return found
 
     @cached_property
     def scopes(self) -> Any:
@@ -54,7 +55,7 @@ class Source:
 
     @cached_property
     def _spans(self) -> Any:
-        return self._whole.resolve(ByteSpanPositionProvider)
+        return self._wrapper.resolve(ByteSpanPositionProvider)
 
     @cached_property
     def globals(self) -> GlobalScope:
@@ -64,12 +65,13 @@ class Source:
         return (node for node in self.parents if isinstance(node, kinds))
 
     def span(self, node: cst.CSTNode) -> tuple[int, int]:
-        """First byte and the one behind the last; parentheses of the node, which LibCST leaves out, are inside."""
+        """First byte and the one after the last; the node's own parentheses, which LibCST leaves out, are inside."""
         span = self._spans[node]
-        start, end = span.start, span.start + span.length
-        for _ in getattr(node, "lpar", None) or ():
-            start, end = self.data.rindex(b"(", 0, start), self.data.index(b")", end) + 1
-        return start, end
+        left, right = getattr(node, "lpar", None), getattr(node, "rpar", None)
+        if not (isinstance(left, Sequence) and isinstance(right, Sequence) and left and right):
+            return span.start, span.start + span.length
+        last = self._spans[right[-1]]
+        return self._spans[left[0]].start, last.start + last.length
 
     def text_of(self, node: cst.CSTNode) -> str:
         start, end = self.span(node)
@@ -79,6 +81,11 @@ class Source:
         """Line and column, both from 1."""
         before = self.data[: self.span(node)[0]].decode().replace("\r\n", "\n").replace("\r", "\n")
         return before.count("\n") + 1, len(before) - (before.rfind("\n") + 1) + 1
+
+    def comment(self, line: int) -> str:
+        """The comment at the end of a line, or nothing."""
+        comments = (node for node in self.nodes(cst.Comment) if self.position(node)[0] == line)
+        return next((node.value for node in comments), "")
 
     def ancestors(self, node: cst.CSTNode) -> Iterator[cst.CSTNode]:
         while (parent := self.parents.get(node)) is not None:
@@ -102,6 +109,11 @@ class Source:
         if len(found) != 1 or next(iter(found)).source is not QualifiedNameSource.IMPORT:
             return None
         return next(iter(found)).name
+
+    def seen(self, node: cst.CSTNode, name: str) -> list[Any]:
+        """What the word ``name`` would refer to if it stood at ``node``."""
+        scope = self.scopes.get(node)
+        return list(scope[name]) if scope is not None else []
 
     def assignments(self, name: cst.Name) -> list[Assignment]:
         """Everything bound to this name in the scope it is read from."""
@@ -211,34 +223,17 @@ class Source:
         return next((s for s in body if isinstance(s, cst.FunctionDef) and s.name.value == name), None)
 
 
-def _tree(text: str) -> ast.Module | None:
-    """Python's own tree, or None where this Python does not know the syntax; LibCST may.
-
-    It also refuses what is nested so deeply that LibCST's parser would run out of stack, and take the process with it.
-    """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what the file's escapes look like is not asked here
-            return ast.parse(text)
-    except (SyntaxError, ValueError) as error:
-        if "too many nested" in str(error):
-            raise RecursionError from None
-        return None
-    except MemoryError:
-        raise RecursionError from None
+def _children(node: cst.CSTNode) -> list[cst.CSTNode]:
+    found: list[cst.CSTNode] = []
+    for name in _fields(type(node)):
+        value = getattr(node, name)
+        if isinstance(value, cst.CSTNode):
+            found.append(value)
+        elif isinstance(value, (list, tuple)):
+            found += [item for item in value if isinstance(item, cst.CSTNode)]
+    return found
 
 
-def _matching(module: cst.Module, tree: ast.Module | None, text: str, focus: str | None) -> list[Any]:
-    """The statements of the module without the compound ones whose text has no match for ``focus``."""
-    if tree is None or focus is None:
-        return list(module.body)
-    lines = LINE_END.split(text)
-    compound = iter(node for node in tree.body if hasattr(node, "body") or isinstance(node, ast.Match))
-    kept: list[Any] = []
-    for statement in module.body:
-        if not isinstance(statement, cst.SimpleStatementLine):
-            node = next(compound, None)
-            if node is not None and not re.search(focus, "\n".join(lines[node.lineno - 1 : node.end_lineno])):
-                continue
-        kept.append(statement)
-    return kept
+@cache
+def _fields(kind: type[cst.CSTNode]) -> tuple[str, ...]:
+    return tuple(field.name for field in dataclasses.fields(kind))

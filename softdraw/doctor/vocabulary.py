@@ -1,4 +1,4 @@
-"""What torch calls the operations that the checks know, and where their arguments stand."""
+"""torch's names for the operations that the checks know, and the order of their arguments."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ MODULES = {
     "cross_entropy": "CrossEntropyLoss",
     "nll": "NLLLoss",
 }
-# Positional arguments after the input; a method and a module's call have the input as receiver or first argument.
+# The arguments in the order in which a function, or the call of a module, takes them by position.
 _LOSS = ("input", "target", "weight", "size_average", "reduce", "reduction")
 SIGNATURES = {
     "bce": _LOSS,
@@ -41,7 +41,7 @@ SIGNATURES = {
     "nll": ("input", "target", "weight", "size_average", "ignore_index", "reduce", "reduction"),
     "gumbel_softmax": ("logits", "tau", "hard", "eps", "dim"),
 }
-# Reshaping and casting: they commute with what is done to each element.
+# Methods that reshape or cast. Elementwise operations commute with them.
 SHAPES = {
     "view",
     "reshape",
@@ -65,3 +65,14 @@ BY_MODULE = {
     for kind, name in MODULES.items()
     for prefix in ("torch.nn.", "torch.nn.modules.", "torch.nn.modules.loss.", "torch.nn.modules.activation.")
 }
+
+
+def spellings(*kinds: str) -> tuple[str, ...]:
+    """The identifiers of which code must use one to call any of these operations.
+
+    An operation is a torch function, a tensor method or a torch module, and an alias has to import the original name.
+    """
+    functions = {name.rpartition(".")[2] for kind in kinds for name in FUNCTIONS.get(kind, ())}
+    methods = {name for name, kind in METHODS.items() if kind in kinds}
+    modules = {MODULES[kind] for kind in kinds if kind in MODULES}
+    return tuple(sorted(functions | methods | modules))

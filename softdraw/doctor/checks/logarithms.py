@@ -5,8 +5,11 @@ from __future__ import annotations
 import libcst as cst
 
 from softdraw.doctor.finding import Cannot, Edits
+from softdraw.doctor.imports import renamed, spelled
 from softdraw.doctor.operations import Operation, Program
-from softdraw.doctor.rewrite import joined, reachable, renamed, replaced
+from softdraw.doctor.rewrite import COMMENTED, commented, joined, replaced
+
+_LOGSIGMOID = "torch.nn.functional.logsigmoid"
 
 
 def log_form(program: Program, operation: Operation) -> Edits:
@@ -23,9 +26,14 @@ def log_form(program: Program, operation: Operation) -> Edits:
     if operation.kind == "softmax" and isinstance(func, cst.Attribute) and func.attr.value == "softmax":
         return replaced(program, func.attr, "log_softmax")
     if operation.kind == "sigmoid" and isinstance(func, cst.Attribute) and func.attr.value == "sigmoid":
-        text, edits = reachable(program, _LOGSIGMOID)
-        return joined(edits, replaced(program, operation.call, f"{text}({program.text_of(operation.input)})"))
+        return _as_function(program, operation.call, operation.input)
     return Cannot("it works in place")
 
 
-_LOGSIGMOID = "torch.nn.functional.logsigmoid"
+def _as_function(program: Program, call: cst.Call, tensor: cst.BaseExpression) -> Edits:
+    """``tensor.sigmoid()`` becomes ``logsigmoid(tensor)``."""
+    (start, end), (first, last) = program.span(call), program.span(tensor)
+    if commented(program, start, first) or commented(program, last, end):
+        return COMMENTED
+    text, edits = spelled(program, call, _LOGSIGMOID)
+    return joined(edits, replaced(program, call, f"{text}({program.text_of(tensor)})"))

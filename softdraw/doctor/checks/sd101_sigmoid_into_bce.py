@@ -8,6 +8,7 @@ from softdraw.doctor.checks.likelihood import logits_instead, with_logits
 from softdraw.doctor.finding import Cannot, Check, Finding
 from softdraw.doctor.operations import Operation, Program
 from softdraw.doctor.rewrite import joined
+from softdraw.doctor.vocabulary import spellings
 
 
 class SigmoidIntoBCE(Check):
@@ -26,7 +27,7 @@ class SigmoidIntoBCE(Check):
     """
 
     code = "SD101"
-    needs = ("binary_cross_entropy|BCELoss", "[sS]igmoid|expit")
+    needs = (spellings("bce"), spellings("sigmoid"))
     symptoms = (
         r"all elements of input should be between 0 and 1",
         r"input_val >= zero && input_val <= one",

@@ -8,7 +8,7 @@ from softdraw.doctor.checks.likelihood import logits_instead, with_logits
 from softdraw.doctor.finding import Cannot, Check, Edits, Finding
 from softdraw.doctor.operations import Operation, Program
 from softdraw.doctor.rewrite import joined
-from softdraw.doctor.vocabulary import AUTOCAST
+from softdraw.doctor.vocabulary import AUTOCAST, spellings
 
 
 class BCEInAutocast(Check):
@@ -25,7 +25,7 @@ class BCEInAutocast(Check):
     """
 
     code = "SD102"
-    needs = ("binary_cross_entropy|BCELoss", "autocast")
+    needs = (spellings("bce"), ("autocast",))
     symptoms = (r"unsafe to autocast", r"autocast.*binary_cross_entropy")
 
     def run(self, source: Program) -> Iterator[Finding]:

@@ -1,17 +1,27 @@
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Iterator
 
 import libcst as cst
 
 from softdraw.doctor.finding import Cannot, Check, Edit, Edits, Finding
+from softdraw.doctor.glance import Glance
 from softdraw.doctor.operations import Program
+from softdraw.doctor.rewrite import COMMENTED, commented
 
 LOSSES = (
-    *("BCEWithLogitsLoss", "BCELoss", "MSELoss", "L1Loss", "CrossEntropyLoss", "NLLLoss", "KLDivLoss", "SmoothL1Loss"),
+    "BCEWithLogitsLoss",
+    "BCELoss",
+    "MSELoss",
+    "L1Loss",
+    "CrossEntropyLoss",
+    "NLLLoss",
+    "KLDivLoss",
+    "SmoothL1Loss",
 )
-# What a constructor's own arguments are called, so that two of them by position are no accident.
+# Names of a constructor's own arguments; two of these by position are no mistake.
 _OWN = re.compile(
     r"(size_)?average|reduc|weight|ignore|^(true|false|none|beta|delta|log_target|label_smoothing)$", re.I
 )
@@ -30,12 +40,17 @@ class ConstructorWithTensors(Check):
     """
 
     code = "SD103"
-    needs = (rf"({'|'.join(LOSSES)})\(\s*[^=\s)][^=]{{0,200}}?,",)
+    needs = (LOSSES,)
     symptoms = (
         r"Boolean value of Tensor with more than one value is ambiguous",
         rf"'({'|'.join(LOSSES)})' object has no attribute '(backward|item|detach)'",
         rf"bool value of .* ambiguous.*({'|'.join(LOSSES)})",
     )
+
+    def possible(self, glance: Glance) -> bool:
+        """A call with two positional arguments; most files with these losses have none."""
+        calls = (n for n in glance.nodes if isinstance(n, ast.Call) and len(n.args) > 1)
+        return any(glance.called(call).intersection(LOSSES) for call in calls)
 
     def run(self, source: Program) -> Iterator[Finding]:
         for call in source.nodes(cst.Call):
@@ -52,7 +67,7 @@ class ConstructorWithTensors(Check):
 
 
 def _may_be_tensor(program: Program, value: cst.BaseExpression) -> bool:
-    """Not a literal, and not called like one of the constructor's own arguments."""
+    """Not a literal, and not named like one of the constructor's own arguments."""
     if isinstance(value, (cst.Name, cst.Attribute)):
         return not _OWN.search(value.value if isinstance(value, cst.Name) else value.attr.value)
     return isinstance(value, (cst.Call, cst.Subscript, cst.BinaryOperation)) and not _OWN.search(program.text_of(value))
@@ -69,5 +84,7 @@ def _edits(program: Program, call: cst.Call, positional: list[cst.Arg]) -> Edits
         return (Edit(end, end, "()"),)
     first, last = program.span(keywords[0])[0], program.span(keywords[-1])[1]
     tensor_end = program.span(positional[1])[1]
+    if commented(program, tensor_end, last):
+        return COMMENTED
     options = program.data[first:last].decode().rstrip().rstrip(",")
     return (Edit(end, end, f"({options})"), Edit(tensor_end, last, ""))

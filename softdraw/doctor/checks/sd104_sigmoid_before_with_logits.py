@@ -1,13 +1,9 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-from softdraw.doctor.checks.likelihood import logits_instead
-from softdraw.doctor.finding import Check, Finding
-from softdraw.doctor.operations import Program
+from softdraw.doctor.checks.probabilities_into_loss import ProbabilitiesIntoLoss
 
 
-class SigmoidBeforeWithLogits(Check):
+class SigmoidBeforeWithLogits(ProbabilitiesIntoLoss):
     """A sigmoid's output is fed to BCE-with-logits, which applies a second sigmoid.
 
     Nothing fails. The second sigmoid sees values in (0, 1) only, so its probabilities stay between 0.5 and 0.731: the
@@ -20,12 +16,6 @@ class SigmoidBeforeWithLogits(Check):
     """
 
     code = "SD104"
-    needs = ("binary_cross_entropy_with_logits|BCEWithLogitsLoss", "[sS]igmoid|expit")
-
-    def run(self, source: Program) -> Iterator[Finding]:
-        for loss in source.of("bce_logits"):
-            origin = source.origin(loss.input)
-            if loss.input is not None and origin is not None and origin.operation.kind == "sigmoid":
-                message = "sigmoid before BCE-with-logits, which applies its own: the loss cannot fall below 0.313"
-                edits = logits_instead(source, loss.input, origin)
-                yield self.found(source, loss.call, message, edits, unsafe=True)
+    loss = "bce_logits"
+    activation = "sigmoid"
+    message = "sigmoid before BCE-with-logits, which applies its own: the loss cannot fall below 0.313"

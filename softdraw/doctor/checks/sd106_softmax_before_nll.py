@@ -1,13 +1,13 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
-
+from softdraw.doctor.checks.likelihood import read_once
 from softdraw.doctor.checks.logarithms import log_form
-from softdraw.doctor.finding import Cannot, Check, Finding
-from softdraw.doctor.operations import Program
+from softdraw.doctor.checks.probabilities_into_loss import ProbabilitiesIntoLoss
+from softdraw.doctor.finding import Cannot, Edits
+from softdraw.doctor.operations import Operation, Origin, Program
 
 
-class SoftmaxBeforeNLL(Check):
+class SoftmaxBeforeNLL(ProbabilitiesIntoLoss):
     """A softmax's output is fed to nll_loss, which wants log-probabilities.
 
     Nothing fails. The loss is minus the probability instead of minus its logarithm: negative, never below -1, and its
@@ -20,17 +20,11 @@ class SoftmaxBeforeNLL(Check):
     """
 
     code = "SD106"
-    needs = ("nll_loss|NLLLoss", "[sS]oftmax")
+    loss = "nll"
+    activation = "softmax"
+    message = "softmax before nll_loss, which wants log-probabilities: the loss is minus a probability"
 
-    def run(self, source: Program) -> Iterator[Finding]:
-        for loss in source.of("nll"):
-            origin = source.origin(loss.input)
-            if loss.input is not None and origin is not None and origin.operation.kind == "softmax":
-                alone = not origin.names or all(len(source.reads(name)) == 1 for name in origin.names)
-                edits = (
-                    log_form(source, origin.operation)
-                    if alone
-                    else Cannot("the probabilities are used elsewhere too: take their logarithm with log_softmax")
-                )
-                message = "softmax before nll_loss, which wants log-probabilities: the loss is minus a probability"
-                yield self.found(source, loss.call, message, edits, unsafe=True)
+    def edits(self, source: Program, loss: Operation, origin: Origin) -> Edits:
+        if all(read_once(source, name) for name in origin.names):
+            return log_form(source, origin.operation)
+        return Cannot("the probabilities are used elsewhere too: take their logarithm with log_softmax")

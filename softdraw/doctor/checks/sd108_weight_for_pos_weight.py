@@ -7,13 +7,13 @@ import libcst as cst
 
 from softdraw.doctor.finding import Check, Edit, Finding
 from softdraw.doctor.operations import Program
-from softdraw.doctor.vocabulary import BY_MODULE
+from softdraw.doctor.vocabulary import BY_MODULE, spellings
 
 _POSITIVE = re.compile(r"pos(itive)?_?w(eight|t)?s?$", re.IGNORECASE)
 
 
 class WeightForPosWeight(Check):
-    """What is called pos_weight stands where BCE-with-logits takes weight.
+    """A pos_weight is passed to BCE-with-logits as weight.
 
     The third positional argument of F.binary_cross_entropy_with_logits, and the first of nn.BCEWithLogitsLoss, is
     weight: it scales positives and negatives alike. Nothing fails if the shape broadcasts; the classes stay unbalanced.
@@ -25,7 +25,7 @@ class WeightForPosWeight(Check):
     """
 
     code = "SD108"
-    needs = ("binary_cross_entropy_with_logits|BCEWithLogitsLoss", r"(?i)pos\w*w")
+    needs = (spellings("bce_logits"),)
 
     def run(self, source: Program) -> Iterator[Finding]:
         candidates = [op.arguments["weight"] for op in source.of("bce_logits") if "weight" in op.arguments]
@@ -36,6 +36,6 @@ class WeightForPosWeight(Check):
             name = arg.value.attr if isinstance(arg.value, cst.Attribute) else arg.value
             if arg.keyword is None and isinstance(name, cst.Name) and _POSITIVE.search(name.value):
                 start = source.span(arg.value)[0]
-                message = f"{name.value} stands where weight is taken: write pos_weight={source.text_of(arg.value)}"
+                message = f"{name.value} is passed as weight: write pos_weight={source.text_of(arg.value)}"
                 edits = (Edit(start, start, "pos_weight="),)
                 yield self.found(source, arg.value, message, edits, unsafe=True)

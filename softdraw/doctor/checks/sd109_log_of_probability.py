@@ -4,10 +4,12 @@ from collections.abc import Iterator
 
 import libcst as cst
 
-from softdraw.doctor.checks.likelihood import written_into
+from softdraw.doctor.checks.likelihood import exposed, read_once, written_into
 from softdraw.doctor.checks.logarithms import log_form
 from softdraw.doctor.finding import Cannot, Check, Edit, Edits, Finding
 from softdraw.doctor.operations import Operation, Origin, Program
+from softdraw.doctor.rewrite import COMMENTED, commented, exposing
+from softdraw.doctor.vocabulary import spellings
 
 
 class LogOfProbability(Check):
@@ -20,7 +22,7 @@ class LogOfProbability(Check):
     """
 
     code = "SD109"
-    needs = (r"torch\.log\(|\.log_?\(\)|import[^\n]*\blog\b", "[sS]oftmax|[sS]igmoid|expit")
+    needs = (spellings("log"), spellings("softmax", "sigmoid"))
 
     def run(self, source: Program) -> Iterator[Finding]:
         for log in source.of("log"):
@@ -33,7 +35,7 @@ class LogOfProbability(Check):
 
 
 def _edits(program: Program, log: Operation, origin: Origin) -> Edits:
-    if any(len(program.reads(name)) != 1 for name in origin.names):
+    if not all(read_once(program, name) for name in origin.names):
         return Cannot("the probabilities are used elsewhere too: compute the logarithm from the logits")
     target = program.parents[log.call]
     names = [t.target for t in target.targets] if isinstance(target, cst.Assign) else []
@@ -47,6 +49,8 @@ def _edits(program: Program, log: Operation, origin: Origin) -> Edits:
     if isinstance(inner, Cannot):
         return inner
     (start, end), (first, last) = program.span(log.call), program.span(log.input)
-    if b"#" in program.data[start:first] + program.data[last:end]:
-        return Cannot("a comment stands inside the call that would go")
-    return (*inner, Edit(start, first, ""), Edit(last, end, ""))
+    if commented(program, start, first) or commented(program, last, end):
+        return COMMENTED
+    broken = b"\n" in program.data[first:last] and not log.input.lpar  # its lines were inside the call's parentheses
+    left, right = ("(", ")") if broken else ("", "")
+    return exposing((*inner, Edit(start, first, left), Edit(last, end, right)), exposed(program, *origin.names))

@@ -9,6 +9,7 @@ from softdraw.doctor.checks.likelihood import logits_instead
 from softdraw.doctor.finding import Check, Finding
 from softdraw.doctor.operations import Program
 from softdraw.doctor.rewrite import replaced
+from softdraw.doctor.vocabulary import spellings
 
 _LAWS = ("OneHotCategorical", "OneHotCategoricalStraightThrough", "Categorical", "RelaxedOneHotCategorical")
 _PROBABILITIES = re.compile(r"^(probs?|probabilities|softmax_(out|output|probs?)|\w+_probs?)$")
@@ -18,8 +19,8 @@ _LOGARITHM = re.compile(r"log")
 class ProbabilitiesAsLogits(Check):
     """Probabilities are handed to something that wants logits.
 
-    Nothing fails: the softmax is applied a second time, and the draw has another law. Probabilities (.7, .2, .1) taken
-    for logits are drawn as (.46, .28, .25). It happens in F.gumbel_softmax and in the logits= of Categorical,
+    Nothing fails: the softmax is applied a second time, and the draw has another law. Probabilities (0.7, 0.2, 0.1)
+    taken for logits are drawn as (0.46, 0.28, 0.25). It happens in F.gumbel_softmax and in the logits= of Categorical,
     OneHotCategorical and RelaxedOneHotCategorical.
 
     Wrong:  F.gumbel_softmax(F.softmax(x, dim=-1));    Categorical(logits=torch.softmax(x, dim=-1))
@@ -29,7 +30,7 @@ class ProbabilitiesAsLogits(Check):
     """
 
     code = "SD201"
-    needs = (r"gumbel_softmax|Categorical[A-Za-z]*\(", "[sS]oftmax|prob")
+    needs = ((*spellings("gumbel_softmax"), *_LAWS),)
 
     def run(self, source: Program) -> Iterator[Finding]:
         for draw in source.of("gumbel_softmax"):

@@ -6,13 +6,14 @@ import libcst as cst
 
 from softdraw.doctor.finding import Cannot, Check, Edit, Edits, Finding
 from softdraw.doctor.operations import Program
+from softdraw.doctor.vocabulary import spellings
 
 
 class DimAsEps(Check):
     """The dimension is handed to F.gumbel_softmax as its fourth positional argument, which is eps.
 
-    eps has been dead for years, so nothing fails, and dim stays -1: for an image of shape (N, K, H, W) the draw is over
-    the columns, not over the categories.
+    eps has been unused for years, so nothing fails, and dim stays -1: for an image of shape (N, K, H, W) the draw is
+    over the columns, not over the categories.
 
     Wrong:  F.gumbel_softmax(x, tau, True, 1)
     Right:  F.gumbel_softmax(x, tau, True, dim=1), or softdraw.gumbel_softmax(x, tau, True, dim=1)
@@ -21,7 +22,7 @@ class DimAsEps(Check):
     """
 
     code = "SD202"
-    needs = ("gumbel_softmax",)
+    needs = (spellings("gumbel_softmax"),)
 
     def run(self, source: Program) -> Iterator[Finding]:
         for draw in source.of("gumbel_softmax"):
@@ -43,7 +44,7 @@ def _is_dim(value: cst.BaseExpression) -> bool:
 
 def _edits(program: Program, arg: cst.Arg, has_dim: bool, text: str) -> Edits:
     if has_dim:
-        return Cannot("dim is given as well: take the fourth argument out")
+        return Cannot("dim is given as well: remove the fourth argument")
     start, end = program.span(arg.value)
     keyword = "" if arg.keyword is None else arg.keyword.value
     if keyword:

@@ -6,6 +6,7 @@ import libcst as cst
 
 from softdraw.doctor.finding import Check, Finding
 from softdraw.doctor.operations import Program
+from softdraw.doctor.vocabulary import spellings
 
 
 class GumbelInEval(Check):
@@ -19,7 +20,7 @@ class GumbelInEval(Check):
     """
 
     code = "SD203"
-    needs = ("gumbel_softmax", "Module")
+    needs = (spellings("gumbel_softmax"),)
     default = False
 
     def run(self, source: Program) -> Iterator[Finding]:

@@ -6,6 +6,7 @@ import libcst as cst
 
 from softdraw.doctor.finding import Cannot, Check, Finding
 from softdraw.doctor.operations import Program
+from softdraw.doctor.vocabulary import spellings
 
 
 class GumbelByHand(Check):
@@ -23,7 +24,7 @@ class GumbelByHand(Check):
     """
 
     code = "SD204"
-    needs = (r"-[^\n=]{0,80}log_?\(", r"\brand(_like)?\(|uniform_\(")
+    needs = (spellings("log"), spellings("rand", "uniform_"))
 
     def run(self, source: Program) -> Iterator[Finding]:
         for outer in source.of("log"):

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import ast
 from collections.abc import Iterator
 
 import libcst as cst
 
 from softdraw.doctor.finding import Cannot, Check, Edit, Edits, Finding
+from softdraw.doctor.glance import Glance
 from softdraw.doctor.operations import Program
+from softdraw.doctor.rewrite import commented
 
 
 class StraightThroughOrder(Check):
@@ -20,7 +23,12 @@ class StraightThroughOrder(Check):
     """
 
     code = "SD205"
-    needs = (r"-\s*[A-Za-z_][\w.]*\.detach\(\)",)
+    needs = (("detach",),)
+
+    def possible(self, glance: Glance) -> bool:
+        """A difference of that form; ``detach`` alone is in too many files."""
+        differences = (n for n in glance.nodes if isinstance(n, ast.BinOp) and isinstance(n.op, ast.Sub))
+        return any(isinstance(n.left, ast.BinOp) and "detach" in glance.called(n.right) for n in differences)
 
     def run(self, source: Program) -> Iterator[Finding]:
         for node in source.nodes(cst.BinaryOperation):
@@ -44,11 +52,20 @@ def _detached(value: cst.BaseExpression) -> cst.BaseExpression | None:
 
 
 def _edits(program: Program, node: cst.BinaryOperation, total: cst.BinaryOperation, soft: cst.BaseExpression) -> Edits:
-    (start, _), (_, end) = program.span(total), program.span(node.right)
-    if b"#" in program.data[start:end]:
-        return Cannot("a comment stands between the terms")
-    if soft is total.right and not total.lpar:
-        first = program.span(soft)[0]
-        return (Edit(first, first, "("), Edit(end, end, ")"))
+    (start, _), (detached, end) = program.span(total), program.span(node.right)
+    left, right = program.span(total.left), program.span(total.right)
     hard, text = total.left if soft is total.right else total.right, program.text_of
-    return (Edit(start, end, f"{text(hard)} + ({text(soft)} - {text(node.right)})"),)
+    if total.lpar:
+        if (
+            b"\n"
+            in program.data[start : left[0]] + program.data[left[1] : right[0]] + program.data[right[1] : detached]
+        ):
+            return Cannot(
+                "the sum has parentheses of its own and stands on several lines: move the closing one by hand"
+            )
+        return (Edit(start, end, f"{text(hard)} + ({text(soft)} - {text(node.right)})"),)
+    if soft is total.right:
+        return (Edit(right[0], right[0], "("), Edit(end, end, ")"))
+    if commented(program, start, end):
+        return Cannot("a comment stands between the terms, which would change places")
+    return (Edit(*left, text(hard)), Edit(*right, f"({text(soft)}"), Edit(end, end, ")"))
