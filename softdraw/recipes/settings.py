@@ -12,7 +12,7 @@ import torch
 from softdraw import schedules
 from softdraw.errors import InputError
 from softdraw.rules.pathwise import Pathwise
-from softdraw.rules.words import parse_words
+from softdraw.rules.spelling import parse_words
 
 SCHEDULES = ("constant", "linear", "cosine", "exponential")
 
