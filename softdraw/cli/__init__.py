@@ -1,6 +1,7 @@
 """The ``softdraw`` command, one subcommand a file; a bad input ends in one line on standard error and exit code 2.
 
-A command file imports what is heavy inside its function, so that ``softdraw --help`` stays quick.
+A command file imports what is heavy inside its function, so that a command loads only what it uses itself. ``softdraw
+--help`` loads torch all the same, because ``import softdraw`` does.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from softdraw.cli.bench import bench
 from softdraw.cli.compare import compare
 from softdraw.cli.diagnose import diagnose
 from softdraw.cli.doctor import doctor
+from softdraw.cli.flags import line
 from softdraw.cli.info import info
 from softdraw.cli.reproduce import reproduce
 from softdraw.cli.sample import sample
@@ -75,5 +77,5 @@ def run(arguments: Sequence[str] | None = None) -> int:
 
 
 def _refused(message: str) -> int:
-    print("softdraw: " + " ".join(message.split()), file=sys.stderr)
+    print(line(message), file=sys.stderr)
     return 2

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import io
 import math
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from softdraw.errors import InputError
-from softdraw.recipes.folder import PICTURES
-from softdraw.recipes.loop import Trainer
-from softdraw.recipes.model import kl_to_uniform
+from softdraw.recipes.autoencoder.loop import Trainer
+from softdraw.recipes.autoencoder.model import kl_to_uniform
+from softdraw.recipes.runs.figures import png, subplots
 
+PICTURES = ("reconstructions.png", "samples.png", "codes.png", "curves.png")
 _COLUMNS = 12
 _TRAIN, _VALID, _SHUFFLED = "#0072b2", "#d55e00", "#666666"  # told apart with any colour vision
 
@@ -23,31 +22,6 @@ def draw_all(trainer: Trainer) -> dict[str, bytes]:
     """Every picture of a run as PNG, by file name."""
     figures = (_reconstructions(trainer), _samples(trainer), _codes(trainer), _curves(trainer))
     return {name: png(figure) for name, figure in zip(PICTURES, figures, strict=True)}
-
-
-def require() -> None:
-    """Fail before the training, not after it, where matplotlib is missing."""
-    try:
-        import matplotlib  # noqa: F401
-    except ModuleNotFoundError:
-        raise InputError("the pictures need matplotlib: pip install 'softdraw[cli]'") from None
-
-
-def subplots(width: float, height: float, **layout: Any) -> tuple[Any, Any]:
-    """A figure on the Agg canvas by itself: no window, and no state of pyplot's that a user's program might share."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure, figure.subplots(**layout)
-
-
-def png(figure: Any) -> bytes:
-    """The figure as a PNG file."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=120)
-    return buffer.getvalue()
 
 
 def _reconstructions(trainer: Trainer) -> Any:

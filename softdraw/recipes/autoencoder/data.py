@@ -49,9 +49,7 @@ def _digits() -> np.ndarray:
     try:
         from sklearn.datasets import load_digits
     except ModuleNotFoundError:
-        raise InputError(
-            "the digits come with scikit-learn: pip install 'softdraw[cli]', or give --data FILE"
-        ) from None
+        raise InputError("the digits come with scikit-learn: pip install 'softdraw[cli]', or give a file") from None
     digits: Any = load_digits()
     return digits.images
 
@@ -59,7 +57,7 @@ def _digits() -> np.ndarray:
 def _read(path: Path) -> np.ndarray:
     try:
         if not path.is_file():
-            raise InputError(f"--data {path}: no such file: give an .npy, .npz, idx or idx.gz file, or 'digits'")
+            raise InputError(f"`data` {path}: no such file: give an .npy, .npz, idx or idx.gz file, or 'digits'")
         if path.suffix in (".npy", ".npz"):
             return _numpy(path)
         raw = path.read_bytes()
@@ -68,7 +66,7 @@ def _read(path: Path) -> np.ndarray:
         raise
     except Exception as error:  # numpy, zip and gzip have a dozen types of error for a broken file
         raise InputError(
-            f"--data {path} cannot be read ({_short(error)}): is it whole, and of the type it says?"
+            f"`data` {path} cannot be read ({_short(error)}): is it whole, and of the type it says?"
         ) from None
 
 
@@ -85,7 +83,7 @@ def _numpy(path: Path) -> np.ndarray:
         chosen = names if len(names) == 1 else [name for name in _NPZ_NAMES if name in names][:1]
         if not chosen:
             raise InputError(
-                f"--data {path} holds the arrays {', '.join(names) or '(none)'}: name the images one of "
+                f"`data` {path} holds the arrays {', '.join(names) or '(none)'}: name the images one of "
                 f"{', '.join(_NPZ_NAMES)}, or save them alone"
             )
         return content[chosen[0]]
@@ -94,17 +92,17 @@ def _numpy(path: Path) -> np.ndarray:
 def _idx(raw: bytes, path: Path) -> np.ndarray:
     """The format of MNIST: 0, 0, type, number of dimensions; their sizes; the values; all big-endian."""
     if len(raw) < 4 or raw[:2] != b"\0\0" or raw[2] not in _IDX_TYPES or len(raw) < 4 + 4 * raw[3]:
-        raise InputError(f"--data {path} is not an idx file: give .npy, .npz, idx or idx.gz")
+        raise InputError(f"`data` {path} is not an idx file: give .npy, .npz, idx or idx.gz")
     shape = struct.unpack(f">{raw[3]}I", raw[4 : 4 + 4 * raw[3]])
     values = np.frombuffer(raw, _IDX_TYPES[raw[2]], offset=4 + 4 * raw[3])
     if values.size != math.prod(shape):
-        raise InputError(f"--data {path} says shape {shape} but holds {values.size} values: is it whole?")
+        raise InputError(f"`data` {path} says shape {shape} but holds {values.size} values: is it whole?")
     return values.reshape(shape)
 
 
 def _checked(raw: np.ndarray, source: str) -> tuple[Tensor, tuple[int, int]]:
     """Pixels ``(N, H * W)`` in [0, 1], divided by the largest where that is above 1; and (H, W)."""
-    where = f"--data {source}"
+    where = f"`data` {source}"
     if raw.dtype.kind not in "buif":
         raise InputError(f"{where} holds values of type {raw.dtype}: pixels must be numbers")
     if raw.ndim not in (2, 3) or 0 in raw.shape[1:]:
