@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import errno
 import io
+import os
+import re
+import signal
 import sys
 from collections.abc import Sequence
 from typing import Annotated
@@ -60,14 +63,22 @@ def run(arguments: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")  # a path may hold what the terminal cannot show
     try:
         code = app(args=arguments, prog_name="softdraw", standalone_mode=False)
+        sys.stdout.flush()  # here, where an output that cannot be written is one line, and not when Python ends
     except InputError as error:
         return _refused(str(error))
     except (typer.Abort, KeyboardInterrupt):
         return 130
+    except BrokenPipeError:  # the reader has gone, as in softdraw sample ... | head
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it ends
+        return 128 + signal.SIGPIPE
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise
         return _refused("the output cannot be written (no space left): free some, or send it elsewhere")
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and not re.search("out of memory|allocate memory", str(error)):
+            raise
+        return _refused(f"the memory does not suffice ({str(error).partition(chr(10))[0][:120]}): take smaller sizes")
     except Exception as error:
         if not hasattr(error, "format_message"):  # every version of typer's (and click's) usage errors has it
             raise

@@ -1,125 +1,132 @@
-"""Images from a file or from scikit-learn, checked, scaled to [0, 1] and split."""
+"""Images checked, scaled to [0, 1] and split."""
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import math
-import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from softdraw.errors import InputError
+from softdraw.recipes.autoencoder.files import read
 
 _FEWEST = 10  # below this there is nothing to hold out
-_NPZ_NAMES = ("images", "x_train", "x", "data")
-_IDX_TYPES = {8: ">u1", 9: ">i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
+_CHUNK = 2**22  # pixels that are looked at together: of a file that stays on the disk, no more is in the memory at once
 
 
 @dataclass(frozen=True)
 class Images:
-    """``train`` and ``valid`` are ``(N, H * W)`` float32 in [0, 1]; the fingerprint is that of all pixels."""
+    """``train`` and ``valid`` are ``(N, D)`` float32 in [0, 1]; the fingerprint is that of all pixels.
+
+    ``shape`` is (H, W), or (H, W, 3) in colour; D is its product.
+    """
 
     train: Tensor
     valid: Tensor
-    shape: tuple[int, int]
+    shape: tuple[int, ...]
     fingerprint: str
 
 
 def load(source: str, validation: float, generator: torch.Generator) -> Images:
-    """The images of ``source``: ``digits`` or a file's path. ``generator`` decides which are held out."""
-    raw = _digits() if source == "digits" else _read(Path(source))
-    pixels, shape = _checked(raw, source)
-    held_out = max(2, round(validation * len(pixels)))  # two: shuffling needs another image's code
-    order = torch.randperm(len(pixels), generator=generator)
-    return Images(
-        train=pixels[order[held_out:]],
-        valid=pixels[order[:held_out]],
-        shape=shape,
-        fingerprint=hashlib.sha256(repr(shape).encode() + pixels.numpy().tobytes()).hexdigest(),
-    )
+    """The images of ``source``: ``digits``, or the path of a file or folder.
+
+    Pixels are divided by the largest where that is above 1. In colour every channel is a pixel of its own.
+
+    Args:
+        source: what :func:`softdraw.recipes.autoencoder.files.read` takes.
+        validation: the share that is held out.
+        generator: decides which are.
+
+    Raises:
+        InputError: they cannot be read, have no shape or values of images, or do not fit in the memory.
+    """
+    raw = read(source)
+    where = f"`data` {source}"
+    raw, shape = _shaped(raw, where)
+    pixels = _room((len(raw), math.prod(shape)), where)
+    largest = max(1.0, _largest(raw, where))
+    order = torch.randperm(len(raw), generator=generator)
+    place = order.argsort().numpy()
+    digest = hashlib.sha256(repr(shape).encode())
+    for start, part in _chunks(raw):
+        part /= largest
+        digest.update(part.data)
+        pixels[place[start : start + len(part)]] = part
+    held_out = max(2, round(validation * len(raw)))  # two: shuffling needs another image's code
+    whole = torch.from_numpy(pixels)
+    return Images(whole[held_out:], whole[:held_out], shape, digest.hexdigest())
 
 
-def _digits() -> np.ndarray:
-    try:
-        from sklearn.datasets import load_digits
-    except ModuleNotFoundError:
-        raise InputError("the digits come with scikit-learn: pip install 'softdraw[cli]', or give a file") from None
-    digits: Any = load_digits()
-    return digits.images
-
-
-def _read(path: Path) -> np.ndarray:
-    try:
-        if not path.is_file():
-            raise InputError(f"`data` {path}: no such file: give an .npy, .npz, idx or idx.gz file, or 'digits'")
-        if path.suffix in (".npy", ".npz"):
-            return _numpy(path)
-        raw = path.read_bytes()
-        return _idx(gzip.decompress(raw) if path.suffix == ".gz" else raw, path)
-    except InputError:
-        raise
-    except Exception as error:  # numpy, zip and gzip have a dozen types of error for a broken file
+def _shaped(raw: np.ndarray, where: str) -> tuple[np.ndarray, tuple[int, ...]]:
+    """The images with their channels last, and the shape of one."""
+    if raw.dtype.kind not in "buif":
+        raise InputError(f"{where} holds values of type {raw.dtype}: pixels must be numbers")
+    if raw.ndim == 4 and raw.shape[-1] not in (1, 3) and raw.shape[1] in (1, 3):
+        raw = np.moveaxis(raw, 1, -1)
+    if raw.ndim == 4 and raw.shape[-1] == 1:
+        raw = raw[..., 0]
+    if raw.ndim not in (2, 3, 4) or 0 in raw.shape[1:] or (raw.ndim == 4 and raw.shape[-1] != 3):
         raise InputError(
-            f"`data` {path} cannot be read ({_short(error)}): is it whole, and of the type it says?"
+            f"{where} has shape {raw.shape}: images must be (N, H, W) or (N, D), or in colour (N, H, W, 3) or "
+            "(N, 3, H, W)"
+        )
+    if len(raw) < _FEWEST:
+        raise InputError(f"{where} holds {len(raw)} images: at least {_FEWEST} are needed")
+    return raw, _sides(raw.shape[1]) if raw.ndim == 2 else raw.shape[1:]
+
+
+def _chunks(raw: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+    """``raw`` in order, a part at a time, as new ``(n, D)`` float32 arrays, each with the number of its first image."""
+    size = math.prod(raw.shape[1:])
+    step = max(1, _CHUNK // size)
+    for start in range(0, len(raw), step):
+        with np.errstate(over="ignore"):  # an overflow is among the infinite pixels that are refused
+            yield start, np.array(raw[start : start + step], np.float32, order="C").reshape(-1, size)
+
+
+def _largest(raw: np.ndarray, where: str) -> float:
+    """The largest value of a pixel; none may be NaN, infinite or below 0."""
+    count, first, lowest, highest = 0, -1, math.inf, -math.inf
+    for start, part in _chunks(raw):
+        bad = ~np.isfinite(part)
+        if bad.any():
+            first = first if count else start + int(bad.any(1).argmax())
+            count += int(bad.sum())
+        lowest, highest = min(lowest, float(part.min())), max(highest, float(part.max()))
+    if count:
+        raise InputError(f"{where} has {count} NaN or infinite pixels, the first in image {first}: clean it")
+    if lowest < 0:
+        raise InputError(f"{where} has pixels below 0 (smallest {lowest:g}): give values from 0 up")
+    return highest
+
+
+def _room(shape: tuple[int, int], where: str) -> np.ndarray:
+    """Memory for the pixels, or an error before the system ends the program for want of it."""
+    needed, there = 4 * math.prod(shape), _available()
+    try:
+        if there is not None and needed > there:
+            raise MemoryError
+        return np.empty(shape, np.float32)
+    except MemoryError:
+        has = "" if there is None else f", and {there / 2**30:.1f} GiB are available"
+        raise InputError(
+            f"{where} does not fit in the memory: {shape[0]:,} images of {shape[1]:,} pixels take "
+            f"{needed / 2**30:.1f} GiB as float32{has}: take fewer or smaller images"
         ) from None
 
 
-def _short(error: Exception) -> str:
-    return str(error).partition("\n")[0][:120] or type(error).__name__
-
-
-def _numpy(path: Path) -> np.ndarray:
-    content = np.load(path, allow_pickle=False)
-    if isinstance(content, np.ndarray):
-        return content
-    with content:
-        names = content.files
-        chosen = names if len(names) == 1 else [name for name in _NPZ_NAMES if name in names][:1]
-        if not chosen:
-            raise InputError(
-                f"`data` {path} holds the arrays {', '.join(names) or '(none)'}: name the images one of "
-                f"{', '.join(_NPZ_NAMES)}, or save them alone"
-            )
-        return content[chosen[0]]
-
-
-def _idx(raw: bytes, path: Path) -> np.ndarray:
-    """The format of MNIST: 0, 0, type, number of dimensions; their sizes; the values; all big-endian."""
-    if len(raw) < 4 or raw[:2] != b"\0\0" or raw[2] not in _IDX_TYPES or len(raw) < 4 + 4 * raw[3]:
-        raise InputError(f"`data` {path} is not an idx file: give .npy, .npz, idx or idx.gz")
-    shape = struct.unpack(f">{raw[3]}I", raw[4 : 4 + 4 * raw[3]])
-    values = np.frombuffer(raw, _IDX_TYPES[raw[2]], offset=4 + 4 * raw[3])
-    if values.size != math.prod(shape):
-        raise InputError(f"`data` {path} says shape {shape} but holds {values.size} values: is it whole?")
-    return values.reshape(shape)
-
-
-def _checked(raw: np.ndarray, source: str) -> tuple[Tensor, tuple[int, int]]:
-    """Pixels ``(N, H * W)`` in [0, 1], divided by the largest where that is above 1; and (H, W)."""
-    where = f"`data` {source}"
-    if raw.dtype.kind not in "buif":
-        raise InputError(f"{where} holds values of type {raw.dtype}: pixels must be numbers")
-    if raw.ndim not in (2, 3) or 0 in raw.shape[1:]:
-        raise InputError(f"{where} has shape {raw.shape}: images must be (N, H, W) or (N, D)")
-    if len(raw) < _FEWEST:
-        raise InputError(f"{where} holds {len(raw)} images: at least {_FEWEST} are needed")
-    with np.errstate(over="ignore"):  # an overflow is among the infinite pixels below
-        values = raw.reshape(len(raw), -1).astype(np.float32)
-    bad = ~np.isfinite(values)
-    if bad.any():
-        raise InputError(
-            f"{where} has {bad.sum()} NaN or infinite pixels, the first in image {bad.any(1).argmax()}: clean it"
-        )
-    if values.min() < 0:
-        raise InputError(f"{where} has pixels below 0 (smallest {values.min():g}): give grey values from 0 up")
-    shape = (raw.shape[1], raw.shape[2]) if raw.ndim == 3 else _sides(raw.shape[1])
-    return torch.from_numpy(values / max(1.0, float(values.max()))), shape
+def _available() -> int | None:
+    """Bytes that a program may still take, where the system says so (Linux)."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration):
+        return None
 
 
 def _sides(size: int) -> tuple[int, int]:

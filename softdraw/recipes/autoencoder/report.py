@@ -70,7 +70,7 @@ def table(trainer: Trainer) -> list[tuple[str, ...]]:
         ),
         row("perplexity of the codes", "perplexity", of=s.categories),
         row("active codes", "active_codes", 0, of=s.groups * s.categories),
-        row(f"latents that carry {LEAST:g} nats", "active_latents", 0, of=s.groups),
+        row(f"latents with {LEAST:g} nats or more", "active_latents", 0, of=s.groups),
     ]
 
 

@@ -54,7 +54,9 @@ class Folder:
         if foreign:
             raise InputError(f"`out` {self.path} holds other files ({foreign[0]}): give a new folder")
         if found and not resume:
-            raise InputError(f"`out` {self.path} holds a run already: add `resume` to continue it, or give a new folder")
+            raise InputError(
+                f"`out` {self.path} holds a run already: add `resume` to continue it, or give a new folder"
+            )
         return self._config()
 
     def _config(self) -> dict[str, Any] | None:

@@ -52,8 +52,8 @@ class Recipe:
 
     Args:
         settings: a frozen dataclass whose fields, numbers, text and booleans, all have defaults; it refuses bad ones
-            with an :class:`~softdraw.errors.InputError`. ``epochs``, ``seed`` and ``device`` are among them. Where there
-            is a field ``data``, it says where the data are, and may change while they stay the same.
+            with an :class:`~softdraw.errors.InputError`. ``epochs``, ``seed`` and ``device`` are among them. A field
+            ``data``, where there is one, says where the data are, and may change while they stay the same.
         trainer: makes a :class:`Trainer` from settings, device and ranks.
         metrics: the first is the one that a comparison sorts by and plots; the others are shown beside it.
         varies: the setting that the entries of a comparison differ in.
