@@ -86,7 +86,7 @@ def remarks(trainer: Trainer) -> list[str]:
     if failure(trainer) is None and last["valid_nelbo"] >= none:
         found.append(
             f"Worse than no code at all: a held-out image costs {_number(last['valid_nelbo'])} nats, and "
-            f"{none:.2f} with one image for all. {_way_out(trainer)}"
+            f"{none:.2f} with one\nimage for all. {_way_out(trainer)}"
         )
     training, total = trainer.seconds["training"], trainer.seconds["total"]
     rate = len(trainer.train) * len(trainer.history) / training
@@ -95,7 +95,7 @@ def remarks(trainer: Trainer) -> list[str]:
 
 def _way_out(trainer: Trainer) -> str:
     if trainer.history[-1]["train_nelbo"] < trainer.without_code(trainer.train):
-        return "It is better on the training images: it has learned these by heart, so stop earlier or bring more."
+        return "Training images cost less: it learns them by heart. Stop earlier, or add images."
     return "Train longer, or with a smaller learning rate."
 
 
