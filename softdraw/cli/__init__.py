@@ -10,7 +10,6 @@ import errno
 import io
 import os
 import re
-import signal
 import sys
 from collections.abc import Sequence
 from typing import Annotated
@@ -70,7 +69,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return 130
     except BrokenPipeError:  # the reader has gone, as in softdraw sample ... | head
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it ends
-        return 128 + signal.SIGPIPE
+        return 1  # typer's, where it meets the same error
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise

@@ -164,13 +164,13 @@ class CompareScreen(_Screen):
         """Show the epoch that was just finished."""
         done, epochs = len(trainer.history), trainer.settings.epochs
         metric = self.recipe.metrics[0]
-        short = f"{run}: {metric.heading} {_number(trainer.history[-1][metric.key])}"  # leaves room for the bar
-        self.bar.update(self.task, description=short, completed=run.index * epochs + done)
+        text = f"{run}: {metric.heading} {_number(trainer.history[-1][metric.key])}"  # leaves room for the bar
+        self.bar.update(self.task, description=text, completed=run.index * epochs + done)
         if done == epochs:
             failure = self.report.failure(trainer)
             self.failures += [] if failure is None else [f"{run}: {failure}"]
             if self.bar.disable:
-                self.console.print(f"{run.index + 1}/{self.runs}  {run}: {self.report.summary(trainer)}")
+                self.console.print(f"{run.index + 1}/{self.runs}  {text}")
 
     def end(self, found: list[Compared]) -> None:
         """The variants, the best first."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from typing import Any
 
 from softdraw import rules
@@ -40,6 +40,9 @@ def parse_words(text: str, kind: type = object) -> tuple[Any, set[str]]:
         if key in given:
             raise InputError(f"{text!r} gives {key} twice: leave one out")
         given[key] = _number(text, key, value)
+    needed = [f.name for f in fields(rule) if f.default is MISSING]
+    if needed:
+        raise InputError(f"{rule.__name__} needs {' and '.join(needed)}, not a number: use it from Python")
     try:
         return rule(**given), set(given)
     except (TypeError, ValueError) as error:

@@ -29,7 +29,7 @@ def extension(trainer: Trainer, start: Start) -> str:
     weights = [s.kl_weight(steps)(step) for steps in lengths]
     text = (
         f"extended after epoch {start.done}: {s.epochs} epochs in place of {start.extended_from}; schedules go by the "
-        f"whole length,\nso the weight of the KL term goes on from {weights[1]:.3g} (it was {weights[0]:.3g})"
+        f"length,\nso the KL weight goes on from {weights[1]:.3g} (it was {weights[0]:.3g})"
     )
     if not s.has_tau:
         return text
