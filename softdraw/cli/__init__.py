@@ -6,6 +6,7 @@ A command file imports what is heavy inside its function, so that a command load
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import io
 import os
@@ -68,11 +69,12 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except (typer.Abort, KeyboardInterrupt):
         return 130
     except BrokenPipeError:  # the reader has gone, as in softdraw sample ... | head
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it ends
+        _drop_output()
         return 1  # typer's, where it meets the same error
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise
+        _drop_output()
         return _refused("the output cannot be written (no space left): free some, or send it elsewhere")
     except (MemoryError, RuntimeError) as error:
         if not isinstance(error, MemoryError) and not re.search("out of memory|allocate memory", str(error)):
@@ -84,6 +86,12 @@ def run(arguments: Sequence[str] | None = None) -> int:
         message = error.format_message()  # pyright: ignore[reportAttributeAccessIssue]
         return _refused(f"{message.rstrip('.')}: see softdraw --help")
     return code if isinstance(code, int) else 0
+
+
+def _drop_output() -> None:
+    """Send what was not written nowhere; or Python tries once more when it ends, and complains."""
+    with contextlib.suppress(io.UnsupportedOperation):  # an output that is no file
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _refused(message: str) -> int:
