@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -154,6 +155,15 @@ def test_what_one_rank_does_and_what_all_do():
             verb(refuse, "data")
         with pytest.raises(ZeroDivisionError):  # a fault of the program is not made a bad input
             verb(divmod, 1, 0)
+
+
+def test_runs_know_no_recipe_and_no_recipe_knows_the_commands():
+    recipes = ROOT / "softdraw" / "recipes"
+    for source in recipes.rglob("*.py"):
+        text = source.read_text()
+        assert "softdraw.cli" not in text, source
+        if source.parent.name == "runs":
+            assert not re.search(r"autoencoder|elbo|pixel|image|latent", text, re.IGNORECASE), source
 
 
 def test_an_axis_leaves_out_the_first_tenth():

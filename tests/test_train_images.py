@@ -141,7 +141,7 @@ def test_colour_trains_and_says_so(tmp_path, capsys):
     path = folder(tmp_path / "photos", COLOUR)
     out = tmp_path / "run"
     assert softdraw(["train", "--data", str(path), "--out", str(out), "--epochs", "1", "--latents", "2x2"]) == 0
-    assert "10 images of 4x6x3, in colour to train on, 2 held out" in capsys.readouterr().out
+    assert "10 images of 4x6 in colour to train on, 2 held out" in capsys.readouterr().out
     for name in pictures.PICTURES:
         assert (out / name).read_bytes().startswith(b"\x89PNG")
 

@@ -164,6 +164,8 @@ def test_an_extended_run_follows_the_schedules_of_the_new_length(pixels, tmp_pat
     assert extended[:4] == short
     assert [record["tau"] for record in extended[4:]] == pytest.approx([0.5, 0.4, 0.3, 0.2])
     assert extended[3:] != train(pixels, tmp_path / "long", *options, "--epochs", "8")[3:]
+    states = [torch.load(folder / "checkpoint.pt", weights_only=True) for folder in (out, tmp_path / "long")]
+    assert torch.equal(*(state["generator"] for state in states))  # orders and seeds are those of the long run
     config = json.loads((out / "config.json").read_text())
     assert (config["epochs"], config["extended"]) == (8, [{"after": 4, "from": 4}])
     by_hand = Trainer(Settings(**{k: v for k, v in config.items() if k not in ("extended", "data_sha256")}),

@@ -13,10 +13,9 @@ _TAU = "`tau_start`:`tau_end`"
 def headline(trainer: Trainer) -> str:
     """The images, how they are split, the codes and the rule."""
     s, images = trainer.settings, trainer.images
-    shape = "x".join(str(side) for side in images.shape)
-    colour = ", in colour" if len(images.shape) == 3 else ""
+    shape = f"{images.shape[0]}x{images.shape[1]}" + (" in colour" if len(images.shape) == 3 else "")
     return (
-        f"{s.data}: {len(images.train):,} images of {shape}{colour} to train on, {len(images.valid):,} held out\n"
+        f"{s.data}: {len(images.train):,} images of {shape} to train on, {len(images.valid):,} held out\n"
         f"{s.groups}x{s.categories} codes, {s.rule}, {s.device}"
     )
 

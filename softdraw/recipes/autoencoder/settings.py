@@ -40,7 +40,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         if parse_rule(self.rule) != {"rule": self.rule}:
-            raise InputError(f"rule {self.rule!r} is not in canonical words: pass **parse_rule({self.rule!r})")
+            raise InputError(f"`rule` {self.rule!r} is not in canonical words: pass **parse_rule({self.rule!r})")
         if self.groups < 1 or self.categories < 2:
             raise InputError(f"`groups` x `categories` must be at least 1x2, got {self.groups}x{self.categories}")
         if self.groups * self.categories > 2**24:

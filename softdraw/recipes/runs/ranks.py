@@ -1,4 +1,4 @@
-"""The processes of a run: one, or those that torchrun started. Every rank holds all images and takes its slice."""
+"""The processes of a run: one, or those that torchrun started. Every rank holds all data and takes its slice."""
 
 from __future__ import annotations
 
