@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,13 +17,12 @@ import torch
 import softdraw
 from softdraw.cli import run
 from softdraw.errors import InputError
-from softdraw.recipes import pictures
-from softdraw.recipes.compared import estimate
-from softdraw.recipes.folder import PICTURES
-from softdraw.recipes.loop import Trainer
-from softdraw.recipes.model import Autoencoder
-from softdraw.recipes.ranks import Ranks
-from softdraw.recipes.settings import Settings, parse_rule
+from softdraw.recipes import autoencoder
+from softdraw.recipes.autoencoder.loop import Trainer
+from softdraw.recipes.autoencoder.model import Autoencoder
+from softdraw.recipes.autoencoder.settings import Settings, parse_rule
+from softdraw.recipes.runs.comparison import estimate
+from softdraw.recipes.runs.ranks import Ranks
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 ENVIRONMENT = {**os.environ, "PYTHONPATH": ROOT, "OMP_NUM_THREADS": "1"}
@@ -45,7 +45,8 @@ def pixels(tmp_path_factory):
 def _no_pictures_of_runs():
     """They are tested in test_train, and take longer than runs this small."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pictures, "draw_all", lambda trainer: dict.fromkeys(PICTURES, b"\x89PNG"))
+        blank = dict.fromkeys(autoencoder.AUTOENCODER.pictures, b"\x89PNG")
+        patch.setattr(autoencoder, "AUTOENCODER", replace(autoencoder.AUTOENCODER, draw=lambda trainer: blank))
         yield
 
 

@@ -12,7 +12,7 @@ import softdraw
 from softdraw.cli import run
 from softdraw.errors import InputError
 from softdraw.reproduce import bias_variance
-from softdraw.rules.words import parse_rule
+from softdraw.rules.spelling import parse_rule
 from tests.methods import enumerated, one_hot_logits
 
 RULES = [softdraw.StraightThrough(), softdraw.ZGR(), softdraw.ReinMax(2.0), softdraw.LeaveOneOut(4)]

@@ -8,12 +8,13 @@ import math
 import pytest
 import torch
 
+from softdraw.cli.options import parse_latents, parse_tau
 from softdraw.errors import InputError
-from softdraw.recipes.data import _sides
-from softdraw.recipes.loop import Trainer
-from softdraw.recipes.model import Autoencoder, kl_to_uniform, reconstruction
-from softdraw.recipes.ranks import Ranks
-from softdraw.recipes.settings import Settings, parse_latents, parse_tau
+from softdraw.recipes.autoencoder.data import _sides
+from softdraw.recipes.autoencoder.loop import Trainer
+from softdraw.recipes.autoencoder.model import Autoencoder, kl_to_uniform, reconstruction
+from softdraw.recipes.autoencoder.settings import Settings
+from softdraw.recipes.runs.ranks import Ranks
 
 
 def test_kl_equals_that_of_torch_distributions():

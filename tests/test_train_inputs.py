@@ -150,7 +150,7 @@ def test_formats_hold_the_same_images(tmp_path):
     """.npy, .npz, idx and idx.gz of the same bytes: the same pixels, divided by the largest."""
     import torch
 
-    from softdraw.recipes.data import load
+    from softdraw.recipes.autoencoder.data import load
 
     raw = np.random.default_rng(1).integers(0, 256, (30, 3, 4), dtype=np.uint8)
     idx = struct.pack(">4B3I", 0, 0, 8, 3, *raw.shape) + raw.tobytes()

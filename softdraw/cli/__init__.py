@@ -1,12 +1,16 @@
 """The ``softdraw`` command, one subcommand a file; a bad input ends in one line on standard error and exit code 2.
 
-A command file imports what is heavy inside its function, so that ``softdraw --help`` stays quick.
+A command file imports what is heavy inside its function, so that a command loads only what it uses itself. ``softdraw
+--help`` loads torch all the same, because ``import softdraw`` does.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import io
+import os
+import re
 import sys
 from collections.abc import Sequence
 from typing import Annotated
@@ -17,6 +21,7 @@ from softdraw.cli.bench import bench
 from softdraw.cli.compare import compare
 from softdraw.cli.diagnose import diagnose
 from softdraw.cli.doctor import doctor
+from softdraw.cli.flags import line
 from softdraw.cli.info import info
 from softdraw.cli.reproduce import reproduce
 from softdraw.cli.sample import sample
@@ -58,14 +63,23 @@ def run(arguments: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")  # a path may hold what the terminal cannot show
     try:
         code = app(args=arguments, prog_name="softdraw", standalone_mode=False)
+        sys.stdout.flush()  # here, where an output that cannot be written is one line, and not when Python ends
     except InputError as error:
         return _refused(str(error))
     except (typer.Abort, KeyboardInterrupt):
         return 130
+    except BrokenPipeError:  # the reader has gone, as in softdraw sample ... | head
+        _drop_output()
+        return 1  # typer's, where it meets the same error
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise
+        _drop_output()
         return _refused("the output cannot be written (no space left): free some, or send it elsewhere")
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and not re.search("out of memory|allocate memory", str(error)):
+            raise
+        return _refused(f"the memory does not suffice ({str(error).partition(chr(10))[0][:120]}): take smaller sizes")
     except Exception as error:
         if not hasattr(error, "format_message"):  # every version of typer's (and click's) usage errors has it
             raise
@@ -74,6 +88,12 @@ def run(arguments: Sequence[str] | None = None) -> int:
     return code if isinstance(code, int) else 0
 
 
+def _drop_output() -> None:
+    """Send what was not written nowhere; or Python tries once more when it ends, and complains."""
+    with contextlib.suppress(io.UnsupportedOperation):  # an output that is no file
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def _refused(message: str) -> int:
-    print("softdraw: " + " ".join(message.split()), file=sys.stderr)
+    print(line(message), file=sys.stderr)
     return 2

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -23,6 +26,7 @@ def bench(
 ) -> None:
     """Time draws against stock torch, eager and compiled, and against a copy; write a table, a file and a picture."""
     from softdraw.bench import Setting, cuda, measure, report
+    from softdraw.recipes.runs import figures
 
     _check_device(device)
     on_gpu = device == "cuda"
@@ -35,16 +39,33 @@ def bench(
         for operation in _operations(operations)
         for rows, cols in _sizes(sizes)
     ]
+    figures.require()
+    with _writing(out):  # before minutes of measuring, not after them
+        out.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=out).close()
     print("  ".join(f"{name} {value}" for name, value in report.machine(device).items()))
     print(report.HEADER)
     results = []
-    out.mkdir(parents=True, exist_ok=True)
     for setting in settings:
         results.append(measure(setting, rounds))
         print(report.line(results[-1]), flush=True)
-        report.write_json(out / "bench.json", results)  # a run that is stopped keeps what it has measured
-    report.draw_picture(out / "bench.png", results)
+        with _writing(out):
+            report.write_json(out / "bench.json", results)  # a run that is stopped keeps what it has measured
+    with _writing(out):
+        report.draw_picture(out / "bench.png", results)
     print(f"wrote {out / 'bench.json'} and {out / 'bench.png'}")
+
+
+@contextmanager
+def _writing(out: Path) -> Iterator[None]:
+    """A file or folder that cannot be written is a bad --out."""
+    try:
+        yield
+    except OSError as error:
+        name = f": {Path(error.filename).name}" if error.filename and Path(error.filename) != out else ""
+        raise InputError(
+            f"--out {out}{name} cannot be written ({error.strerror}): free some space, or give another folder"
+        ) from None
 
 
 def _check_device(given: str) -> None:

@@ -22,7 +22,7 @@ def diagnose(
     from softdraw.diagnosis import RULES
     from softdraw.diagnosis import diagnose as measure
     from softdraw.errors import InputError
-    from softdraw.rules.words import parse_rules
+    from softdraw.rules.spelling import parse_rules
 
     f, law, *own = _load(problem)
     chosen = parse_rules(rules) if rules else own[0] if own else RULES

@@ -2,46 +2,99 @@
 
 from __future__ import annotations
 
+import inspect
 import os
-from collections.abc import Sequence
-from typing import Annotated, Any
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, fields
+from typing import Annotated, Any, get_type_hints
 
 import typer
 
 from softdraw.errors import InputError
 
-Data = Annotated[
-    str | None,
-    typer.Option(help="digits, or an .npy, .npz, idx or idx.gz file of images (N, H, W) or (N, D).  [digits]"),
-]
-Latents = Annotated[str | None, typer.Option(help="Groups x categories of the code.  [10x10]")]
-Tau = Annotated[str | None, typer.Option(help="The rule's temperature, start:end or one number.  [1.0:0.5]")]
-Schedule = Annotated[
-    str | None, typer.Option(help="How tau goes: constant, linear, cosine or exponential.  [exponential]")
-]
-Epochs = Annotated[int | None, typer.Option(help="Passes over the training images.  [200]")]
-Batch = Annotated[int | None, typer.Option(help="Images a step, over all ranks.  [64]")]
-Lr = Annotated[float | None, typer.Option(help="Adam's learning rate.  [0.002]")]
-Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1, ...  [auto]")]
+
+@dataclass(frozen=True)
+class Options:
+    """What was chosen; None stands for the default of the settings."""
+
+    data: Annotated[
+        str | None,
+        typer.Option(
+            help="digits, an .npy, .npz, idx or idx.gz file of images (N, H, W) or (N, D), or a folder of "
+            "image files.  [digits]"
+        ),
+    ] = None
+    latents: Annotated[str | None, typer.Option(help="Groups x categories of the code.  [10x10]")] = None
+    tau: Annotated[str | None, typer.Option(help="The rule's temperature, start:end or one number.  [1.0:0.5]")] = None
+    schedule: Annotated[
+        str | None, typer.Option(help="How tau goes: constant, linear, cosine or exponential.  [exponential]")
+    ] = None
+    epochs: Annotated[int | None, typer.Option(help="Passes over the training images.  [200]")] = None
+    batch: Annotated[int | None, typer.Option(help="Images a step, over all ranks.  [64]")] = None
+    lr: Annotated[float | None, typer.Option(help="Adam's learning rate.  [0.002]")] = None
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1, ...  [auto]")] = None
+
+    def settings(self) -> dict[str, Any]:
+        """The settings that were chosen; what was not is left out."""
+        given = {
+            "data": self.data,
+            "schedule": self.schedule,
+            "epochs": self.epochs,
+            "batch_size": self.batch,
+            "learning_rate": self.lr,
+            "device": self.device,
+        }
+        given |= parse_latents(self.latents) if self.latents is not None else {}
+        given |= parse_tau(self.tau) if self.tau is not None else {}
+        return {name: value for name, value in given.items() if value is not None}
+
+    def check_tau_is_used(self, rules: Iterable[dict[str, Any]]) -> None:
+        """Refuse a tau or schedule that none of these rules would follow, being without one or given with their own."""
+        from softdraw.recipes.autoencoder.settings import Settings
+
+        option = "--tau" if self.tau is not None else "--schedule" if self.schedule is not None else None
+        if option and all("tau_start" in words or not Settings(**words).has_tau for words in rules):
+            names = ", ".join(words["rule"] for words in rules)
+            raise InputError(f"{option} plays no part: {names} is given with its own tau or has none; leave it out")
 
 
-def chosen(latents: str | None, tau: str | None, **others: Any) -> dict[str, Any]:
-    """The settings that were chosen; what was not is left out."""
-    from softdraw.recipes.settings import parse_latents, parse_tau
+def takes_options(command: Callable[..., None]) -> Callable[..., None]:
+    """The command with an option for every field of :class:`Options` in place of its parameter ``options``.
 
-    given = {name: value for name, value in others.items() if value is not None}
-    given |= parse_latents(latents) if latents is not None else {}
-    return given | (parse_tau(tau) if tau is not None else {})
+    typer reads a command's options from its signature and its type hints, so both are those of the fields.
+    """
+
+    def wrapped(**given: Any) -> None:
+        command(options=Options(**{f.name: given.pop(f.name) for f in fields(Options)}), **given)
+
+    hints, shared = get_type_hints(command, include_extras=True), get_type_hints(Options, include_extras=True)
+    parameters: list[inspect.Parameter] = []
+    for own in inspect.signature(command).parameters.values():
+        taken = [(f.name, f.default, shared[f.name]) for f in fields(Options)]
+        for name, default, hint in taken if own.name == "options" else [(own.name, own.default, hints[own.name])]:
+            parameters.append(inspect.Parameter(name, own.KEYWORD_ONLY, default=default, annotation=hint))
+    wrapped.__signature__ = inspect.Signature(parameters)  # pyright: ignore[reportFunctionMemberAccess]
+    wrapped.__annotations__ = {p.name: p.annotation for p in parameters}
+    wrapped.__name__, wrapped.__doc__ = command.__name__, command.__doc__
+    return wrapped
 
 
-def check_tau_is_used(rules: Sequence[dict[str, Any]], tau: str | None, schedule: str | None) -> None:
-    """Refuse a tau or schedule that none of these rules would follow, being without one or given with their own."""
-    from softdraw.recipes.settings import Settings
+def parse_latents(text: str) -> dict[str, int]:
+    """``"20x10"`` as 20 groups of 10 categories."""
+    match = re.fullmatch(r"\s*(\d{1,6})\s*[xX×]\s*(\d{1,6})\s*", text)
+    if not match:
+        raise InputError(f"--latents must be groups x categories, as in 20x10, got {text!r}")
+    return {"groups": int(match[1]), "categories": int(match[2])}
 
-    option = "--tau" if tau is not None else "--schedule" if schedule is not None else None
-    if option and all("tau_start" in words or not Settings(**words).has_tau for words in rules):
-        names = ", ".join(words["rule"] for words in rules)
-        raise InputError(f"{option} plays no part: {names} is given with its own tau or has none; leave it out")
+
+def parse_tau(text: str) -> dict[str, float]:
+    """``"1.0:0.5"`` as start and end; one number is both."""
+    start, colon, end = text.partition(":")
+    try:
+        return {"tau_start": float(start), "tau_end": float(end if colon else start)}
+    except ValueError:
+        raise InputError(f"--tau must be a number, or start:end as in 1.0:0.5, got {text!r}") from None
 
 
 def use_one_thread() -> None:

@@ -2,45 +2,37 @@
 
 from __future__ import annotations
 
+import os
+import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from softdraw.cli.options import (
-    Batch,
-    Data,
-    Device,
-    Epochs,
-    Latents,
-    Lr,
-    Schedule,
-    Tau,
-    check_tau_is_used,
-    chosen,
-    use_one_thread,
-)
+from softdraw.cli import flags
+from softdraw.cli.options import Options, takes_options, use_one_thread
 from softdraw.errors import InputError
 
+if TYPE_CHECKING:
+    from rich.console import Console
 
+    from softdraw.recipes.runs.ranks import Ranks
+
+
+@takes_options
 def train(
-    data: Data = None,
-    latents: Latents = None,
+    options: Options,
     rule: Annotated[
         str | None,
         typer.Option(
             help="The gradient rule, as zgr or reinmax:tau=1.1; without its tau it follows --tau.  [gumbel-softmax]"
         ),
     ] = None,
-    tau: Tau = None,
-    schedule: Schedule = None,
     hard: Annotated[
         bool | None,
         typer.Option("--hard/--soft", help="Short for --rule straight-through-gumbel, or gumbel-softmax.  [soft]"),
     ] = None,
-    epochs: Epochs = None,
-    batch: Batch = None,
-    lr: Lr = None,
     seed: Annotated[
         int | None, typer.Option(help="Decides the split, the weights, the order and every draw.  [0]")
     ] = None,
@@ -49,36 +41,42 @@ def train(
         typer.Option(help="The run's folder; holds no run yet, unless --resume.  [runs/ and the name of the data]"),
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Continue the run in --out, or start it if there is none.")
+        bool,
+        typer.Option(
+            "--resume", help="Continue the run in --out, or start it if there is none; more --epochs extend it."
+        ),
     ] = False,
-    device: Device = None,
 ) -> None:
     """Train a categorical variational autoencoder on real images through discrete draws.
 
     Without options: scikit-learn's 1,797 scanned digits, no download. Writes config.json, metrics.jsonl, checkpoint.pt
-    and four pictures to --out. Several processes: torchrun --nproc-per-node 2 -m softdraw train ...
+    and four pictures to --out. A run that diverges ends with exit code 1. Several processes: torchrun
+    --nproc-per-node 2 -m softdraw train ...
     """
-    from softdraw.recipes.ranks import started
+    from softdraw.cli import screens
 
-    use_one_thread()
-    others: dict[str, Any] = {"data": data, "schedule": schedule, "epochs": epochs, "batch_size": batch}
-    others |= {"learning_rate": lr, "seed": seed, "device": device}
-    with started() as ranks:
-        try:
-            given = chosen(latents, tau, **others) | _rule(rule, hard, tau, schedule)
-            _train(given, out, resume, ranks)
-        except InputError as error:
-            if ranks.count == 1:
-                raise
-            if ranks.first:  # the other ranks leave once it is printed, for the launcher ends all when one is gone
-                typer.echo(f"softdraw: {error}", err=True)
-            ranks.barrier()
-            raise typer.Exit(2) from None
+    console = screens.console(quiet=os.environ.get("RANK", "0") != "0")
+    with screens.loading(console, "torch and the images") as loaded:
+        from softdraw.recipes.runs.ranks import started
+
+        use_one_thread()
+        with started() as ranks:
+            try:
+                given = options.settings() | ({"seed": seed} if seed is not None else {}) | _rule(rule, hard, options)
+                failure, code = _train(given, out, resume, ranks, console, loaded), 1
+            except InputError as error:
+                failure, code = str(error), 2
+            if failure is not None:
+                if ranks.first:
+                    loaded()
+                    print(flags.line(failure), file=sys.stderr, flush=True)
+                ranks.barrier()  # the launcher ends all ranks when one is gone: not before the line is printed
+                raise typer.Exit(code)
 
 
-def _rule(rule: str | None, hard: bool | None, tau: str | None, schedule: str | None) -> dict[str, Any]:
+def _rule(rule: str | None, hard: bool | None, options: Options) -> dict[str, Any]:
     """The settings that --rule, --hard or --soft stand for."""
-    from softdraw.recipes.settings import parse_rule
+    from softdraw.recipes.autoencoder.settings import parse_rule
 
     if hard is not None:
         short = "straight-through-gumbel" if hard else "gumbel-softmax"
@@ -88,16 +86,26 @@ def _rule(rule: str | None, hard: bool | None, tau: str | None, schedule: str | 
     if rule is None:
         return {}
     words = parse_rule(rule)
-    check_tau_is_used([words], tau, schedule)
+    options.check_tau_is_used([words])
     return words
 
 
-def _train(given: dict[str, Any], out: Path | None, resume: bool, ranks) -> None:
-    from softdraw.cli.display import Display
-    from softdraw.recipes.run import run
+def _train(
+    given: dict[str, Any], out: Path | None, resume: bool, ranks: Ranks, console: Console, loaded: Callable[[], None]
+) -> str | None:
+    """Run, show, and return why the result is of no use, if it is of none."""
+    from softdraw.cli.screens import TrainScreen
+    from softdraw.recipes.autoencoder import AUTOENCODER, report
+    from softdraw.recipes.runs.run import run
 
-    out = out or Path("runs") / Path(given.get("data", "digits")).name.partition(".")[0]
-    display = Display(out, quiet=not ranks.first)
-    with display:
-        trainer = run(given, out, resume, ranks, display.start, display.advance)
-    display.table(trainer)
+    out = out or Path("runs") / _name(given.get("data", "digits"))
+    screen = TrainScreen(report, out, console, loaded)
+    with screen:
+        trainer = run(AUTOENCODER, given, out, resume, ranks, screen.start, screen.advance)
+    screen.end(trainer)
+    return report.failure(trainer)
+
+
+def _name(data: str) -> str:
+    """What a run on these images is called: the name of their file or folder."""
+    return Path(data).resolve().name.partition(".")[0] or "images"

@@ -1,4 +1,5 @@
-"""Recipes: whole programs that are small enough to read. ``softdraw train`` runs this one, a discrete autoencoder.
+"""Recipes: whole programs that are small enough to read, one folder each. ``softdraw train`` runs the autoencoder.
 
-Read it in the order ``settings``, ``data``, ``model``, ``loop``; ``ranks``, ``folder`` and ``pictures`` serve it.
+``runs`` is what any recipe needs to be trained, stopped, continued and compared; it knows none of them.
+Read the autoencoder in the order ``settings``, ``data``, ``model``, ``loop``.
 """

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from softdraw import losses
 from softdraw.draw import draw
 from softdraw.laws import OneHotCategorical
-from softdraw.recipes.settings import Settings
+from softdraw.recipes.autoencoder.settings import Settings
 
 
 class Autoencoder(nn.Module):
@@ -74,4 +74,9 @@ def reconstruction(pixel_logits: Tensor, x: Tensor) -> Tensor:
 
 def kl_to_uniform(logits: Tensor) -> Tensor:
     """KL(q || uniform) = sum_l (log K - H(q_l)), in nats per image: exact, so it adds no variance."""
-    return losses.kl_to_uniform(logits, reduction="none").sum(-1)  # (B, L, K) -> (B,)
+    return kl_of_latents(logits).sum(-1)  # (B, L, K) -> (B,)
+
+
+def kl_of_latents(logits: Tensor) -> Tensor:
+    """log K - H(q_l), what each latent carries, in nats per image."""
+    return losses.kl_to_uniform(logits, reduction="none")  # (B, L, K) -> (B, L)

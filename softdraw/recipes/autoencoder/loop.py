@@ -13,12 +13,13 @@ from torch import Tensor, nn
 import softdraw
 from softdraw.errors import InputError
 from softdraw.metrics import CodeUsage
-from softdraw.recipes import data
-from softdraw.recipes.model import Autoencoder, kl_to_uniform, reconstruction
-from softdraw.recipes.ranks import Ranks
-from softdraw.recipes.settings import Settings
+from softdraw.recipes.autoencoder import data
+from softdraw.recipes.autoencoder.model import Autoencoder, kl_of_latents, kl_to_uniform, reconstruction
+from softdraw.recipes.autoencoder.settings import Settings
+from softdraw.recipes.runs.ranks import Ranks
 from softdraw.schedules import TauScheduler
 
+LEAST = 0.01  # nats per image: a latent that carries less is not in use
 _CHUNK = 512  # images evaluated at once
 
 
@@ -35,6 +36,7 @@ class Trainer:
         self.settings, self.ranks, self.device = settings, ranks, device
         self.generator = torch.Generator().manual_seed(settings.seed)
         self.images = data.load(settings.data, settings.validation, self.generator)
+        self.fingerprint = self.images.fingerprint
         self.train, self.valid = self.images.train.to(device), self.images.valid.to(device)
         self.model = Autoencoder(self.train.shape[1], settings, self.generator).to(device)
         self.evaluation_seed = self._seed()
@@ -60,7 +62,10 @@ class Trainer:
             **{f"valid_{name}": value for name, value in self.evaluate(self.valid, self.settings.draws).items()},
         }
         if not all(math.isfinite(record[name]) for name in ("objective", "train_nelbo", "valid_nelbo")):
-            raise InputError(f"the loss is not finite after epoch {record['epoch']}: lower --lr, or raise --tau")
+            raise InputError(
+                f"the loss is not finite after epoch {record['epoch']}: the run diverged, and is worse than no code at "
+                "all: lower `learning_rate`, or raise `tau_start`:`tau_end`"
+            )
         self.history.append(record)
         self.seconds["total"] += time.perf_counter() - start
         return record
@@ -96,12 +101,14 @@ class Trainer:
         """
         usage = CodeUsage(self.settings.categories, self.settings.groups)
         sums = torch.zeros(3, dtype=torch.float64, device=self.device)
+        carried = torch.zeros(self.settings.groups, dtype=torch.float64, device=self.device)
         for ids in self.ranks.slice(torch.arange(len(x), device=self.device)).split(_CHUNK):
             logits, index = self.codes(x, ids, draws)
             _, neighbours = self.codes(x, (ids + 1) % len(x), draws)
             usage.update(logits.argmax(-1))
             terms = (self._error(index, x[ids]), kl_to_uniform(logits), self._error(neighbours, x[ids]))
             sums += torch.stack([term.double().sum() for term in terms])
+            carried += kl_of_latents(logits).double().sum(0)
         error, kl, shuffled = (self.ranks.sum(sums) / len(x)).tolist()
         used = usage.compute()
         return {
@@ -111,6 +118,7 @@ class Trainer:
             "shuffled_nelbo": shuffled + kl,
             "perplexity": used["perplexity_hard"],
             "active_codes": used["active_codes"],
+            "active_latents": int((self.ranks.sum(carried) / len(x) >= LEAST).sum()),
         }
 
     def codes(self, x: Tensor, ids: Tensor, draws: int) -> tuple[Tensor, Tensor]:
@@ -121,7 +129,8 @@ class Trainer:
     def without_code(self, x: Tensor) -> float:
         """The nELBO of a model that has no code: one image for all, the mean of the training images, in nats."""
         on = (self.train.sum(0) + 0.5) / (len(self.train) + 1)  # never 0 or 1, where an image not seen would cost inf
-        return float(reconstruction(on.logit().expand_as(x), x).double().mean())
+        parts = x.split(_CHUNK)
+        return sum(float(reconstruction(on.logit().expand_as(part), part).double().sum()) for part in parts) / len(x)
 
     def pixel_logits(self, index: Tensor) -> Tensor:
         """What the decoder makes of code indices ``(..., L)``: ``(..., D)``."""

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import io
 import math
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from softdraw.errors import InputError
-from softdraw.recipes.folder import PICTURES
-from softdraw.recipes.loop import Trainer
-from softdraw.recipes.model import kl_to_uniform
+from softdraw.recipes.autoencoder.loop import LEAST, Trainer
+from softdraw.recipes.autoencoder.model import kl_of_latents
+from softdraw.recipes.runs.figures import png, settled, subplots
 
+PICTURES = ("reconstructions.png", "samples.png", "codes.png", "curves.png")
 _COLUMNS = 12
-_TRAIN, _VALID, _SHUFFLED = "#0072b2", "#d55e00", "#666666"  # told apart with any colour vision
+_TRAIN, _VALID, _NEITHER = "#0072b2", "#d55e00", "#666666"  # told apart with any colour vision
 
 
 @torch.no_grad()
@@ -23,31 +22,6 @@ def draw_all(trainer: Trainer) -> dict[str, bytes]:
     """Every picture of a run as PNG, by file name."""
     figures = (_reconstructions(trainer), _samples(trainer), _codes(trainer), _curves(trainer))
     return {name: png(figure) for name, figure in zip(PICTURES, figures, strict=True)}
-
-
-def require() -> None:
-    """Fail before the training, not after it, where matplotlib is missing."""
-    try:
-        import matplotlib  # noqa: F401
-    except ModuleNotFoundError:
-        raise InputError("the pictures need matplotlib: pip install 'softdraw[cli]'") from None
-
-
-def subplots(width: float, height: float, **layout: Any) -> tuple[Any, Any]:
-    """A figure on the Agg canvas by itself: no window, and no state of pyplot's that a user's program might share."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure, figure.subplots(**layout)
-
-
-def png(figure: Any) -> bytes:
-    """The figure as a PNG file."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=120)
-    return buffer.getvalue()
 
 
 def _reconstructions(trainer: Trainer) -> Any:
@@ -70,17 +44,17 @@ def _samples(trainer: Trainer) -> Any:
     return _tiles(list(rows), trainer.images.shape, "Decoded from the prior: codes drawn uniformly at random")
 
 
-def _tiles(rows: list[Tensor], shape: tuple[int, int], title: str, group: int = 1) -> Any:
-    """Rows of images on one canvas, a line between images and a wider one after every group of rows."""
-    height, width = shape
+def _tiles(rows: list[Tensor], shape: tuple[int, ...], title: str, group: int = 1) -> Any:
+    """Rows of images on one canvas, a white line between images and a wider one after every group of rows."""
+    height, width, *channels = shape
     line = max(1, round(height / 8))
     count = max(len(row) for row in rows)
     below, bands = line, []
     for i, row in enumerate(rows):
         below = line if (i + 1) % group or group == 1 else 3 * line
-        band = torch.full((count, height + below, width + line), math.nan)
+        band = torch.ones((count, height + below, width + line, *channels))
         band[: len(row), :height, :width] = row.cpu().unflatten(-1, shape)
-        bands.append(band.transpose(0, 1).flatten(1))
+        bands.append(band.transpose(0, 1).flatten(1, 2))
     canvas = torch.cat(bands)[:-below, :-line]
     figure, axes = subplots(10, 10 * canvas.shape[0] / canvas.shape[1] + 0.5)
     axes.imshow(canvas.numpy(), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
@@ -94,7 +68,7 @@ def _codes(trainer: Trainer) -> Any:
     settings = trainer.settings
     logits = torch.cat([trainer.model.encode(part) for part in trainer.valid.split(512)]).cpu()  # (N, L, K)
     share = torch.nn.functional.one_hot(logits.argmax(-1), settings.categories).double().mean(0)  # (L, K)
-    bits = kl_to_uniform(logits.unsqueeze(-2)).mean(0) / math.log(2)  # (L,)
+    bits = kl_of_latents(logits).mean(0) / math.log(2)  # (L,)
     figure, (axes, carried) = subplots(
         max(6.5, min(15.0, 4.5 + 0.42 * settings.categories)),
         max(3.0, min(14.0, 1.5 + 0.3 * settings.groups)),
@@ -108,33 +82,47 @@ def _codes(trainer: Trainer) -> Any:
         axis.get_major_locator().set_params(integer=True, nbins=12)
     figure.colorbar(image, ax=axes, label=f"share of the images (%), uniform: {100 / settings.categories:.3g} %")
     carried.barh(range(settings.groups), bits.tolist(), color=_VALID)
-    carried.set(xlabel="bits an image", title="KL to the prior")
+    used = int((bits * math.log(2) >= LEAST).sum())
+    carried.set(
+        xlabel="bits an image", title=f"KL to the prior:\n{used} of {settings.groups} carry {LEAST:g} nats or more"
+    )
     carried.grid(axis="x", alpha=0.25)
     return figure
 
 
 def _curves(trainer: Trainer) -> Any:
+    """The nELBO in the range that matters, what shuffling the codes adds to it, tau, and the use of the codes."""
     history = trainer.history
     epochs = [record["epoch"] for record in history]
-    heights = (2, 1, 1) if trainer.settings.has_tau else (2, 1)
-    figure, (elbo, *annealed, perplexity) = subplots(8, 9, nrows=len(heights), sharex=True, height_ratios=heights)
-    for key, name, colour in (
-        ("train_nelbo", "training images", _TRAIN),
-        ("valid_nelbo", "held-out images", _VALID),
-        ("valid_shuffled_nelbo", "held-out images, codes shuffled", _SHUFFLED),
-    ):
-        elbo.plot(epochs, [record[key] for record in history], label=name, color=colour)
-    elbo.axhline(trainer.without_code(trainer.valid), color=_SHUFFLED, linestyle=":", label="held-out images, no code")
-    elbo.set(ylabel="negative ELBO (nats per image)", title="The discrete model, by exact draws of its codes")
-    elbo.legend(frameon=False)
+    heights = (3, 1, 1, 1) if trainer.settings.has_tau else (3, 1, 1)
+    figure, (elbo, shuffled, *annealed, perplexity) = subplots(
+        8, 9, nrows=len(heights), sharex=True, height_ratios=heights
+    )
+    _elbo(elbo, trainer, epochs)
+    gaps = [record["valid_shuffled_nelbo"] - record["valid_nelbo"] for record in history]
+    shuffled.plot(epochs, gaps, color=_VALID)
+    shuffled.set(ylabel="codes shuffled:\nnats more")
     for tau in annealed:
         tau.plot(epochs, [record["tau"] for record in history], color=_TRAIN)
         tau.set(ylabel="tau")
     perplexity.plot(epochs, [record["valid_perplexity"] for record in history], color=_VALID)
-    perplexity.set(ylabel="perplexity of the codes", xlabel="epoch", ylim=(1, 1.05 * trainer.settings.categories))
-    perplexity.axhline(trainer.settings.categories, color=_SHUFFLED, linestyle=":", label="uniform use")
+    perplexity.set(ylabel="perplexity\nof the codes", xlabel="epoch", ylim=(1, 1.05 * trainer.settings.categories))
+    perplexity.axhline(trainer.settings.categories, color=_NEITHER, linestyle=":", label="uniform use")
     perplexity.legend(frameon=False, loc="lower right")
-    for axes in (elbo, *annealed, perplexity):
+    for axes in (elbo, shuffled, *annealed, perplexity):
         axes.grid(alpha=0.25)
         axes.xaxis.get_major_locator().set_params(integer=True)
+    figure.align_ylabels()
     return figure
+
+
+def _elbo(axes: Any, trainer: Trainer, epochs: list[float]) -> None:
+    """Both parts beside one image for all; what falls from a height in the first tenth of the epochs may be cut off."""
+    curves = [[record[f"{part}_nelbo"] for record in trainer.history] for part in ("train", "valid")]
+    none = trainer.without_code(trainer.valid)
+    for curve, name, colour in zip(curves, ("training images", "held-out images"), (_TRAIN, _VALID), strict=True):
+        axes.plot(epochs, curve, label=name, color=colour)
+    axes.axhline(none, color=_NEITHER, linestyle=":", label="held-out images, one image for all")
+    axes.set_ylim(*settled([*curves, [none]]))
+    axes.set(ylabel="negative ELBO (nats per image)", title="The discrete model, by exact draws of its codes")
+    axes.legend(loc="upper right", framealpha=1, edgecolor="none")

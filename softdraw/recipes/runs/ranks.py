@@ -1,4 +1,4 @@
-"""The processes of a run: one, or those that torchrun started. Every rank holds all images and takes its slice."""
+"""The processes of a run: one, or those that torchrun started. Every rank holds all data and takes its slice."""
 
 from __future__ import annotations
 
@@ -46,12 +46,17 @@ class Ranks:
             dist.broadcast_object_list(box)
         return box[0]
 
-    def agreed(self, action: Callable[[], T]) -> T:
-        """``action()`` on every rank; a bad input that one rank meets ends all of them, with the same message."""
-        try:
-            result, message = action(), None
-        except InputError as error:
-            result, message = None, str(error)
+    def on_first(self, action: Callable[..., T], *args: Any) -> T:
+        """``action(*args)`` on the first rank alone; every rank gets what it returns, or its InputError."""
+        result, message = _outcome(action, *args) if self.first else (None, None)
+        result, message = self.broadcast((result, message))
+        if message is not None:
+            raise InputError(message)
+        return result  # pyright: ignore[reportReturnType]
+
+    def on_all(self, action: Callable[..., T], *args: Any) -> T:
+        """``action(*args)`` on every rank; an InputError of one of them ends all, with the same message."""
+        result, message = _outcome(action, *args)
         messages: list[Any] = [message]
         if self.count > 1:
             messages = [None] * self.count
@@ -65,6 +70,14 @@ class Ranks:
         """Wait for all ranks."""
         if self.count > 1:
             dist.barrier()
+
+
+def _outcome(action: Callable[..., T], *args: Any) -> tuple[T | None, str | None]:
+    """What the action returns, or the message of its InputError."""
+    try:
+        return action(*args), None
+    except InputError as error:
+        return None, str(error)
 
 
 @contextmanager

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import math
-import re
 from dataclasses import dataclass, fields
 from typing import Any
-
-import torch
 
 from softdraw import schedules
 from softdraw.errors import InputError
 from softdraw.rules.pathwise import Pathwise
-from softdraw.rules.words import parse_words
+from softdraw.rules.spelling import parse_words
 
 SCHEDULES = ("constant", "linear", "cosine", "exponential")
 
@@ -43,34 +40,35 @@ class Settings:
 
     def __post_init__(self) -> None:
         if parse_rule(self.rule) != {"rule": self.rule}:
-            raise InputError(f"rule {self.rule!r} is not in canonical words: pass **parse_rule({self.rule!r})")
+            raise InputError(f"`rule` {self.rule!r} is not in canonical words: pass **parse_rule({self.rule!r})")
         if self.groups < 1 or self.categories < 2:
-            raise InputError(
-                f"--latents must be at least 1x2, got {self.groups}x{self.categories}: groups x categories, as in 20x10"
-            )
+            raise InputError(f"`groups` x `categories` must be at least 1x2, got {self.groups}x{self.categories}")
         if self.groups * self.categories > 2**24:
-            raise InputError(f"--latents {self.groups}x{self.categories} has more than 2**24 codes: take fewer")
-        if not all(1e-38 <= tau <= 1e38 for tau in (self.tau_start, self.tau_end)):
             raise InputError(
-                f"--tau must be from 1e-38 to 1e38, got {self.tau_start}:{self.tau_end}: start:end, as in 1.0:0.5"
+                f"`groups` x `categories` must be at most 2**24 codes, got {self.groups}x{self.categories}: take fewer"
             )
+        tau = f"{self.tau_start}:{self.tau_end}"
+        if not all(1e-38 <= tau <= 1e38 for tau in (self.tau_start, self.tau_end)):
+            raise InputError(f"`tau_start`:`tau_end` must be from 1e-38 to 1e38, got {tau}")
         if self.schedule not in SCHEDULES:
-            raise InputError(f"--schedule must be one of {', '.join(SCHEDULES)}, got {self.schedule!r}")
+            raise InputError(f"`schedule` must be one of {', '.join(SCHEDULES)}, got {self.schedule!r}")
         if self.schedule == "constant" and self.tau_start != self.tau_end:
             raise InputError(
-                f"--schedule constant holds one tau, got {self.tau_start}:{self.tau_end}: write --tau {self.tau_start}"
+                f"`schedule` constant holds one tau, got {tau}: give `tau_start`:`tau_end` as "
+                f"{self.tau_start}:{self.tau_start}"
             )
         if self.schedule == "exponential" and self.tau_end > self.tau_start:
             raise InputError(
-                f"--schedule exponential goes down, got --tau {self.tau_start}:{self.tau_end}: swap them, or use linear"
+                f"`schedule` exponential goes down, got `tau_start`:`tau_end` {tau}: swap them, or use linear"
             )
-        for name, count in (("--epochs", self.epochs), ("--batch", self.batch_size)):
+        for name in ("epochs", "batch_size"):
+            count = getattr(self, name)
             if not 1 <= count < 2**31:
-                raise InputError(f"{name} must be at least 1 and below 2**31, got {count}")
+                raise InputError(f"`{name}` must be at least 1 and below 2**31, got {count}")
         if not 0 < self.learning_rate <= 1e38:
-            raise InputError(f"--lr must be positive and at most 1e38, got {self.learning_rate}")
+            raise InputError(f"`learning_rate` must be positive and at most 1e38, got {self.learning_rate}")
         if not 0 <= self.seed < 2**63:
-            raise InputError(f"--seed must be from 0 to 2**63 - 1, got {self.seed}")
+            raise InputError(f"`seed` must be from 0 to 2**63 - 1, got {self.seed}")
 
     def pathwise(self) -> Any:
         """The rule of the training draws; the run's tau takes the place of its own, where it has one."""
@@ -95,41 +93,10 @@ class Settings:
         return schedules.linear(0.0, 1.0, max(1, round(self.kl_warmup * steps)))
 
 
-def parse_latents(text: str) -> dict[str, int]:
-    """``"20x10"`` as 20 groups of 10 categories."""
-    match = re.fullmatch(r"\s*(\d{1,6})\s*[xX×]\s*(\d{1,6})\s*", text)
-    if not match:
-        raise InputError(f"--latents must be groups x categories, as in 20x10, got {text!r}")
-    return {"groups": int(match[1]), "categories": int(match[2])}
-
-
-def parse_tau(text: str) -> dict[str, float]:
-    """``"1.0:0.5"`` as start and end; one number is both."""
-    start, colon, end = text.partition(":")
-    try:
-        return {"tau_start": float(start), "tau_end": float(end if colon else start)}
-    except ValueError:
-        raise InputError(f"--tau must be a number, or start:end as in 1.0:0.5, got {text!r}") from None
-
-
 def parse_rule(text: str) -> dict[str, Any]:
     """``"reinmax:tau=1.1"`` as the settings of a run: the rule by its class's name, and tau where the words give it."""
     rule, given = parse_words(text, Pathwise)
     changed = [f"{f.name}={getattr(rule, f.name)}" for f in fields(rule) if getattr(rule, f.name) != f.default]
     words = [type(rule).__name__, *(word for word in changed if not word.startswith("tau="))]
-    return {"rule": ":".join(words)} | (parse_tau(str(rule.tau)) if "tau" in given else {})
-
-
-def resolve_device(name: str) -> torch.device:
-    """``auto`` is a CUDA GPU where there is one, else the CPU; any other name must be a device that is here."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(1, device=device).sum().item()
-    except Exception:  # each backend has an error type of its own for "not here"
-        here = ["cpu"] + [f"cuda:{i}" for i in range(torch.cuda.device_count())]
-        raise InputError(
-            f"--device {name!r} is not a device of this machine: use auto, or one of {', '.join(here)}"
-        ) from None
-    return device
+    tau = {"tau_start": float(rule.tau), "tau_end": float(rule.tau)} if "tau" in given else {}
+    return {"rule": ":".join(words)} | tau
