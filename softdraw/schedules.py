@@ -1,7 +1,8 @@
-"""Schedules: plain functions ``step -> value``, in closed form, and what writes their value into modules.
+"""Schedules: values ``step -> value`` in closed form, and what writes their value into modules.
 
 A schedule is computed from the step alone. Nothing compounds, so a resumed run, a skipped step or a changed batch size
-cannot bend it.
+cannot bend it. A schedule is a small frozen object: it can be compared, printed and pickled. Steps count from 0; a
+negative one is an error.
 """
 
 from __future__ import annotations
@@ -9,40 +10,81 @@ from __future__ import annotations
 import bisect
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from softdraw.nn.attributes import check_write, owners, write
+from softdraw.nn.scalars import described, finite, integer, number
 
 __all__ = ["Schedule", "TauScheduler", "constant", "cosine", "exponential", "linear", "piecewise"]
 
 Schedule = Callable[[int], float]
 
 
-def constant(value: float) -> Schedule:
+class _Schedule:
+    """What the schedules share: numbers as floats, and a check of the step. Their names are lower-case because a user
+    writes them as functions, ``schedules.linear(1.0, 0.5, 10)``, and ``repr`` gives that back."""
+
+    def __post_init__(self) -> None:
+        for f in fields(self):  # pyright: ignore[reportArgumentType]
+            object.__setattr__(self, f.name, finite(f.name, getattr(self, f.name)))
+
+    def __call__(self, step: int) -> float:
+        """The value at ``step``, from 0 on."""
+        t = number("step", step, "write int(step)")
+        if not t >= 0:
+            raise ValueError(f"step must be at least 0, got {step}: steps count from 0")
+        return self._at(t)
+
+    def _at(self, t: float) -> float:
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class constant(_Schedule):  # noqa: N801
     """The same value at every step.
 
     Example:
         >>> softdraw.schedules.constant(0.5)(1000)
         0.5
     """
-    return lambda step: value
+
+    value: float
+
+    def _at(self, t: float) -> float:
+        return self.value
 
 
-def linear(start: float, end: float, steps: int) -> Schedule:
+@dataclass(frozen=True)
+class linear(_Schedule):  # noqa: N801
     r"""A straight line from ``start`` to ``end``, then ``end``.
 
     .. math:: v(t) = a + (b - a) \min(t / T, 1)
 
     Example:
-        >>> [softdraw.schedules.linear(1.0, 0.5, 10)(step) for step in (0, 5, 10, 99)]
+        >>> tau = softdraw.schedules.linear(1.0, 0.5, 10)
+        >>> [tau(step) for step in (0, 5, 10, 99)]
         [1.0, 0.75, 0.5, 0.5]
+        >>> tau
+        linear(start=1.0, end=0.5, steps=10)
     """
-    _check_steps(steps)
-    return lambda step: end if step >= steps else start + (end - start) * (step / steps)
+
+    start: float
+    end: float
+    steps: int
+
+    def __post_init__(self) -> None:
+        _check_steps(self)
+
+    def _at(self, t: float) -> float:
+        return self.end if t >= self.steps else self.start + (self.end - self.start) * (t / self.steps)
 
 
-def cosine(start: float, end: float, steps: int) -> Schedule:
+@dataclass(frozen=True)
+class cosine(_Schedule):  # noqa: N801
     r"""Half a cosine from ``start`` to ``end``, flat at both ends, then ``end``.
 
     .. math:: v(t) = b + (a - b) \tfrac12 (1 + \cos(\pi \min(t / T, 1)))
@@ -54,11 +96,22 @@ def cosine(start: float, end: float, steps: int) -> Schedule:
     Source:
         Loshchilov and Hutter (2017), "SGDR: stochastic gradient descent with warm restarts", eq. 5.
     """
-    _check_steps(steps)
-    return lambda step: end if step >= steps else end + (start - end) * (1 + math.cos(math.pi * step / steps)) / 2
+
+    start: float
+    end: float
+    steps: int
+
+    def __post_init__(self) -> None:
+        _check_steps(self)
+
+    def _at(self, t: float) -> float:
+        if t >= self.steps:
+            return self.end
+        return self.end + (self.start - self.end) * (1 + math.cos(math.pi * t / self.steps)) / 2
 
 
-def exponential(start: float, end: float, rate: float) -> Schedule:
+@dataclass(frozen=True)
+class exponential(_Schedule):  # noqa: N801
     r"""Exponential decay with a floor: the annealing of Jang et al.
 
     .. math:: v(t) = \max(a\, e^{-r t}, b)
@@ -75,16 +128,28 @@ def exponential(start: float, end: float, rate: float) -> Schedule:
     Source:
         Jang, Gu and Poole (2017), "Categorical reparameterization with Gumbel-softmax", section 4.2.
     """
-    if not rate > 0:
-        raise ValueError(
-            f"rate must be positive, got {rate}: it is the decay per step, as in start * exp(-rate * step)"
-        )
-    if not start >= end > 0:
-        raise ValueError(f"start and end must be start >= end > 0, got start={start} and end={end}: end is the floor")
-    return lambda step: max(start * math.exp(-rate * step), end)
+
+    start: float
+    end: float
+    rate: float
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.rate > 0:
+            raise ValueError(
+                f"rate must be positive, got {self.rate}: it is the decay per step, as in start * exp(-rate * step)"
+            )
+        if not self.start >= self.end > 0:
+            raise ValueError(
+                f"start and end must be start >= end > 0, got start={self.start} and end={self.end}: end is the floor"
+            )
+
+    def _at(self, t: float) -> float:
+        return max(self.start * math.exp(-self.rate * t), self.end)
 
 
-def piecewise(values: Mapping[int, float]) -> Schedule:
+@dataclass(frozen=True)
+class piecewise(_Schedule):  # noqa: N801
     """Steps: each value holds from its step until the next one's.
 
     Args:
@@ -95,30 +160,56 @@ def piecewise(values: Mapping[int, float]) -> Schedule:
         >>> [tau(step) for step in (0, 99, 100, 5000)]
         [1.0, 1.0, 0.5, 0.1]
     """
-    starts = sorted(values)
-    if not starts or starts[0] != 0:
-        raise ValueError(f"values must give the value at step 0, got steps {starts}: add {{0: ...}}")
-    return lambda step: values[starts[max(bisect.bisect_right(starts, step) - 1, 0)]]
+
+    values: Mapping[int, float]
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.values, Mapping):
+            raise TypeError(f"values must map steps to values, got {described(self.values)}: write {{0: 1.0}}")
+        for step in self.values:
+            finite("a step of values", step)
+        steps = sorted(self.values)
+        if not steps or steps[0] != 0:
+            raise ValueError(f"values must give the value at step 0 first, got steps {steps}: add {{0: ...}}")
+        own = {step: finite(f"the value at step {step}", self.values[step]) for step in steps}
+        object.__setattr__(self, "values", own)
+
+    def __hash__(self) -> int:
+        return hash(tuple(self.values.items()))
+
+    def _at(self, t: float) -> float:
+        starts = list(self.values)
+        return self.values[starts[bisect.bisect_right(starts, t) - 1]]
 
 
-def _check_steps(steps: int) -> None:
+def _check_steps(schedule: Any) -> None:
+    """Makes start and end floats and steps an int, or a float where it is not whole."""
+    for name in ("start", "end"):
+        object.__setattr__(schedule, name, finite(name, getattr(schedule, name)))
+    steps = finite("steps", schedule.steps)
     if not steps > 0:
-        raise ValueError(f"steps must be positive, got {steps}: it is the step at which end is reached")
+        raise ValueError(f"steps must be positive, got {schedule.steps}: it is the step at which end is reached")
+    object.__setattr__(schedule, "steps", int(steps) if steps == int(steps) else steps)
 
 
-class TauScheduler:
-    """Writes ``schedule(step)`` into an attribute of every module that has it; shaped like a torch LR scheduler.
+class TauScheduler(LRScheduler):
+    """Writes ``schedule(step)`` into an attribute of every module that has it; used like a torch LR scheduler.
 
     Works for any hyper-parameter: a temperature, the weight of a penalty, a dropout rate, a field of a settings object.
-    A buffer is filled in place (compiled graphs and state_dicts see it); a plain number is replaced.
+    A buffer is filled in place (compiled graphs and state_dicts see it); a plain number is replaced. It is an
+    ``LRScheduler`` for frameworks that ask for one, and changes no learning rate. It pickles together with its target:
+    pickle both in one object, and the copy of the scheduler writes into the copy of the target.
 
     Args:
         target: a module, whose submodules (inside DDP and torch.compile wrappers too) are searched, or any object.
-        schedule: ``step -> value``.
+        schedule: ``step -> value``, a number.
         attr: the name of the attribute.
+        optimizer: read by frameworks that ask a scheduler for its optimizer, as Lightning does; not used here.
 
     Raises:
-        ValueError: nothing in ``target`` has the attribute. TypeError: it is a parameter, hence learned, not scheduled.
+        ValueError: nothing in ``target`` has the attribute, or a buffer cannot hold the value (its dtype would make it
+        0 or infinite). TypeError: the attribute is a parameter, hence learned, not scheduled; or it is no number, an
+        integer buffer, None as a buffer, or read-only.
 
     Example:
         >>> model = torch.nn.Sequential(torch.nn.Linear(4, 3), softdraw.nn.GumbelSoftmax(tau=1.0))
@@ -126,55 +217,67 @@ class TauScheduler:
         >>> for _ in range(4): scheduler.step()
         >>> scheduler.get_last_value(), model[1].tau
         (0.8, tensor(0.8000))
+        >>> scheduler.step(9)  # go to a step, as after a resume
+        >>> scheduler.get_last_value()
+        0.55
     """
 
-    def __init__(self, target: object, schedule: Schedule, attr: str = "tau") -> None:
-        if not callable(schedule):
-            raise TypeError(
-                f"schedule must be a function step -> value, got {schedule!r}: write schedules.constant({schedule!r})"
-            )
-        modules = target.modules() if isinstance(target, nn.Module) else [target]
-        self._owners = [m for m in modules if _holds(m, attr)]
-        if not self._owners:
-            raise ValueError(f"target has no module with an attribute {attr!r}: name the one to schedule with attr=...")
-        if any(isinstance(getattr(owner, attr), nn.Parameter) for owner in self._owners):
-            raise TypeError(
-                f"attr {attr!r} is a parameter of the target: it is learned, and a schedule would undo that"
-            )
-        self.schedule, self.attr, self.last_step = schedule, attr, 0
-        self._write()
+    optimizer: Optimizer | None  # pyright: ignore[reportIncompatibleVariableOverride]
 
-    def step(self) -> None:
-        """Go on by one step and write its value."""
-        self.last_step += 1
-        self._write()
+    def __init__(self, target: object, schedule: Schedule, attr: str = "tau", *, optimizer: Any = None) -> None:
+        # LRScheduler's own constructor is not called: it wraps optimizer.step, in order to warn about learning rates.
+        if not callable(schedule) or isinstance(schedule, type):
+            raise TypeError(_schedule_error(schedule))
+        if isinstance(target, type):
+            raise TypeError(f"target must be an object, got the class {target.__name__}: write {target.__name__}(...)")
+        if not isinstance(attr, str):
+            raise TypeError(f"attr must be a str, the name of an attribute, got {described(attr)}: write 'tau'")
+        if optimizer is not None and not hasattr(optimizer, "param_groups"):
+            raise TypeError(f"optimizer must be a torch optimizer or None, got {described(optimizer)}: leave it out")
+        self.schedule, self.attr, self.optimizer = schedule, attr, optimizer
+        self._owners = owners(target, attr)
+        self._write(0)
+
+    def step(self, step: int | None = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Go on by one step, or go to ``step``, and write the value that the schedule has there."""
+        self._write(self.last_step + 1 if step is None else step)
 
     def get_last_value(self) -> float:
         """The value last written."""
         return self._last_value
 
+    def get_last_lr(self) -> list[Any]:
+        """The learning rates of ``optimizer``, which this scheduler does not change."""
+        if self.optimizer is None:
+            raise ValueError("this TauScheduler has no optimizer, hence no learning rate: use get_last_value()")
+        return [group["lr"] for group in self.optimizer.param_groups]
+
     def state_dict(self) -> dict[str, Any]:
-        """The step and the value; the schedule, being code, is not part of it."""
+        """The step and the value; the schedule and the target are not part of it."""
         return {"last_step": self.last_step, "last_value": self._last_value}
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Go to the saved step and write the value that the schedule has there."""
-        self.last_step = int(state["last_step"])
-        self._write()
+        if not isinstance(state, Mapping) or "last_step" not in state:
+            got = f"keys {list(state)}" if isinstance(state, Mapping) else described(state)
+            raise ValueError(f"state must be what TauScheduler.state_dict() gave, with last_step, got {got}")
+        self._write(state["last_step"])
 
-    def _write(self) -> None:
-        self._last_value = float(self.schedule(self.last_step))
+    def _write(self, step: Any) -> None:
+        """All owners get the value at ``step``, or none does and an error says why."""
+        step = integer("step", step, 0, "steps are ints and count from 0")
+        value = number(f"the value of {self.schedule!r} at step {step}", self.schedule(step), "return a float")
+        if math.isnan(value):
+            raise ValueError(f"schedule must return a number, got nan from {self.schedule!r} at step {step}")
         for owner in self._owners:
-            held = getattr(owner, self.attr)
-            if isinstance(held, Tensor):
-                with torch.no_grad():
-                    held.fill_(self._last_value)
-            else:
-                setattr(owner, self.attr, self._last_value)
+            check_write(owner, self.attr, value)
+        for owner in self._owners:
+            write(owner, self.attr, value)
+        self.last_step, self._last_value = step, value
 
 
-def _holds(x: object, attr: str) -> bool:
-    """Whether ``x`` itself has the attribute: a module that only forwards its content's has no value to write."""
-    if not isinstance(x, nn.Module):
-        return hasattr(x, attr)
-    return attr in {*vars(x), *x._buffers, *x._parameters} or hasattr(type(x), attr)
+def _schedule_error(schedule: Any) -> str:
+    wanted = "schedule must be a function step -> value, got"
+    if isinstance(schedule, type):
+        return f"{wanted} the class {schedule.__name__}: write {schedule.__name__}(...)"
+    return f"{wanted} {described(schedule)}: write schedules.constant({described(schedule)})"

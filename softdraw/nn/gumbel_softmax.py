@@ -107,8 +107,8 @@ class GumbelSoftmax(nn.Module):
         """The draw or decision for ``logits``; what is given here overrides the module's own for this call.
 
         ``mode`` overrides both ``training`` and ``eval_mode``; the rest is as in :func:`softdraw.gumbel_softmax`.
-        Where nothing is drawn, ``seed``, ``generator`` and ``rows`` are not used, so a model passes them in training and
-        evaluation alike.
+        Where nothing is drawn, ``seed``, ``generator`` and ``rows`` are not used, so a model may pass them in training
+        and in evaluation alike.
         """
         if mode is None:
             mode = "sample" if self.training else self.eval_mode

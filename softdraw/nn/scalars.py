@@ -33,8 +33,8 @@ def number(name: str, value: Any, advice: str = "write a float") -> float:
         raise TypeError(f"{name} must be a number, got {described(value)}: {advice}")
     try:
         return float(value)
-    except OverflowError:  # an int above the largest float
-        return math.inf if value > 0 else -math.inf
+    except OverflowError:
+        raise ValueError(f"{name} must be a number that a float can hold, got {described(value)}: {advice}") from None
 
 
 def finite(name: str, value: Any) -> float:
