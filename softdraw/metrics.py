@@ -16,7 +16,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from softdraw.arguments import compute_dtype
-from softdraw.nn.scalars import described, integer
+from softdraw.scalars import described, integer
 
 __all__ = ["CodeUsage", "code_usage"]
 

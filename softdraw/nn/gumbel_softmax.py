@@ -11,7 +11,7 @@ import torch.fx
 from torch import Tensor, nn
 
 from softdraw.functional import gumbel_softmax
-from softdraw.nn.scalars import described, integer, number
+from softdraw.scalars import described, integer, number
 
 Mode = Literal["argmax", "softmax", "sample"]
 _MODES = get_args(Mode)
@@ -174,8 +174,10 @@ class GumbelSoftmax(nn.Module):
 @torch.fx.wrap
 def _kept(tau: Tensor, logits: Tensor) -> Tensor:
     """The tau of this pass, which a later write into the buffer does not reach: ``backward`` needs it. Wrapped, so that
-    a symbolic trace reads the buffer each time instead of holding its value."""
-    return tau.clone() if torch.is_grad_enabled() else tau
+    a symbolic trace reads the buffer each time instead of holding its value. torch.jit.trace compares two traces, of
+    which the second is made without gradients."""
+    recorded = torch.is_grad_enabled() or torch.jit.is_tracing()  # pyright: ignore[reportPrivateImportUsage]
+    return tau.clone() if recorded else tau
 
 
 def _tau(value: Any) -> float:

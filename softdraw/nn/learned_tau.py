@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from softdraw.arguments import compute_dtype
-from softdraw.nn.scalars import number
+from softdraw.scalars import number
 
 
 class LearnedTau(nn.Module):

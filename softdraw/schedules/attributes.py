@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from softdraw.nn.scalars import number
+from softdraw.scalars import number
 
 
 def owners(target: object, attr: str) -> list[Any]:
