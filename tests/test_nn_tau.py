@@ -1,4 +1,4 @@
-"""The tau of a module: kept by a forward pass, float32 always, assigned, shown, restored, loaded from any checkpoint."""
+"""The tau of a module: kept by a forward pass, always float32, assigned, shown, restored, and loaded."""
 
 import copy
 import math

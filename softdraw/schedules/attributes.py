@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
@@ -72,7 +71,8 @@ def _check_fits(buffer: Tensor, value: float, where: str) -> None:
     if buffer.is_meta:
         raise ValueError(f"{where} is on the meta device, which holds no value: make the scheduler after to_empty()")
     kept = float(torch.tensor(value, dtype=torch.float64).to(buffer.dtype).double())
-    if math.isfinite(value) and (not math.isfinite(kept) or (kept == 0) != (value == 0)):
+    # Rounding moves a value by half of eps at most; more is an overflow, an underflow or a saturated float8.
+    if kept != value and not abs(kept - value) <= torch.finfo(buffer.dtype).eps * abs(value):
         raise ValueError(
             f"{where} is a tensor of {buffer.dtype}, where {value} becomes {kept}: take a wider dtype or another value"
         )
