@@ -8,9 +8,15 @@ probabilities or argmax, and look at its divergence from the prior.
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+from softdraw.arguments import compute_dtype
+from softdraw.scalars import described, integer
 
 __all__ = ["CodeUsage", "code_usage"]
 
@@ -38,7 +44,9 @@ def code_usage(
         None: the values are Python floats.
 
     Raises:
-        TypeError, ValueError: naming the argument, what it got and what is allowed.
+        TypeError, ValueError, IndexError: naming the argument, what it got and what is allowed. On the CPU a row that
+        is neither a probability nor all zero (NaN, a negative value, another sum than 1) and an index outside the
+        codebook are errors. On an accelerator nothing waits for a check: there every number of the result is NaN.
 
     Example:
         >>> y = torch.tensor([[0.5, 0.5, 0.0, 0.0], [0.0, 0.2, 0.8, 0.0]])
@@ -51,31 +59,50 @@ def code_usage(
     floating = codes.is_floating_point()
     if not floating and num_codes is None:
         raise ValueError("num_codes is needed when codes are indices: it is K, the size of the codebook")
-    source = ([] if group_dim is None else [group_dim]) + ([dim] if floating else [])
+    source = [_dimension("dim", dim, codes)] if floating else []
+    if group_dim is not None:
+        source.insert(0, _dimension("group_dim", group_dim, codes))
+    if len(set(source)) < len(source):
+        raise ValueError(
+            f"group_dim must be another dimension than dim, got {group_dim} and {dim} for codes of shape "
+            f"{tuple(codes.shape)}: leave it out if there is one codebook"
+        )
+    groups = 1 if group_dim is None else codes.shape[group_dim]
+    if (floating and num_codes is None and codes.shape[dim] == 0) or groups == 0:
+        raise ValueError(f"codes must have at least one category and one group, got shape {tuple(codes.shape)}")
     x = codes.movedim(source, list(range(-len(source), 0)))
-    usage = CodeUsage(
-        num_codes if num_codes is not None else x.shape[-1], 1 if group_dim is None else codes.shape[group_dim]
-    )
+    usage = CodeUsage(x.shape[-1] if num_codes is None else num_codes, groups)
     usage.update(x)
     return usage.compute()
 
 
 def _check_codes(codes: object) -> None:
     if not isinstance(codes, Tensor) or codes.dtype == torch.bool or codes.is_complex():
-        got = f"a tensor of {codes.dtype}" if isinstance(codes, Tensor) else type(codes).__name__
-        raise TypeError(f"codes must be probabilities, one-hots as floats, or int64 indices, got {got}")
+        raise TypeError(f"codes must be probabilities, one-hots as floats, or int64 indices, got {described(codes)}")
+
+
+def _dimension(name: str, dim: Any, codes: Tensor) -> int:
+    """``dim`` counted from the front."""
+    n = codes.dim()
+    if not -n <= integer(name, dim, -(2**31), "it is a dimension of codes") < n:
+        raise IndexError(f"{name} must be from {-n} to {n - 1} for codes of shape {tuple(codes.shape)}, got {dim}")
+    return dim % n
 
 
 class CodeUsage:
     """:func:`code_usage` over many batches and ranks: ``update`` per batch, ``compute`` at the end, ``reset``.
 
     Sums stay on the device of the first batch, and nothing waits for that device before ``compute``. Where
-    torch.distributed is initialised, ``compute`` adds up the sums of all ranks (every rank must call it).
+    torch.distributed is initialised, ``compute`` adds up the sums of all ranks (every rank must call it). A row that
+    holds no probabilities is an error on the CPU; on an accelerator it makes every number NaN.
 
     Args:
         num_codes: K.
         groups: the number of latents with codebooks of their own; batches then end in ``(groups, K)``, or
             ``(groups,)`` for indices.
+
+    Raises:
+        TypeError, ValueError: as :func:`code_usage`.
 
     Example:
         >>> usage = softdraw.metrics.CodeUsage(num_codes=4)
@@ -84,13 +111,12 @@ class CodeUsage:
         (3, tensor([[2, 2, 1, 0]]))
     """
 
-    soft: Tensor  # (groups, K): summed probabilities
+    soft: Tensor  # (groups, K): summed probabilities; NaN for a group that was given something else
     hard: Tensor  # (groups, K): rows whose argmax the code is
 
     def __init__(self, num_codes: int, groups: int = 1) -> None:
-        if num_codes < 1 or groups < 1:
-            raise ValueError(f"num_codes and groups must be at least 1, got {num_codes} and {groups}")
-        self.num_codes, self.groups = num_codes, groups
+        self.num_codes = integer("num_codes", num_codes, 1, "it is K, the size of the codebook")
+        self.groups = integer("groups", groups, 1, "it is the number of latents with codebooks of their own")
         self.reset()
 
     def reset(self) -> None:
@@ -103,20 +129,14 @@ class CodeUsage:
         """Add a batch: ``(..., K)`` probabilities or indices; if grouped ``(..., groups, K)`` or ``(..., groups)``."""
         _check_codes(codes)
         if codes.is_floating_point():
-            rows = self._shaped(codes, (self.groups, self.num_codes))
-            if rows.device.type == "cpu" and bool((rows < 0).any()):
-                raise ValueError(
-                    f"codes must be one-hots or probabilities, got values down to {float(rows.min()):.4g}: "
-                    "write logits.softmax(-1)"
-                )
-            index = torch.where(rows.sum(-1) > 0, rows.argmax(-1), -1)
-            soft = torch.where(index.unsqueeze(-1) < 0, 0, rows).sum(0, dtype=torch.float64)
+            index, soft, illegal = _probabilities(self._shaped(codes, (self.groups, self.num_codes)))
         else:
-            index = self._shaped(codes, (self.groups,)).long()
+            index, illegal = _indices(self._shaped(codes, (self.groups,)), self.num_codes)
             soft = None
         hard = self._counts(index)
+        spoilt = torch.where(illegal.any(0), math.nan, 0.0).unsqueeze(-1)  # asked of no device: NaN tells compute()
         self.hard = self.hard.to(hard.device) + hard
-        self.soft = self.soft.to(hard.device) + (hard if soft is None else soft)
+        self.soft = self.soft.to(hard.device) + (hard if soft is None else soft) + spoilt
 
     def compute(self) -> dict[str, float]:
         """The numbers of :func:`code_usage` over all batches since the last reset, on all ranks."""
@@ -124,12 +144,13 @@ class CodeUsage:
         if dist.is_available() and dist.is_initialized():
             dist.all_reduce(soft)
             dist.all_reduce(hard)
-        return {
+        numbers = {
             "perplexity_soft": _perplexity(soft),
             "perplexity_hard": _perplexity(hard.double()),
             "active_codes": int((hard > 0).sum()),
             "largest_probability": float((hard / hard.sum(-1, keepdim=True)).max()),
         }
+        return dict.fromkeys(numbers, math.nan) if bool(soft.isnan().any()) else numbers
 
     def _shaped(self, codes: Tensor, ending: tuple[int, ...]) -> Tensor:
         wanted = ending if self.groups > 1 else ending[1:]
@@ -139,18 +160,50 @@ class CodeUsage:
 
     def _counts(self, index: Tensor) -> Tensor:
         """How often each code occurs in ``(n, groups)`` indices; -1 counts for none."""
-        if (
-            index.device.type == "cpu"
-            and index.numel()
-            and not -1 <= int(index.min()) <= int(index.max()) < self.num_codes
-        ):
-            raise ValueError(
-                f"codes must be from 0 to {self.num_codes - 1}, or -1 for none, got values from {int(index.min())} to "
-                f"{int(index.max())}"
-            )
         slots = torch.zeros(self.groups, self.num_codes + 1, dtype=torch.int64, device=index.device)
         slots.scatter_add_(1, index.T % (self.num_codes + 1), torch.ones_like(index.T))  # -1 becomes the slot K
         return slots[:, :-1]
+
+
+def _indices(index: Tensor, num_codes: int) -> tuple[Tensor, Tensor]:
+    """Indices with -1 for what is none, and which of them are outside the codebook: an error where that can be read."""
+    illegal = (index < -1) | (index >= num_codes)
+    if _readable(illegal) and bool(illegal.any()):
+        low, high = int(index.min()), int(index.max())
+        raise ValueError(f"codes must be from 0 to {num_codes - 1}, or -1 for none, got values from {low} to {high}")
+    return torch.where(illegal, -1, index.long()), illegal
+
+
+def _probabilities(codes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The argmax of each row, the sum of the rows, and which rows are no probabilities: an error where that can be
+    read. A row that is all zero holds no code."""
+    rows = codes.to(compute_dtype(codes.dtype))
+    total = rows.sum(-1)
+    illegal = ~((rows >= 0).all(-1) & (((total - 1).abs() <= _tolerance(codes)) | (total == 0)))
+    if _readable(illegal) and bool(illegal.any()):
+        raise ValueError(f"codes must be one-hots or probabilities, got {_complaint(rows[illegal][0])}")
+    index = torch.where(illegal | (total == 0), -1, rows.argmax(-1))
+    return index, torch.where(index.unsqueeze(-1) < 0, 0, rows).sum(0, dtype=torch.float64), illegal
+
+
+def _tolerance(codes: Tensor) -> float:
+    """How far from 1 the sum of a row of rounded probabilities may be: 0.001, or what rounding to the dtype can make of
+    K of them, each by half of its eps at most, or by half of the smallest number."""
+    limits = torch.finfo(codes.dtype)
+    return max(1e-3, limits.eps) + codes.shape[-1] * limits.tiny * limits.eps / 2
+
+
+def _complaint(row: Tensor) -> str:
+    if bool(row.isnan().any()):
+        return "a row with NaN: look for the first NaN in the model"
+    if bool((row < 0).any()):
+        return f"values down to {float(row.min()):.4g}: write logits.softmax(-1)"
+    return f"a row that sums to {float(row.sum()):.4g}: write logits.softmax(-1), or p / p.sum(-1, keepdim=True)"
+
+
+def _readable(x: Tensor) -> bool:
+    """Whether a value can be read without waiting for a device."""
+    return x.device.type == "cpu"
 
 
 def _perplexity(sums: Tensor) -> float:

@@ -7,6 +7,7 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
+from softdraw import metrics
 from softdraw.metrics import CodeUsage, code_usage
 
 
@@ -52,7 +53,7 @@ def test_half_precision_does_not_saturate(dtype):
 
 
 def test_rows_without_a_code_are_left_out():
-    y = torch.tensor([[1.0, 0, 0], [0, 0, 0], [math.nan, 0, 0], [0, 1, 0]])
+    y = torch.tensor([[1.0, 0, 0], [0, 0, 0], [0, 0, 0], [0, 1, 0]])
     assert code_usage(y) == code_usage(y[[0, 3]]) == code_usage(torch.tensor([0, -1, -1, 1]), num_codes=3)
     empty = code_usage(torch.zeros(0, 3))
     assert math.isnan(empty["perplexity_soft"])
@@ -71,17 +72,101 @@ def test_accumulates_and_resets():
     assert usage.hard.sum() == usage.soft.sum() == 0
 
 
-def test_metric_errors():
-    with pytest.raises(ValueError, match="num_codes is needed"):
-        code_usage(torch.tensor([1]))
-    with pytest.raises(ValueError, match="from 0 to 3, or -1"):
-        code_usage(torch.tensor([4]), num_codes=4)
-    with pytest.raises(ValueError, match=r"end in the shape \(2, 5\), got \(3, 5\)"):
-        CodeUsage(5, groups=2).update(torch.zeros(3, 5))
-    with pytest.raises(ValueError, match=r"down to -3: write logits.softmax\(-1\)"):
-        code_usage(torch.tensor([[-3.0, 1.0], [2.0, 1.0]]))
-    with pytest.raises(ValueError, match="at least 1"):
-        CodeUsage(0)
+NOT_PROBABILITIES = {
+    "a row with NaN": torch.tensor([[1.0, 0.0], [math.nan, 0.0]]),
+    "down to -3": torch.tensor([[-3.0, 4.0], [0.5, 0.5]]),
+    "sums to 9": torch.tensor([[9.0, 0.0], [0.5, 0.5]]),
+    "sums to 0.3": torch.tensor([[0.5, 0.5], [0.2, 0.1]]),
+    "sums to inf": torch.tensor([[math.inf, 0.0], [0.5, 0.5]]),
+}
+
+
+@pytest.mark.parametrize("words", NOT_PROBABILITIES)
+def test_rows_that_are_no_probabilities(words, monkeypatch):
+    y = NOT_PROBABILITIES[words]
+    with pytest.raises(ValueError, match=f"codes must be one-hots or probabilities, got .*{words}"):
+        code_usage(y)
+    # As on an accelerator, where nothing is read before compute.
+    monkeypatch.setattr(metrics, "_readable", lambda x: False)
+    assert all(math.isnan(value) for value in code_usage(y).values())
+    assert code_usage(torch.tensor([[1.0, 0.0], [0.0, 0.0]]))["perplexity_soft"] == 1.0
+
+
+def test_an_index_outside_the_codebook_where_nothing_can_be_read(monkeypatch):
+    monkeypatch.setattr(metrics, "_readable", lambda x: False)
+    for index in (4, -2, 7, 9):
+        usage = CodeUsage(4)
+        usage.update(torch.tensor([0, index]))
+        assert usage.hard.tolist() == [[1, 0, 0, 0]]
+        assert all(math.isnan(value) for value in usage.compute().values())
+    usage.reset()
+    usage.update(torch.tensor([0, 3, -1]))
+    assert usage.compute()["perplexity_hard"] == 2.0
+
+
+def test_one_bad_group_spoils_the_result(monkeypatch):
+    monkeypatch.setattr(metrics, "_readable", lambda x: False)
+    y = torch.full((3, 2, 4), 0.25)
+    y[1, 1, 0] = math.nan
+    assert all(math.isnan(value) for value in code_usage(y, group_dim=1).values())
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("categories", [1, 10, 1000, 100_000])
+def test_rounded_probabilities_are_probabilities(dtype, categories):
+    logits = torch.randn(20, categories, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    for scale in (0.0, 1.0, 10.0):
+        p = (scale * logits).softmax(-1)
+        got = code_usage(p.to(dtype))["perplexity_soft"]
+        assert got == pytest.approx(perplexity(p.mean(0).tolist()), rel=0.02)
+
+
+Y = torch.full((2, 3), 1 / 3)
+INDEX = torch.tensor([0, 1])
+ERRORS = [
+    (lambda: code_usage(None), TypeError, ["codes", "None"]),
+    (lambda: code_usage([0, 1], num_codes=2), TypeError, ["codes", "list"]),
+    (lambda: code_usage(torch.Tensor), TypeError, ["codes", "class Tensor"]),
+    (lambda: code_usage(Y > 0), TypeError, ["codes", "torch.bool", "(2, 3)"]),
+    (lambda: code_usage(Y.cfloat()), TypeError, ["codes", "torch.complex64"]),
+    (lambda: code_usage(INDEX), ValueError, ["num_codes", "needed"]),
+    (lambda: code_usage(INDEX + 3, num_codes=4), ValueError, ["from 0 to 3", "-1", "3 to 4"]),
+    (lambda: code_usage(INDEX, num_codes=0), ValueError, ["num_codes", "at least 1", "got 0"]),
+    (lambda: code_usage(INDEX, num_codes=2.0), TypeError, ["num_codes", "2.0", "int"]),
+    (lambda: code_usage(Y, num_codes=4), ValueError, ["(4,)", "(2, 3)"]),
+    (lambda: code_usage(Y, dim=None), TypeError, ["dim", "None"]),
+    (lambda: code_usage(Y, dim=1.0), TypeError, ["dim", "1.0"]),
+    (lambda: code_usage(Y, dim=(0, 1)), TypeError, ["dim", "tuple"]),
+    (lambda: code_usage(Y, dim=True), TypeError, ["dim", "True"]),
+    (lambda: code_usage(Y, dim=2), IndexError, ["dim", "-2 to 1", "(2, 3)", "got 2"]),
+    (lambda: code_usage(Y[0, 0]), IndexError, ["dim", "()"]),
+    (lambda: code_usage(Y, group_dim=7), IndexError, ["group_dim", "-2 to 1", "got 7"]),
+    (lambda: code_usage(Y, group_dim=0.0), TypeError, ["group_dim", "0.0"]),
+    (lambda: code_usage(Y, group_dim=-1), ValueError, ["group_dim", "dim", "(2, 3)"]),
+    (lambda: code_usage(Y, group_dim=1, dim=-1), ValueError, ["group_dim", "dim", "1 and -1"]),
+    (lambda: code_usage(Y.expand(0, 2, 3), group_dim=0), ValueError, ["one group", "(0, 2, 3)"]),
+    (lambda: code_usage(Y[:, :0]), ValueError, ["one category", "(2, 0)"]),
+    (lambda: CodeUsage(0), ValueError, ["num_codes", "at least 1"]),
+    (lambda: CodeUsage(4, groups=0), ValueError, ["groups", "at least 1"]),
+    (lambda: CodeUsage(None), TypeError, ["num_codes", "None"]),
+    (lambda: CodeUsage(4, "2"), TypeError, ["groups", "'2'"]),
+    (lambda: CodeUsage(5, groups=2).update(torch.zeros(3, 5)), ValueError, ["(2, 5)", "(3, 5)"]),
+    (lambda: CodeUsage(5).update(5), TypeError, ["codes", "5"]),
+]
+
+
+@pytest.mark.parametrize(("call", "error", "words"), ERRORS)
+def test_metric_errors(call, error, words):
+    with pytest.raises(error) as caught:
+        call()
+    assert all(word in str(caught.value) for word in words), str(caught.value)
+
+
+def test_numpy_integers_are_integers():
+    import numpy as np
+
+    assert code_usage(Y, dim=np.int64(1)) == code_usage(Y)
+    assert code_usage(INDEX, num_codes=np.int32(3))["active_codes"] == 2
 
 
 def usage_worker(rank, store, queue):

@@ -1,14 +1,15 @@
-"""Schedules are closed forms of the step; the scheduler writes them where they belong and survives a restart."""
+"""Schedules are closed forms of the step, and values that can be compared, printed, pickled and compiled."""
 
+import dataclasses
 import math
-import re
+import pickle
 
+import numpy as np
 import pytest
 import torch
+from torch._dynamo.testing import CompileCounter
 
-import softdraw
 from softdraw import schedules
-from softdraw.schedules import TauScheduler
 
 
 def test_values():
@@ -32,83 +33,91 @@ def test_the_floor_is_reached_where_it_should_be():
     assert tau(693_148) == 0.5
 
 
+SCHEDULES = {
+    "constant(value=0.5)": schedules.constant(0.5),
+    "linear(start=1.0, end=0.5, steps=10)": schedules.linear(1, 0.5, 10),
+    "cosine(start=1.0, end=0.5, steps=10)": schedules.cosine(np.float32(1.0), 0.5, np.int64(10)),
+    "exponential(start=1.0, end=0.5, rate=0.1)": schedules.exponential(1, 0.5, 0.1),
+    "piecewise(values={0: 1.0, 5: 0.5})": schedules.piecewise({5: 0.5, 0: 1}),
+}
+
+
+@pytest.mark.parametrize("text", SCHEDULES)
+def test_schedules_are_values(text):
+    schedule = SCHEDULES[text]
+    assert repr(schedule) == text
+    again = eval(text, vars(schedules))
+    copied = pickle.loads(pickle.dumps(schedule))
+    assert again == copied == schedule
+    assert len({again, copied, schedule}) == 1
+    assert schedule not in [other for name, other in SCHEDULES.items() if name != text]
+    assert schedule != dataclasses.replace(schedule, **{dataclasses.fields(schedule)[0].name: DIFFERENT.get(text, 2.0)})
+    assert [copied(step) for step in range(20)] == [schedule(step) for step in range(20)]
+    assert all(type(schedule(step)) is float for step in (0, 3, np.int64(3), 1000))
+    assert schedule(np.int64(3)) == schedule(torch.tensor(3)) == schedule(3)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        schedule.start = 3.0
+
+
+DIFFERENT = {"piecewise(values={0: 1.0, 5: 0.5})": {0: 2.0}}
+
+
+@pytest.mark.parametrize("text", SCHEDULES)
 @pytest.mark.parametrize(
-    ("make", "words"),
+    ("step", "error", "words"),
     [
-        (lambda: schedules.linear(1, 0, 0), ["steps", "0"]),
-        (lambda: schedules.cosine(1, 0, -5), ["steps", "-5"]),
-        (lambda: schedules.exponential(1, 0.5, 0), ["rate", "0"]),
-        (lambda: schedules.exponential(0.5, 1, 0.1), ["start", "end", "floor"]),
-        (lambda: schedules.piecewise({5: 1.0}), ["step 0", "[5]"]),
-        (lambda: schedules.piecewise({}), ["step 0"]),
+        (-1, ValueError, ["step", "at least 0", "-1"]),
+        (-(10**6), ValueError, ["step", "at least 0"]),
+        (math.nan, ValueError, ["step", "nan"]),
+        (None, TypeError, ["step", "None", "int(step)"]),
+        ("3", TypeError, ["step", "'3'", "int(step)"]),
+        (True, TypeError, ["step", "True"]),
+        (torch.ones(2), TypeError, ["step", "(2,)"]),
+        (int, TypeError, ["step", "class int"]),
     ],
 )
-def test_bad_schedules(make, words):
-    with pytest.raises(ValueError, match=re.escape(words[0])) as caught:
+def test_bad_steps(step, error, words, text):
+    with pytest.raises(error) as caught:
+        SCHEDULES[text](step)
+    assert all(word in str(caught.value) for word in words), str(caught.value)
+
+
+def test_a_schedule_compiles():
+    torch._dynamo.reset()
+    counter = CompileCounter()
+    schedule = schedules.cosine(2.0, 0.5, 100)
+    run = torch.compile(lambda x, step: x * schedule(step), backend=counter, fullgraph=True)
+    for step in range(1, 6):
+        assert run(torch.ones(()), step).item() == pytest.approx(schedule(step))
+    assert counter.frame_count <= 2
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "words"),
+    [
+        (lambda: schedules.constant(math.inf), ValueError, ["value", "finite", "inf"]),
+        (lambda: schedules.constant("1"), TypeError, ["value", "'1'"]),
+        (lambda: schedules.constant(None), TypeError, ["value", "None"]),
+        (lambda: schedules.constant(torch.ones(2)), TypeError, ["value", "(2,)"]),
+        (lambda: schedules.constant(float), TypeError, ["value", "class float"]),
+        (lambda: schedules.linear(1, 0, 0), ValueError, ["steps", "0"]),
+        (lambda: schedules.linear(1, 0, None), TypeError, ["steps", "None"]),
+        (lambda: schedules.linear(math.nan, 0, 1), ValueError, ["start", "nan"]),
+        (lambda: schedules.cosine(1, 0, -5), ValueError, ["steps", "-5"]),
+        (lambda: schedules.cosine(1, math.inf, 5), ValueError, ["end", "inf"]),
+        (lambda: schedules.exponential(1, 0.5, 0), ValueError, ["rate", "0"]),
+        (lambda: schedules.exponential(1, 0.5, "fast"), TypeError, ["rate", "'fast'"]),
+        (lambda: schedules.exponential(0.5, 1, 0.1), ValueError, ["start", "end", "floor"]),
+        (lambda: schedules.exponential(1, 0, 0.1), ValueError, ["start", "end", "floor"]),
+        (lambda: schedules.piecewise({5: 1.0}), ValueError, ["step 0", "[5]"]),
+        (lambda: schedules.piecewise({-1: 1.0, 0: 2.0}), ValueError, ["step 0", "[-1, 0]"]),
+        (lambda: schedules.piecewise({}), ValueError, ["step 0"]),
+        (lambda: schedules.piecewise([1.0, 2.0]), TypeError, ["values", "list", "{0: 1.0}"]),
+        (lambda: schedules.piecewise({"0": 1.0}), TypeError, ["step", "'0'"]),
+        (lambda: schedules.piecewise({0: None}), TypeError, ["value at step 0", "None"]),
+    ],
+)
+def test_bad_schedules(make, error, words):
+    with pytest.raises(error) as caught:
         make()
-    assert all(word in str(caught.value) for word in words)
-
-
-class Gate(torch.nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.strength = 3.0
-        self.draw = softdraw.nn.GumbelSoftmax(tau=0.9)
-
-
-def test_writes_every_module_and_restarts():
-    model = torch.nn.Sequential(Gate(), torch.nn.Linear(2, 2), Gate())
-    schedule = schedules.linear(1.0, 0.5, 10)
-    scheduler = TauScheduler(model, schedule)
-    other = TauScheduler(model, schedules.constant(7.0), attr="strength")
-    buffers = [gate.draw.tau for gate in (model[0], model[2])]
-    for step in range(5):
-        assert scheduler.get_last_value() == schedule(step)
-        assert [float(b) for b in buffers] == [pytest.approx(schedule(step))] * 2
-        scheduler.step()
-    assert model[0].strength == model[2].strength == other.get_last_value() == 7.0
-    assert model[0].draw.tau is buffers[0]  # filled in place, so compiled graphs and optimisers keep seeing it
-    fresh = torch.nn.Sequential(Gate(), torch.nn.Linear(2, 2), Gate())
-    resumed = TauScheduler(fresh, schedule)
-    resumed.load_state_dict(scheduler.state_dict())
-    assert resumed.get_last_value() == schedule(5)
-    assert float(fresh[2].draw.tau) == pytest.approx(schedule(5))
-    resumed.step()
-    scheduler.step()
-    assert resumed.state_dict() == scheduler.state_dict()
-
-
-def test_finds_modules_inside_wrappers(free_port):
-    torch.distributed.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{free_port}", rank=0, world_size=1)
-    try:
-        gate = Gate()
-        gate.layer = torch.nn.Linear(2, 2)
-        wrapped = torch.nn.parallel.DistributedDataParallel(gate)
-        TauScheduler(wrapped, schedules.constant(0.25))
-        assert float(gate.draw.tau) == 0.25
-        compiled = torch.compile(wrapped)
-        TauScheduler(compiled, schedules.constant(0.125))
-        TauScheduler(compiled, schedules.constant(5.0), attr="strength")
-        assert float(gate.draw.tau) == 0.125
-        assert gate.strength == 5.0
-        assert "strength" not in vars(compiled)
-    finally:
-        torch.distributed.destroy_process_group()
-
-
-def test_any_object_and_errors():
-    class Settings:
-        beta = 0.0
-
-        def __init__(self):
-            self.weight = 1.0
-
-    settings = Settings()
-    TauScheduler(settings, schedules.constant(2.5), attr="weight")
-    assert settings.weight == 2.5
-    with pytest.raises(ValueError, match="tau"):
-        TauScheduler(torch.nn.Linear(2, 2), schedules.constant(1.0))
-    with pytest.raises(TypeError, match="learned"):
-        TauScheduler(torch.nn.Linear(2, 2), schedules.constant(1.0), attr="weight")
-    with pytest.raises(TypeError, match=r"write schedules.constant\(0.5\)"):
-        TauScheduler(torch.nn.Linear(2, 2), 0.5, attr="weight")
+    assert all(word in str(caught.value) for word in words), str(caught.value)
