@@ -1,7 +1,7 @@
 """Whether a fast body gives what plain torch gives on the device that is here: asked before its first use with a dtype.
 
 The inputs are the same in every process, and in no row are the two highest scores so near to each other that rounding
-could exchange them (tests/test_guards.py): a body that is right is never refused.
+could exchange them (tests/test_check.py): a body that is right is never refused.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from softdraw.kernels import reference
 
 # One shape for each way in which rows are worked on. On a CPU: side by side, several to a block, one block, several
 # blocks. On a GPU: several rows to a program, one row, several programs to a row.
-# On a CPU nothing here is worth a second thread, but torch would wake some for a logarithm of more than 2048 values, and
+# Nothing here is worth a second thread, but torch on a CPU would wake some for a logarithm of more than 2048 values and
 # for max(-1) of any number: milliseconds each where other processes keep the CPUs busy. So neither is used.
 _SHAPES = {"cpu": ((5, 10), (3, 100), (1, 600), (1, 1104)), "cuda": ((4, 40), (3, 1000), (1, 20_000))}
 _SEED, _FIRST_ID, _COL_START = 2**40 + 1, 2**33 + 5, 8  # words that use all of their bits
