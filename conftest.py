@@ -6,6 +6,11 @@ import pytest
 import torch
 
 import softdraw
+from softdraw import kernels
+
+# Each body is compared with plain torch before its first use: here, where no test has replaced a function of torch.
+for _dtype in (torch.float32, torch.float64, torch.bfloat16, torch.float16):
+    kernels.body(torch.device("cpu"), _dtype)
 
 
 def _triton_is_there() -> bool:

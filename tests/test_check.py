@@ -1,4 +1,4 @@
-"""The comparison of a fast kernel body with plain torch before its first use: what it sees, and that nothing else does."""
+"""The comparison of a fast kernel body with plain torch before its first use: it sees faults, and nothing sees it."""
 
 from __future__ import annotations
 

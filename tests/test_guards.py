@@ -1,5 +1,4 @@
-"""What stands between a draw and compiled kernels that are stale, foreign or wrong: the ABI number, one warning, and plain
-torch instead."""
+"""Compiled kernels that are stale, foreign or wrong are not used: the ABI number, one warning, plain torch instead."""
 
 from __future__ import annotations
 
