@@ -1,9 +1,35 @@
-"""The names that every doctest may use."""
+"""The names that every doctest may use, and what is left out where Triton is missing or too old."""
+
+from importlib.metadata import PackageNotFoundError, version
 
 import pytest
 import torch
 
 import softdraw
+from softdraw import kernels
+
+# Each body is compared with plain torch before its first use: here, where no test has replaced a function of torch.
+for _dtype in (torch.float32, torch.float64, torch.bfloat16, torch.float16):
+    kernels.body(torch.device("cpu"), _dtype)
+
+
+def _triton_is_there() -> bool:
+    """Whether the Triton kernels can be imported: by its version, since importing Triton settles how it runs."""
+    try:
+        return tuple(map(int, version("triton").split(".")[:2])) >= (3, 3)
+    except PackageNotFoundError:
+        return False
+
+
+# Modules that import Triton: collecting them would be an error.
+_NEED_TRITON = ["softdraw/kernels/triton/*.py", "tests/triton_aot.py", "tests/test_triton_compile.py"]
+collect_ignore_glob = [] if _triton_is_there() else _NEED_TRITON
+
+
+def pytest_terminal_summary(terminalreporter) -> None:
+    if collect_ignore_glob:
+        left_out = ", ".join(collect_ignore_glob)
+        terminalreporter.write_line(f"left out, since Triton 3.3 or newer is not installed: {left_out}")
 
 
 @pytest.fixture(autouse=True)

@@ -1,7 +1,10 @@
 // The C interface: what one call of an operation is told. All fields are 64 bits wide, so that a caller without this
-// header can pack them in order.
+// header can pack them in order. Every change of this file makes another ABI number (csrc/README.md): a caller that was
+// written for another version of it refuses the library.
 #pragma once
+#include <cstddef>
 #include <cstdint>
+#include <type_traits>
 
 namespace softdraw {
 
@@ -23,6 +26,12 @@ struct Call {
   int64_t samples;    // the index operation makes samples * rows draws; otherwise 1
   int64_t threads;    // at most this many work at once
 };
+
+// The caller packs seven pointers, a double and seven integers, one after the other (CALL in softdraw/kernels/native.py).
+static_assert(std::is_standard_layout<Call>::value && sizeof(Call) == 15 * 8, "the fields of Call are 15 words of 64 bits");
+static_assert(sizeof(void*) == 8 && offsetof(Call, tau) == 6 * 8, "pointers come first, and have 64 bits");
+static_assert(sizeof(double) == 8 && offsetof(Call, tau_value) == 7 * 8, "tau_value follows the pointers");
+static_assert(offsetof(Call, rows) == 8 * 8 && offsetof(Call, threads) == 14 * 8, "the integers come last");
 
 // Where rows lie in memory when they are not simply one after the other: `layout` points to
 //   n, sizes[n], then for out, in, grad, mask, seed, ids, tau: strides[n] over the batch and one over the columns,

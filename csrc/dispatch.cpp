@@ -113,6 +113,9 @@ EXPORT void softdraw_hard_backward(const Call* call, const int64_t* layout) {
   softdraw::run(call, layout, chosen->operations->hard_backward, true);
 }
 
+// Which version of call.h this library was built from (CMakeLists.txt makes the number). A caller asks first of all.
+EXPORT uint32_t softdraw_abi() { return SOFTDRAW_ABI; }
+
 // The instruction set in use (null: this CPU has none that was compiled), and a way to take another, for tests and
 // comparisons: null if this CPU lacks it.
 EXPORT const char* softdraw_isa() { return chosen->name; }

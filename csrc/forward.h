@@ -39,7 +39,8 @@ NOINLINE void words_of_rows(uint32_t* out, const Row<S>* rows, int64_t count, in
   for (int64_t r = 0; r < count; ++r, n += pitch / 4) {
     const Stream& s = rows[r].stream;
     Lanes block = start + (uint64_t)(s.col >> 2);
-    for (int64_t i = 0; i < pitch / 4; i += kCounters, block += (uint64_t)kCounters) {  // the next row mends what runs over
+    // The last vector may reach beyond the row; the next row then writes its own counters over that part.
+    for (int64_t i = 0; i < pitch / 4; i += kCounters, block += (uint64_t)kCounters) {
       store(c0 + n + i, block);
       store(c1 + n + i, splat<Lanes>((uint64_t)s.row_low));
       store(c2 + n + i, splat<Lanes>((uint64_t)s.row_high));

@@ -43,7 +43,8 @@ class Layout {
 
 constexpr int kMaxRows = 64;  // in a group of rows that are worked on together
 
-// A contiguous copy of `count` rows of an operand, or its way back. Neighbours in memory are visited together.
+// Gathers rows of an operand whose columns are not next to each other into a contiguous copy, and scatters the copy back.
+// The inner loop runs over whichever has the smaller stride, columns or rows: so each cache line is loaded once.
 template <class Raw>
 class Stage {
  public:

@@ -157,7 +157,7 @@ class Tile {
   }
 
  private:
-  // scores += noise. Four categories a counter: what runs over at either end is made and not used.
+  // scores += noise. Four categories a counter: words before the first one and after the last are made and not used.
   void add() {
     constexpr int half = kCounters;
     alignas(64) uint32_t made[(kNarrow + 4) * kTile];

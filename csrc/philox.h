@@ -43,7 +43,8 @@ struct Key {
 // The key of every round, in all lanes.
 struct Schedule {
   explicit Schedule(Key key) : Schedule(splat<Lanes>((uint64_t)key.low), splat<Lanes>((uint64_t)key.high)) {}
-  Schedule(Lanes key_low, Lanes key_high) {  // what runs over into the high halves is never read
+  // A sum may carry into the high half of its lane, which holds only leftovers anyway (see above).
+  Schedule(Lanes key_low, Lanes key_high) {
     for (int round = 0; round < kRounds; ++round, key_low += (uint64_t)kWeyl0, key_high += (uint64_t)kWeyl1) {
       low[round] = key_low;
       high[round] = key_high;

@@ -12,7 +12,7 @@ import torch
 from processes import run
 
 import softdraw
-from softdraw.kernels import native
+from softdraw.kernels import native, openmp
 
 pytestmark = pytest.mark.skipif(native.library() is None, reason="the kernels are not compiled here")
 linux = pytest.mark.skipif(sys.platform != "linux", reason="affinity, and OpenMP with two threads, are tested on Linux")
@@ -244,9 +244,52 @@ def test_a_process_whose_name_is_not_text():
     run(
         "import ctypes, torch, softdraw\n"
         "ctypes.CDLL(None).prctl(15, b'py-\\xe6\\xa8')\n"
-        "from softdraw.kernels import native\n"
-        "assert not native._forked() and native._openmp()\n"
+        "from softdraw.kernels import openmp\n"
+        "assert not openmp._forked() and openmp.team()\n"
         "softdraw.gumbel_softmax(torch.zeros(2, 3))\n"
-        "native.Path = lambda _: open('/nowhere')\n"
-        "assert native._openmp() is None\n"
+        "openmp.Path = lambda _: open('/nowhere')\n"
+        "assert openmp.team() is None\n"
+        "assert openmp.why_not() == 'this process is a fork, whose parent may have kept torch\\'s'\n"
     )
+
+
+OFF = """
+import os, time, torch, softdraw
+torch.set_num_threads(2)
+x, busy = torch.zeros(4000, 100), torch.zeros(2**20)
+busy.exp()  # starts torch's threads
+others = {t for t in os.listdir("/proc/self/task") if int(t) != os.getpid()}
+first, before = softdraw.gumbel_softmax(x, seed=0), set(os.listdir("/proc/self/task"))
+for _ in range(20):
+    busy.exp()  # while they are awake
+    assert torch.equal(softdraw.gumbel_softmax(x, seed=0), first)
+print(len(set(os.listdir("/proc/self/task")) - others) - 1)
+"""
+
+
+@linux
+@two_cpus
+def test_the_variable_turns_torchs_threads_off():
+    """The pool's own worker is started although torch's threads are awake; without the variable these do the work."""
+    assert int(run(OFF, SOFTDRAW_OPENMP="0")) == 1
+
+
+def test_the_variable_is_read_as_0_or_1(monkeypatch):
+    for value in ("1", ""):
+        monkeypatch.setenv("SOFTDRAW_OPENMP", value)
+        assert "SOFTDRAW_OPENMP" not in openmp.why_not()
+        assert (openmp.team() is None) == bool(openmp.why_not())
+    monkeypatch.setenv("SOFTDRAW_OPENMP", "0")
+    assert openmp.team() is None
+    assert openmp.why_not() == "SOFTDRAW_OPENMP=0"
+    monkeypatch.setenv("SOFTDRAW_OPENMP", "off")
+    with pytest.raises(ValueError, match=r"SOFTDRAW_OPENMP must be 0 .* or 1 .*, got 'off'"):
+        openmp.team()
+
+
+def test_info_says_whose_threads_draws_run_on():
+    info = "from softdraw.cli.info import info; info()"
+    said = run(info, SOFTDRAW_OPENMP="0")
+    assert f"threads   {torch.get_num_threads()} (its own: SOFTDRAW_OPENMP=0)" in said
+    if not openmp.why_not():
+        assert "(its own, or torch's OpenMP threads while they are awake)" in run(info)

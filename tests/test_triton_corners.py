@@ -44,12 +44,13 @@ def test_a_permuted_batch_of_three_dimensions():
 
 
 def test_the_check_before_first_use(monkeypatch):
-    from softdraw.kernels.triton import check
+    from softdraw.kernels import check
 
-    monkeypatch.setattr(check, "_SHAPES", check._SHAPES[:2])
-    assert check.disagreement(torch.device("cpu")) is None
-    monkeypatch.setattr(check.triton, "hard", lambda x, *_: torch.zeros_like(x))
-    assert check.disagreement(torch.device("cpu")) == "hard of 4x40 differs from plain torch"
+    device = torch.device(DEVICE)
+    for dtype in (torch.float32, torch.float64, torch.bfloat16, torch.float16):
+        assert check.disagreement(body, device, dtype) is None
+    monkeypatch.setattr(body, "hard", lambda x, *_: torch.zeros_like(x))
+    assert check.disagreement(body, device, torch.float32).startswith("hard of ")
 
 
 @whole_and_split

@@ -11,11 +11,14 @@ def info() -> None:
 
     import softdraw
     from softdraw import kernels
+    from softdraw.kernels import openmp
 
     print(f"softdraw  {softdraw.__version__}")
     print(f"torch     {torch.__version__}")
     print(f"python    {platform.python_version()} on {platform.system()} {platform.machine()}")
-    print(f"threads   {torch.get_num_threads()}")
+    alone = openmp.why_not()
+    whose = f"its own: {alone}" if alone else "its own, or torch's OpenMP threads while they are awake"
+    print(f"threads   {torch.get_num_threads()} ({whose})")
     for device in _devices():
         body = kernels.body(device).__name__.rpartition(".")[2]
         print(f"{device.type:<9} {_name(device)}: {body} kernels ({kernels.reason(device)})")

@@ -67,7 +67,7 @@ def gumbel(seed: Tensor, rows: Tensor, cols: int, col_start: int, stream: Tensor
     """Standard Gumbel noise of shape ``(..., cols)``."""
     if stream.numel() != 1:  # a stream for every row: vmap over streams, which is rare
         return reference.gumbel(seed, rows, cols, col_start, stream, dtype)
-    batch = torch.broadcast_shapes(seed.shape, rows.shape)[:-1]
+    batch = torch.broadcast_tensors(seed, rows)[0].shape[:-1]  # broadcast_shapes would import sympy: 0.3 s
     out = torch.empty((*batch, cols), dtype=dtype, device=rows.device)
     return _run("gumbel", out, None, None, 1.0, seed, rows, None, col_start, stream=int(stream))
 

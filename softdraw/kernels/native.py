@@ -1,4 +1,5 @@
-"""The compiled CPU kernels as a shared library: where it is, how it is called, and why it is missing if it is.
+"""The compiled CPU kernels as a shared library: where it is, whether it is the one that this code was written for, and
+how it is called.
 
 The C interface (csrc/call.h) is one function an operation, ``(const Call*, const int64_t* layout)``. A call is packed
 into bytes: filling a ctypes structure would cost more than a small draw.
@@ -11,56 +12,76 @@ import functools
 import os
 import struct
 import sys
-import warnings
 from pathlib import Path
 
-import torch
+from softdraw.kernels import openmp
 
+ABI = 0x88F5E3C4  # the first 32 bits of the SHA-256 of csrc/call.h, as CMakeLists.txt builds it into the library
 CALL = struct.Struct("=7Qd7q")  # the fields of csrc/call.h in order
 STORAGE = {"float32": 0, "float64": 1, "bfloat16": 2, "float16": 3}
-_OPERATIONS = ("soft", "hard", "index", "gumbel", "soft_backward", "hard_backward")
+OPERATIONS = ("soft", "hard", "index", "gumbel", "soft_backward", "hard_backward")
 _VARIABLE = "SOFTDRAW_LIBRARY"  # a path that takes the place of the installed library: a sanitizer build, say
 
 
-@functools.cache
 def library() -> ctypes.CDLL | None:
-    """The library, loaded once, with its functions typed; None (and one warning) if it is not there or not for here."""
+    """The library, loaded once, with its functions typed; None if there is none that this code can call."""
+    return _load()[0]
+
+
+def why_missing() -> str:
+    """Why ``library`` is None, and what to do; empty if there is a library."""
+    return _load()[1]
+
+
+def advice() -> str:
+    """What to do about a library that cannot be used."""
+    if os.environ.get(_VARIABLE):
+        return f"Build the file that {_VARIABLE} names from this version of softdraw, or unset {_VARIABLE}"
+    return (
+        "Build them again from this version of softdraw: run pip install --force-reinstall --no-deps softdraw, "
+        "or pip install -e . in a checkout"
+    )
+
+
+@functools.cache
+def _load() -> tuple[ctypes.CDLL | None, str]:
     path = _path()
     if path is None:
-        warnings.warn(f"softdraw draws with plain torch on the CPU: {why_missing()}", RuntimeWarning, stacklevel=2)
-        return None
-    loaded = ctypes.CDLL(str(path))  # calls release the GIL
-    for name in _OPERATIONS:
+        return None, (
+            "its compiled kernels are not installed. Reinstall it where a C++17 compiler (GCC or Clang) is found, "
+            "and look at the output of pip install -v"
+        )
+    try:
+        loaded = ctypes.CDLL(str(path))  # calls release the GIL
+    except OSError as failure:  # not there, not a library, or one for another system or processor
+        return None, f"its compiled kernels do not load ({failure}). {advice()}"
+    wrong = _mismatch(loaded)
+    if wrong:
+        return None, f"{path} {wrong}. {advice()}"
+    for name in OPERATIONS:
         function = getattr(loaded, f"softdraw_{name}")
         function.argtypes, function.restype = [ctypes.c_char_p, ctypes.c_char_p], None
-    loaded.softdraw_isa.restype = loaded.softdraw_use_isa.restype = ctypes.c_char_p
-    loaded.softdraw_use_isa.argtypes = [ctypes.c_char_p]
+    loaded.softdraw_use_isa.argtypes, loaded.softdraw_use_isa.restype = [ctypes.c_char_p], ctypes.c_char_p
     loaded.softdraw_use_openmp.argtypes, loaded.softdraw_use_openmp.restype = [ctypes.c_void_p], None
-    loaded.softdraw_use_openmp(_openmp())
-    return loaded
+    loaded.softdraw_use_openmp(openmp.team())
+    return loaded, ""
 
 
-def _openmp() -> ctypes.c_void_p | None:
-    """How torch's OpenMP runtime is asked to run something on its threads (csrc/openmp.h says when); None where torch
-    has none, or where this process is a fork whose parent may have kept them."""
-    if sys.platform != "linux" or _forked():
-        return None
-    # As torch's own calls find it: what all of the process sees (a preloaded runtime, say) comes first.
-    for place in (None, str(Path(torch.__file__).with_name("lib") / "libtorch_cpu.so")):
-        try:
-            return ctypes.cast(ctypes.CDLL(place).GOMP_parallel, ctypes.c_void_p)
-        except (OSError, AttributeError):
-            continue
-    return None
-
-
-def _forked() -> bool:
-    """Whether this process was forked and runs no program of its own (the kernel's PF_FORKNOEXEC), or may have been."""
-    try:
-        status = Path("/proc/self/stat").read_bytes()  # the name in it may be any bytes
-    except OSError:
-        return True
-    return bool(int(status.rpartition(b")")[2].split()[6]) & 0x40)
+def _mismatch(loaded: ctypes.CDLL) -> str:
+    """What is wrong with a library that loads; empty if it is the one that this code was written for."""
+    names = [f"softdraw_{name}" for name in ("abi", "isa", "use_isa", "use_openmp", *OPERATIONS)]
+    missing = [name for name in names if not hasattr(loaded, name)]
+    if "softdraw_abi" in missing:
+        return "has no ABI number (softdraw_abi): it was built before there was one, or is another library"
+    loaded.softdraw_abi.restype, loaded.softdraw_isa.restype = ctypes.c_uint32, ctypes.c_char_p
+    found = loaded.softdraw_abi()
+    if found != ABI:
+        return f"was built from another version of csrc/call.h: its ABI number is {found:#010x}, expected {ABI:#010x}"
+    if missing:
+        return f"lacks {', '.join(missing)}"
+    if loaded.softdraw_isa() is None:
+        return "was compiled for instruction sets that this processor does not have (x86-64-v2 is the smallest)"
+    return ""
 
 
 def isa() -> str:
@@ -74,14 +95,6 @@ def use_isa(name: str) -> None:
     loaded = library()
     if loaded is None or loaded.softdraw_use_isa(name.encode()) is None:
         raise ValueError(f"no kernels for {name!r} run on this machine: it runs on {isa() or 'plain torch'}")
-
-
-def why_missing() -> str:
-    """Why there is no library, and the way to it."""
-    return (
-        "its compiled kernels are not installed. Reinstall it where a C++17 compiler (GCC or Clang) is found, "
-        "and look at the output of pip install -v"
-    )
 
 
 def _path() -> Path | None:

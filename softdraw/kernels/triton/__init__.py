@@ -96,7 +96,7 @@ def soft_backward(y: Tensor, grad: Tensor, tau: Tau) -> Tensor:
 
 def gumbel(seed: Tensor, rows: Tensor, cols: int, col_start: int, stream: Tensor, dtype: torch.dtype) -> Tensor:
     """Standard Gumbel noise of shape ``(..., cols)``."""
-    batch = torch.broadcast_shapes(seed.shape, rows.shape)[:-1]
+    batch = torch.broadcast_tensors(seed, rows)[0].shape[:-1]  # broadcast_shapes would import sympy: 0.3 s
     out = torch.empty((*batch, cols), dtype=dtype, device=rows.device)
     if out.numel():
         cut = noise_tile(batch.numel(), cols + col_start % 4)

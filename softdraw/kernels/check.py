@@ -1,0 +1,104 @@
+"""Whether a fast body gives what plain torch gives on the device that is here: asked before its first use with a dtype.
+
+The inputs are the same in every process, and in no row are the two highest scores so near to each other that rounding
+could exchange them (tests/test_check.py): a body that is right is never refused.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from softdraw.arguments import compute_dtype
+from softdraw.kernels import reference
+
+# One shape for each way in which rows are worked on. On a CPU: side by side, several to a block, one block, several
+# blocks. On a GPU: several rows to a program, one row, several programs to a row.
+# Nothing here is worth a second thread, but torch on a CPU would wake some for a logarithm of more than 2048 values and
+# for max(-1) of any number: milliseconds each where other processes keep the CPUs busy. So neither is used.
+_SHAPES = {"cpu": ((5, 10), (3, 100), (1, 600), (1, 1104)), "cuda": ((4, 40), (3, 1000), (1, 20_000))}
+_SEED, _FIRST_ID, _COL_START = 2**40 + 1, 2**33 + 5, 8  # words that use all of their bits
+_TAU = 0.5
+# Relative to the largest value. In float32 a GPU's fast logarithms, which tau magnifies, are the coarsest; a result of
+# 16 bits may be rounded the other way.
+_TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-10, torch.bfloat16: 2**-7, torch.float16: 2**-10}
+
+Result = tuple[str, Tensor, Tensor]  # what it is, as the body has it, as the reference has it
+
+
+def disagreement(body: ModuleType | Any, device: torch.device, dtype: torch.dtype) -> str | None:
+    """The first result of ``body`` that is not the reference's, in words; None when all are.
+
+    On a CPU a thread of its own asks, which ends afterwards. No mode of the caller's reaches it (inference, a default
+    device, whatever records or changes torch's calls). Nor does the caller's OpenMP team, in which plain torch would
+    wait for ever after a fork, for threads that only the parent has.
+    """
+    if device.type != "cpu":
+        return _first_difference(body, device, dtype)
+    try:
+        alone = ThreadPoolExecutor(1)
+        answer = alone.submit(_first_difference, body, device, dtype)
+    except RuntimeError:  # no thread can be started: the interpreter ends, or has none
+        return _first_difference(body, device, dtype)
+    with alone:
+        return answer.result()
+
+
+def _first_difference(body: Any, device: torch.device, dtype: torch.dtype) -> str | None:
+    with torch.inference_mode(mode=False), torch.no_grad():
+        for number, shape in enumerate(_SHAPES[device.type]):
+            for name, ours, theirs in _results(body, shape, device, dtype, corners=number == 0):
+                within = _TOLERANCE.get(theirs.dtype, 0.0)  # an index has none
+                if not torch.allclose(ours.double(), theirs.double(), within, within * float(theirs.abs().max())):
+                    return f"{name} of {shape[0]}x{shape[1]} in {dtype} differs from plain torch"
+    return None
+
+
+def _results(
+    body: Any, shape: tuple[int, int], device: torch.device, dtype: torch.dtype, corners: bool
+) -> Iterator[Result]:
+    """Of a draw with mask, row ids, offset and tau for each row; ``corners``: also without those, or without noise."""
+    x = torch.linspace(-2, 2, shape[0] * shape[1], dtype=torch.float64, device=device).view(shape).to(dtype)
+    seed = torch.full((), _SEED, dtype=torch.int64, device=device)
+    counted = torch.arange(shape[0], device=device).unsqueeze(-1)
+    mask = (torch.arange(shape[1], device=device) % 3 > 0).expand(shape)
+    taus = torch.linspace(_TAU, 1, shape[0], dtype=compute_dtype(dtype), device=device).unsqueeze(-1)
+    yield from _noisy(body, (x, taus, seed, counted + _FIRST_ID, mask, _COL_START), counted + _FIRST_ID)
+    if corners:
+        yield from _noisy(body, (x, _TAU, seed, None, None, 0), counted)
+        yield from _dense(body, (x, _TAU, None, None, None, 0), x.to(compute_dtype(dtype)))
+
+
+def _noisy(body: Any, draw: tuple, ids: Tensor) -> Iterator[Result]:
+    """Every operation. The reference gets logits with their noise, which is made once: it takes most of the time."""
+    x, _, seed, rows, mask, col_start = draw
+    cols, wide = x.shape[-1], compute_dtype(x.dtype)
+    streams = torch.arange(min(len(x), 2), device=x.device).view(-1, 1, 1)
+    made = body.gumbel(seed, ids, cols, col_start, streams[-1, 0, 0], wide)
+    noise = reference.gumbel(seed, ids, cols, col_start, streams, wide)
+    yield "gumbel", made, noise[-1]
+    scores = x.to(wide) + noise
+    yield "index", body.index(x, seed, rows, mask, len(streams), col_start), _best(scores, mask)
+    yield from _dense(body, draw, scores[0])
+
+
+def _dense(body: Any, draw: tuple, scores: Tensor) -> Iterator[Result]:
+    """Operations that fill rows. The body goes first: memory that it leaves as it was must not hold a right result."""
+    x, tau, *_, mask, _ = draw
+    grad, same = x.flip(0, 1), (scores, tau, None, None, mask)
+    yield "soft", body.soft(*draw), (y := reference.soft(*same).to(x.dtype))
+    columns = torch.arange(x.shape[-1], device=x.device)
+    yield "hard", body.hard(*draw), (columns == _best(scores, mask).unsqueeze(-1)).to(x.dtype)
+    yield "soft_backward", body.soft_backward(y, grad, tau), reference.soft_backward(y, grad, tau)
+    gradient = body.hard_backward(x, grad, *draw[1:])
+    yield "hard_backward", gradient, reference.hard_backward(scores, grad, *same[1:]).to(x.dtype)
+
+
+def _best(scores: Tensor, mask: Tensor | None) -> Tensor:
+    return (scores if mask is None else scores.masked_fill(~mask, -math.inf)).argmax(-1)
