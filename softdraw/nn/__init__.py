@@ -85,17 +85,12 @@ class GumbelSoftmax(nn.Module):
         if mode is None:
             mode = "sample" if self.training else self.eval_mode
         _check_mode("mode", mode)
+        relaxation = self.tau if tau is None else tau
+        if mode != "sample":  # a decision has no noise: a model may be called with seed= in evaluation as in training
+            return gumbel_softmax(logits, relaxation, mode == "argmax", dim=self.dim, mask=mask, noise=False)
         hard = self.hard if hard is None else hard
         return gumbel_softmax(
-            logits,
-            self.tau if tau is None else tau,
-            mode == "argmax" or (mode == "sample" and hard),
-            dim=self.dim,
-            mask=mask,
-            noise=mode == "sample",
-            seed=seed,
-            generator=generator,
-            rows=rows,
+            logits, relaxation, hard, dim=self.dim, mask=mask, seed=seed, generator=generator, rows=rows
         )
 
     def extra_repr(self) -> str:
