@@ -1,4 +1,4 @@
-"""What every public call does with its arguments: check them, say the way out, bring them to one form.
+"""What every public call does with its arguments: it checks them, suggests a fix for a bad one, and normalises them.
 
 The canonical form is what the kernels take: categories in the last dimension, ``tau`` a number or a tensor, ``seed``
 and ``rows`` tensors (each broadcasts to ``(*batch, 1)``), a mask that has the shape of the logits. Values on an
@@ -9,20 +9,29 @@ not traced.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor
 
+from softdraw.checks import (
+    DENSE,
+    check_bool,
+    check_device,
+    check_floating,
+    check_mask,
+    check_tensor,
+    given,
+    integer,
+    number,
+)
+
 ROW_MAX = 2**63 - 1
 COLUMN_MAX = 2**32
-INTEGERS = (int, torch.SymInt)  # a traced size is an int
-NUMBERS = (*INTEGERS, float, torch.SymFloat)
 
 Tau = Tensor | float
 _TAU_LIMITS = [(torch.finfo(dtype).tiny, torch.finfo(dtype).max) for dtype in (torch.float32, torch.float64)]
 _ORDINARY = {torch.float32, torch.float64, torch.bfloat16, torch.float16}
-_UNSIGNED = getattr(torch, "float8_e8m0fnu", None)  # since torch 2.7
 
 
 def compute_dtype(dtype: torch.dtype) -> torch.dtype:
@@ -30,23 +39,43 @@ def compute_dtype(dtype: torch.dtype) -> torch.dtype:
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
-def check_floating(name: str, x: object) -> None:
-    """``x`` is a floating-point tensor, or a TypeError says how to make it one."""
-    if not isinstance(x, Tensor):
-        raise TypeError(
-            f"{name} must be a floating-point tensor, got {type(x).__name__}: write torch.tensor(...) first"
+def call_error(misplaced: tuple, unknown: dict) -> TypeError:
+    """The error for a call with a fourth positional argument or with a keyword that there is not."""
+    if misplaced:
+        return TypeError(
+            f"gumbel_softmax() takes logits, tau and hard by position, got {misplaced[0]!r} as a fourth: write dim=... "
+            "and the rest by keyword (torch's fourth positional argument is its unused eps, not dim)"
         )
-    if not x.is_floating_point():
-        way = "take its real part or its magnitude" if x.is_complex() else f"write {name}.float()"
-        raise TypeError(f"{name} must be floating point, got a tensor of {x.dtype}: {way}")
-    if x.dtype == _UNSIGNED:
-        raise TypeError(f"{name} must have a sign, which {x.dtype} has not: write {name}.float()")
+    name = next(iter(unknown))
+    way = "leave it out, for torch ignores its eps as well" if name == "eps" else "see help(softdraw.gumbel_softmax)"
+    return TypeError(
+        f"gumbel_softmax() takes logits, tau, hard, dim, mask, noise, seed, generator, rows and col_start, "
+        f"got {name}={given(unknown[name])}: {way}"
+    )
+
+
+def check_flags(hard: object, noise: object, seed: object, generator: object, rows: object) -> None:
+    """Checks that both flags are bools, and that without noise no argument asks for a certain noise."""
+    check_bool("hard", hard)
+    check_bool("noise", noise)
+    if noise:
+        return
+    for name, key in (("seed", seed), ("generator", generator), ("rows", rows)):
+        if key is not None and not (name == "rows" and type(key) is int and key == 0):
+            raise ValueError(f"{name} keys the noise, and noise=False adds none, got {given(key)}: leave {name} out")
 
 
 def check_logits(logits: Tensor, dim: int) -> int:
     """``logits`` is floating point and has categories in ``dim``; returns ``dim`` counted from the front."""
-    if not isinstance(logits, Tensor) or logits.dtype not in _ORDINARY:
+    if (
+        type(logits) is not Tensor  # quicker than isinstance
+        or logits.dtype not in _ORDINARY
+        or logits.layout is not DENSE
+        or logits.is_nested
+    ):
         check_floating("logits", logits)
+    if type(dim) is not int:
+        dim = integer("dim", dim, "the dimension of the categories")
     n = logits.dim()
     if n == 0:
         raise ValueError("logits must have a dimension of categories, got a 0-d tensor: give it the shape (..., K)")
@@ -60,11 +89,22 @@ def check_logits(logits: Tensor, dim: int) -> int:
     return dim % n
 
 
-def prepare_shape(name: str, shape: Sequence[int]) -> tuple[int, ...]:
-    """A shape that was given as the argument ``name``."""
-    if isinstance(shape, int) or not all(isinstance(n, INTEGERS) and n >= 0 for n in shape):
-        raise TypeError(f"{name} must be a sequence of sizes >= 0, got {shape!r}: write ({shape},) for one dimension")
-    return tuple(shape)
+def prepare_shape(name: str, shape: Iterable[int], most: int = ROW_MAX) -> tuple[int, ...]:
+    """Returns the shape that was given as ``name``, after a check that it has at most ``most`` elements."""
+    if type(shape) is tuple and not shape:
+        return shape  # the default takes no time
+    try:
+        if isinstance(shape, (str, bytes, dict, set)):
+            raise TypeError
+        sizes = tuple(integer(name, n, "") for n in shape)
+    except TypeError:
+        sizes = (-1,)
+    if any(n < 0 for n in sizes):
+        one = f": write ({shape},) for one dimension" if isinstance(shape, int) else ""
+        raise TypeError(f"{name} must be a sequence of sizes >= 0, got {given(shape)}{one}")
+    if math.prod(sizes) > most:
+        raise ValueError(f"{name} must have at most {most} elements, got {sizes}")
+    return sizes
 
 
 def last(x: Tensor, dim: int) -> Tensor:
@@ -76,11 +116,7 @@ def prepare_mask(mask: Tensor | None, logits: Tensor, dim: int) -> Tensor | None
     """The mask at the shape of the logits (a view), categories last."""
     if mask is None:
         return None
-    if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
-        got = f"a tensor of {mask.dtype}" if isinstance(mask, Tensor) else type(mask).__name__
-        raise TypeError(f"mask must be a bool tensor (True = allowed), got {got}: write mask.bool() or mask > 0")
-    if mask.device != logits.device:
-        raise ValueError(f"mask is on {mask.device} and logits on {logits.device}: write mask.to(logits.device)")
+    check_mask(mask, logits.device, "allowed")
     if not _broadcasts(mask.shape, logits.shape):
         raise ValueError(
             f"mask of shape {tuple(mask.shape)} does not broadcast to logits of shape {tuple(logits.shape)}: "
@@ -95,12 +131,25 @@ def prepare_tau(tau: float | Tensor, logits: Tensor, dim: int) -> Tau:
         return tau  # the common case, before all others: a small draw takes microseconds
     if isinstance(tau, Tensor):
         return _prepare_tau_tensor(tau, logits, dim)
-    if isinstance(tau, bool) or not isinstance(tau, NUMBERS):
-        raise TypeError(f"tau must be a float or a floating-point tensor, got {type(tau).__name__}")
-    if not 0 < tau < math.inf:
-        raise ValueError(f"tau must be positive and finite, got {tau}: it relaxes the draw; small is close to one-hot")
+    tau = number_tau("tau", tau)
     low, high = _TAU_LIMITS[logits.dtype == torch.float64]
     return min(max(float(tau), low), high)
+
+
+def number_tau(name: str, tau: object) -> float:
+    """Returns a tau that was given as a number under ``name``, after a check of its type and range."""
+    tau = number(name, tau, "a float or a floating-point tensor")
+    if not 0 < tau < math.inf:
+        raise tau_error(tau, name)
+    return tau
+
+
+def tau_error(got: object, name: str = "tau") -> ValueError:
+    """The error for a tau outside its range, in one text for every place that finds one."""
+    return ValueError(
+        f"{name} must be positive and finite, got {got}: "
+        "end a schedule above 0, and learn a positive form, as softdraw.nn.LearnedTau has it"
+    )
 
 
 def tau_tensor(tau: float | Tensor, logits: Tensor, dim: int) -> Tensor:
@@ -112,8 +161,8 @@ def tau_tensor(tau: float | Tensor, logits: Tensor, dim: int) -> Tensor:
 def _prepare_tau_tensor(tau: Tensor, logits: Tensor, dim: int) -> Tensor:
     check_floating("tau", tau)
     if tau.device != logits.device:
-        if tau.dim() > 0:
-            raise ValueError(f"tau is on {tau.device} and logits on {logits.device}: write tau.to(logits.device)")
+        if tau.dim() > 0 or tau.is_meta:
+            check_device("tau", tau, logits.device)
         tau = tau.to(logits.device)
     if tau.numel() == 1 and tau.dim() <= logits.dim():
         return tau.reshape(())
@@ -127,12 +176,12 @@ def _prepare_tau_tensor(tau: Tensor, logits: Tensor, dim: int) -> Tensor:
     return last(tau.expand(per_row), dim)
 
 
-def check_col_start(col_start: int, cols: int) -> None:
-    """``col_start`` leaves room for ``cols`` columns below 2^32, or an error says so."""
-    if isinstance(col_start, bool) or not isinstance(col_start, INTEGERS):
-        raise TypeError(f"col_start must be an int, the index of the first column, got {col_start!r}")
+def check_col_start(col_start: int, cols: int) -> int:
+    """``col_start`` as an int that leaves room for ``cols`` columns below 2^32, or an error says so."""
+    col_start = integer("col_start", col_start, "the index of the first column")
     if not 0 <= col_start <= COLUMN_MAX - cols:
         raise ValueError(f"col_start must be from 0 to 2**32 less the {cols} columns there are, got {col_start}")
+    return col_start
 
 
 def rows_of(rows: int | Tensor, x: Tensor) -> Tensor | None:
@@ -144,8 +193,7 @@ def prepare_rows(rows: int | Tensor, batch: torch.Size, device: torch.device) ->
     """The id of every row as int64 of shape ``(*batch, 1)``, or None for 0, 1, 2, ... in the order of the batch."""
     if isinstance(rows, Tensor):
         return _prepare_row_ids(rows, batch, device)
-    if isinstance(rows, bool) or not isinstance(rows, INTEGERS):
-        raise TypeError(f"rows must be an int (the id of the first row) or an int64 tensor, got {type(rows).__name__}")
+    rows = integer("rows", rows, "the id of the first row, or an int64 tensor, an id for every row")
     if rows == 0:
         return None
     if not 0 <= rows <= ROW_MAX - batch.numel():
@@ -161,11 +209,12 @@ def row_ids(batch: torch.Size | tuple[int, ...], device: torch.device) -> Tensor
 def _prepare_row_ids(rows: Tensor, batch: torch.Size, device: torch.device) -> Tensor:
     if rows.dtype not in (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8):
         raise TypeError(f"rows must be an int or an int64 tensor, got a tensor of {rows.dtype}: write rows.long()")
+    check_tensor("rows", rows)
     if rows.device != device:
         raise ValueError(f"rows is on {rows.device} and the draw on {device}: write rows.to('{device}')")
-    given, inner = rows.dim(), batch[rows.dim() :]
+    known, inner = rows.dim(), batch[rows.dim() :]
     # No broadcasting: it would give several rows one id, hence the same noise.
-    if rows.shape != batch[:given] or (given == 0 and len(batch) > 0):
+    if rows.shape != batch[:known] or (known == 0 and len(batch) > 0):
         raise ValueError(
             f"rows of shape {tuple(rows.shape)} does not give an id to every row of a batch of shape {tuple(batch)}: "
             "give it that shape, or the first dimensions of it (ids of samples), or an int for the first id"
@@ -187,24 +236,20 @@ def per_row(tau: float | Tensor, logits: Tensor) -> Tensor:
 
 def check_tau(rule: object, tau: object, name: str = "tau", learned: bool = False) -> None:
     """``tau`` is a positive number or a floating tensor; one that wants a gradient must be able to get it."""
-    owner = type(rule).__name__
-    if isinstance(tau, Tensor):
-        if not tau.is_floating_point():
-            raise TypeError(f"{name} of {owner} must be floating point, got a tensor of {tau.dtype}: write tau.float()")
-        if tau.requires_grad and not learned:
-            raise ValueError(
-                f"{name} of {owner} requires a gradient, and this rule gives it none: write tau.detach(), "
-                "or learn it through GumbelSoftmax or softdraw.gumbel_softmax"
-            )
-    elif isinstance(tau, bool) or not isinstance(tau, (int, float)):
-        raise TypeError(f"{name} of {owner} must be a float or a floating-point tensor, got {type(tau).__name__}")
-    elif not 0 < tau < math.inf:
-        raise ValueError(f"{name} of {owner} must be positive and finite, got {tau}")
+    name = f"{name} of {type(rule).__name__}"
+    if not isinstance(tau, Tensor):
+        number_tau(name, tau)
+        return
+    check_floating(name, tau)
+    if tau.requires_grad and not learned:
+        raise ValueError(
+            f"{name} requires a gradient, and this rule gives it none: write tau.detach(), "
+            "or learn it through GumbelSoftmax or softdraw.gumbel_softmax"
+        )
 
 
 def check_count(rule: object, name: str, value: object, least: int = 1) -> None:
     """``value`` is an int of at least ``least``."""
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{name} of {type(rule).__name__} must be an int, got {type(value).__name__}")
-    if value < least:
-        raise ValueError(f"{name} of {type(rule).__name__} must be at least {least}, got {value}")
+    name = f"{name} of {type(rule).__name__}"
+    if integer(name, value, f"at least {least}") < least:
+        raise ValueError(f"{name} must be at least {least}, got {value}")

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import NoReturn
 
 import torch
 from torch import Tensor
 
 from softdraw.arguments import (
+    call_error,
     check_col_start,
-    check_floating,
+    check_flags,
     check_logits,
     compute_dtype,
     last,
@@ -22,18 +23,29 @@ from softdraw.arguments import (
     row_ids,
     rows_of,
 )
+from softdraw.checks import (
+    check_device,
+    check_dtype,
+    check_floating,
+    check_tensor,
+    given,
+    integer,
+    prepare_device,
+)
 from softdraw.numerics import value_of
 from softdraw.operators import draws
 from softdraw.seeds import keep_spare, prepare_seed, seed_tensor, spare_seed
 
 __all__ = ["gumbel_max", "gumbel_noise", "gumbel_softmax", "straight_through"]
 
+_STREAMS = 2**31  # the independent draws that one seed has
+
 
 def gumbel_softmax(
     logits: Tensor,
     tau: float | Tensor = 1.0,
     hard: bool = False,
-    *misplaced: Any,
+    *misplaced: NoReturn,
     dim: int = -1,
     mask: Tensor | None = None,
     noise: bool = True,
@@ -41,6 +53,7 @@ def gumbel_softmax(
     generator: torch.Generator | None = None,
     rows: int | Tensor = 0,
     col_start: int = 0,
+    **unknown: NoReturn,
 ) -> Tensor:
     r"""Draw from the categorical law of ``logits``, relaxed (soft) or exact (hard), with a gradient.
 
@@ -56,7 +69,8 @@ def gumbel_softmax(
         hard: return a one-hot, bit-exact in every dtype, in place of the relaxed draw.
         dim: the dimension of the categories.
         mask: bool, True = allowed, broadcasts to the logits. A forbidden category has zero mass and zero gradient.
-        noise: False leaves G out: ``softmax(logits / tau)``, or the one-hot of the argmax. The evaluation mode.
+        noise: False leaves G out: ``softmax(logits / tau)``, or the one-hot of the argmax. The evaluation mode. It
+            takes no seed, generator or rows: they would be ignored.
         seed: int or 0-d int64 tensor; the draw is then a pure function of the arguments.
         generator: where the seed comes from otherwise; default: torch's default generator of the logits' device.
         rows: keys the noise by the caller's ids. An int is the id of the first row, the others count on from it. An
@@ -91,18 +105,18 @@ def gumbel_softmax(
         Jang, Gu and Poole (2017), "Categorical reparameterization with Gumbel-softmax", eqs. 1 and 2;
         Maddison, Mnih and Teh (2017), "The concrete distribution", eq. 10.
     """
-    if misplaced:
-        raise TypeError(
-            f"gumbel_softmax() takes logits, tau and hard by position, got {misplaced[0]!r} as a fourth: write dim=... "
-            "and the rest by keyword (torch's fourth positional argument is its unused eps, not dim)"
-        )
+    if misplaced or unknown:
+        raise call_error(misplaced, unknown)
+    unkeyed = noise or (seed is generator is None and type(rows) is int and rows == 0)
+    if type(hard) is not bool or type(noise) is not bool or not unkeyed:
+        check_flags(hard, noise, seed, generator, rows)
     dim = check_logits(logits, dim)
     x = last(logits, dim)
     relaxation = prepare_tau(tau, logits, dim)
     ids = rows_of(rows, x)
     allowed = prepare_mask(mask, logits, dim)
     if type(col_start) is not int or col_start:  # the default takes no time
-        check_col_start(col_start, x.shape[-1])
+        col_start = check_col_start(col_start, x.shape[-1])
     operation = draws.gumbel_softmax_hard if hard else draws.gumbel_softmax_soft
     run, keeps_seed = operation.form(x, relaxation)
     # The seed is drawn last, so that a call that is refused draws none.
@@ -161,10 +175,10 @@ def gumbel_max(
     """
     dim = check_logits(logits, dim)
     x = last(logits.detach(), dim)
-    shape = prepare_shape("sample_shape", sample_shape)
+    shape = prepare_shape("sample_shape", sample_shape, most=_STREAMS)
     ids = rows_of(rows, x)
     allowed = prepare_mask(mask, logits, dim)
-    check_col_start(col_start, x.shape[-1])
+    col_start = check_col_start(col_start, x.shape[-1])
     run, keeps_seed = draws.gumbel_max.form(x, None)
     spare = seed is generator is None and not keeps_seed and x.is_cpu
     key = spare_seed() if spare else prepare_seed(seed, generator, logits.device)
@@ -222,15 +236,12 @@ def gumbel_noise(
     if not sizes:
         raise ValueError("shape must have at least one dimension, that of the columns, got ()")
     *batch, cols = sizes
-    if not dtype.is_floating_point:
-        raise TypeError(f"dtype must be a floating-point dtype, got {dtype}")
-    if not isinstance(stream, int):
-        raise TypeError(f"stream must be an int, got {stream!r}")
-    if not 0 <= stream < 2**31:
+    check_dtype("dtype", dtype)
+    stream = integer("stream", stream, "the index of an independent draw")
+    if not 0 <= stream < _STREAMS:
         raise ValueError(f"stream must be from 0 to 2**31 - 1, got {stream}")
-    check_col_start(col_start, cols)
-    default = seed.device if isinstance(seed, Tensor) else "cpu"
-    device = torch.device(default if device is None else device)
+    col_start = check_col_start(col_start, cols)
+    device = prepare_device(device, seed.device if isinstance(seed, Tensor) else "cpu")
     key = seed_tensor(seed, device)
     ids = prepare_rows(rows, torch.Size(batch), device)
     ids = row_ids(tuple(batch), device) if ids is None else ids
@@ -271,12 +282,15 @@ def straight_through(hard: Tensor, soft: Tensor) -> Tensor:
         Bengio, Léonard and Courville (2013), "Estimating or propagating gradients through stochastic neurons", sec. 4.
     """
     check_floating("soft", soft)
-    if not isinstance(hard, Tensor) or hard.dtype != soft.dtype:
-        got = f"a tensor of {hard.dtype}" if isinstance(hard, Tensor) else type(hard).__name__
-        raise TypeError(f"hard must be a tensor of soft's dtype {soft.dtype}, got {got}: write hard.to(soft.dtype)")
+    check_tensor("hard", hard)
+    if hard.dtype != soft.dtype:
+        raise TypeError(
+            f"hard must be a tensor of soft's dtype {soft.dtype}, got {given(hard)}: write hard.to(soft.dtype)"
+        )
     if hard.shape != soft.shape:
         raise ValueError(
             f"hard and soft must have one shape, got {tuple(hard.shape)} and {tuple(soft.shape)}: "
             "expand or reshape one of them first"
         )
+    check_device("hard", hard, soft.device, "soft")
     return value_of(hard, soft)

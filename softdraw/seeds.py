@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from softdraw.arguments import ROW_MAX
+from softdraw.checks import check_tensor
 
 SEED_MIN, SEED_MAX = -(2**63), 2**64 - 1
 
@@ -50,6 +51,9 @@ def seed_tensor(seed: int | Tensor, device: torch.device) -> Tensor:
                 f"seed must be an int or a 0-d int64 tensor, got a tensor of {seed.dtype} and shape "
                 f"{tuple(seed.shape)}: write torch.tensor(seed)"
             )
+        check_tensor("seed", seed)
+        if seed.is_meta and device.type != "meta":
+            raise ValueError(f"seed is on meta, where it has no value, and the draw on {device}: write seed=1, an int")
         return seed.to(device)
     return torch.full((), _signed(seed), dtype=torch.int64, device=device)
 

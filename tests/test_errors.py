@@ -1,9 +1,19 @@
 """Every error names the argument, what it got, what is allowed and what to do."""
 
+import inspect
+import linecache
+import re
+import traceback
+import typing
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
+from bad_values import BAD
 
 import softdraw
+from softdraw import losses
 
 X = torch.zeros(3, 4)
 DRAW, INDEX, NOISE, THROUGH = (
@@ -15,6 +25,28 @@ DRAW, INDEX, NOISE, THROUGH = (
 CASES = [
     (lambda: DRAW(X, 1.0, False, 1e-10), TypeError, ["1e-10", "dim=", "eps"]),
     (lambda: DRAW(X, 1.0, False, -1), TypeError, ["-1", "dim=", "keyword"]),
+    (lambda: DRAW(X, eps=1e-10), TypeError, ["eps", "1e-10", "leave it out", "dim"]),
+    (lambda: DRAW(X, temperature=2.0), TypeError, ["temperature", "2.0", "tau"]),
+    (lambda: DRAW(X, 1.0, -1), TypeError, ["hard", "bool", "int -1", "dim goes by keyword"]),
+    (lambda: DRAW(X, hard="yes"), TypeError, ["hard", "bool", "'yes'"]),
+    (lambda: DRAW(X, noise="no"), TypeError, ["noise", "bool", "'no'"]),
+    (lambda: DRAW(X, noise=False, seed=3), ValueError, ["seed", "noise=False", "int 3", "leave seed out"]),
+    (lambda: DRAW(X, noise=False, seed=0), ValueError, ["seed", "noise=False", "int 0"]),
+    (lambda: DRAW(X, noise=False, generator=torch.Generator()), ValueError, ["generator", "noise=False"]),
+    (lambda: DRAW(X, noise=False, rows=4), ValueError, ["rows", "noise=False", "int 4"]),
+    (lambda: DRAW(X, noise=False, rows=torch.arange(3)), ValueError, ["rows", "noise=False", "torch.int64"]),
+    (lambda: DRAW(X, dim=None), TypeError, ["dim", "int", "NoneType None"]),
+    (lambda: DRAW(X, dim=1.0), TypeError, ["dim", "int", "float 1.0"]),
+    (lambda: DRAW(X, dim=(0, 1)), TypeError, ["dim", "int", "tuple (0, 1)"]),
+    (lambda: DRAW(X.to_sparse()), TypeError, ["logits", "dense", "torch.sparse_coo", "logits.to_dense()"]),
+    (lambda: DRAW(torch.Tensor), TypeError, ["logits", "the class Tensor"]),
+    (lambda: INDEX(X, sample_shape=(2**31, 2)), ValueError, ["sample_shape", "2147483648"]),
+    (lambda: NOISE((2, 5), seed=0, device="nowhere"), ValueError, ["device", "'nowhere'", "cpu"]),
+    (lambda: THROUGH(X.to("meta"), X), ValueError, ["hard", "meta", "cpu", "hard.to(soft.device)"]),
+    (lambda: losses.keep_ratio(X, 0.5, dim=7), IndexError, ["dim", "-2 to 1, or None", "(3, 4)", "got 7"]),
+    (lambda: losses.entropy(X, dim=None), TypeError, ["dim", "int", "None"]),
+    (lambda: losses.entropy(X, reduction=None), ValueError, ["reduction", "'mean', 'sum', 'none'", "None"]),
+    (lambda: losses.load_balance(X, torch.arange(3)), ValueError, ["chosen", "(3, 4)", "(3,)", "one_hot"]),
     (lambda: DRAW([1.0, 2.0]), TypeError, ["logits", "list", "torch.tensor"]),
     (lambda: DRAW(X.long()), TypeError, ["logits", "torch.int64", "logits.float()"]),
     (lambda: DRAW(X.bool()), TypeError, ["logits", "torch.bool", "logits.float()"]),
@@ -75,6 +107,108 @@ CASES = [
     (lambda: THROUGH(X, X.long()), TypeError, ["soft", "torch.int64", "soft.float()"]),
     (lambda: THROUGH(X[:, :1], X), ValueError, ["hard and soft", "(3, 1)", "(3, 4)"]),
 ]
+
+
+# What each argument of each function is; `BAD` has the values that are none of it.
+CALLS = {
+    DRAW: {"logits": X},
+    INDEX: {"logits": X},
+    NOISE: {"shape": (3, 4), "seed": 0},
+    THROUGH: {"hard": X, "soft": X},
+    losses.bernoulli_nll: {"logits": X, "target": X},
+    losses.categorical_nll: {"logits": X, "target": torch.tensor([0, 1, 2])},
+    losses.kl_to_uniform: {"logits": X},
+    losses.kl_to_prior: {"logits": X, "prior_logits": torch.zeros(4)},
+    losses.entropy: {"logits": X},
+    losses.diversity: {"logits": X},
+    losses.load_balance: {"logits": X},
+    losses.keep_ratio: {"logits": X, "ratio": 0.5},
+}
+KINDS = {"noise": "flag", "sample_shape": "shape", "soft": "logits", "prior_logits": "prior"}
+KINDS |= {"logits": "logits to draw from", "mask": "row mask", "weight": "row weight"}
+GATES = {"logits": "logits", "mask": "gate mask", "weight": "gate weight", "dim": "dim or None"}
+SPECIAL = {
+    DRAW: {"mask": "mask", "hard": "flag", "seed": "seed of a draw"},
+    INDEX: {"mask": "mask", "seed": "seed of a draw"},
+    THROUGH: {"hard": "real"},
+    losses.bernoulli_nll: {**GATES, "target": "bits"},
+    losses.categorical_nll: {"target": "classes"},
+    losses.keep_ratio: GATES,
+}
+
+
+def arguments():
+    for function in CALLS:
+        for name, parameter in inspect.signature(function).parameters.items():
+            if parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+                yield function, name
+
+
+@pytest.mark.parametrize(("function", "name"), list(arguments()), ids=lambda x: getattr(x, "__name__", x))
+def test_every_bad_value_is_refused_by_a_sentence_of_ours(function, name):
+    """Not only the words: the error must come from a `raise` in this package, not from an operation inside it."""
+    kind = SPECIAL.get(function, {}).get(name) or KINDS.get(name, name)
+    function(**CALLS[function])
+    for value in BAD[kind]:
+        with pytest.raises(Exception) as caught:  # noqa: PT011 (the next lines say which)
+            function(**{**CALLS[function], name: value})
+        about = f"{function.__name__}({name}={value!r}): {caught.value!r}"
+        assert caught.type in (TypeError, ValueError, IndexError), about
+        message, at = str(caught.value), traceback.extract_tb(caught.tb)[-1]
+        assert re.search(rf"\b{name}\b", message), about
+        assert re.search(r"got|is on|does not", message), about
+        assert "\n" not in message, about
+        assert Path(softdraw.__file__).parent in Path(at.filename).parents, about
+        assert linecache.getline(at.filename, at.lineno).strip().startswith("raise "), about
+
+
+def test_every_public_function_is_asked():
+    assert {getattr(losses, name) for name in losses.__all__} <= set(CALLS)
+    assert {getattr(softdraw.functional, name) for name in softdraw.functional.__all__} <= set(CALLS)
+
+
+def same(a, b):
+    assert torch.equal(a, b)
+
+
+def test_numbers_of_numpy_count_as_numbers():
+    x = torch.randn(3, 4, generator=torch.Generator().manual_seed(0))
+    one, two = np.int64(1), np.int32(2)
+    for half in (np.float64(0.5), np.float32(0.5), np.float16(0.5)):
+        same(DRAW(x, half, seed=1), DRAW(x, 0.5, seed=1))
+        same(losses.keep_ratio(x, half), losses.keep_ratio(x, 0.5))
+        same(losses.bernoulli_nll(x, x.sigmoid(), half), losses.bernoulli_nll(x, x.sigmoid(), 0.5))
+    same(DRAW(x, two, seed=1), DRAW(x, 2, seed=1))
+    same(DRAW(x, dim=np.int64(0), seed=one, rows=two, col_start=two), DRAW(x, dim=0, seed=1, rows=2, col_start=2))
+    same(INDEX(x, sample_shape=(two, one), seed=one, col_start=two), INDEX(x, sample_shape=(2, 1), seed=1, col_start=2))
+    same(INDEX(x, sample_shape=np.array([2, 3]), seed=1), INDEX(x, sample_shape=[2, 3], seed=1))
+    same(
+        NOISE((two, two), seed=one, rows=two, col_start=one, stream=two),
+        NOISE((2, 2), seed=1, rows=2, col_start=1, stream=2),
+    )
+    same(losses.entropy(x, dim=np.int64(0)), losses.entropy(x, dim=0))
+    same(losses.keep_ratio(x, 0.5, dim=np.int64(0)), losses.keep_ratio(x, 0.5, dim=0))
+    same(losses.diversity(x, group_dim=np.int64(0)), losses.diversity(x, group_dim=0))
+
+
+def test_a_shape_may_be_any_iterable_of_sizes():
+    assert INDEX(X, sample_shape=(n for n in (2, 3)), seed=0).shape == (2, 3, 3)
+    assert NOISE(torch.Size([2, 3]), seed=0).shape == (2, 3)
+
+
+def test_types_refuse_what_the_call_refuses():
+    hints = typing.get_type_hints(DRAW)
+    assert hints["misplaced"] is hints["unknown"] is typing.NoReturn  # pyright then flags every value there
+
+
+def test_a_model_in_evaluation_takes_the_keys_of_training():
+    x, ids = torch.randn(3, 4, generator=torch.Generator().manual_seed(0)), torch.tensor([5, 3, 9])
+    for mode, want in (("argmax", DRAW(x, hard=True, noise=False)), ("softmax", DRAW(x, 0.5, noise=False))):
+        module = softdraw.nn.GumbelSoftmax(0.5, hard=True, eval_mode=mode).eval()
+        same(module(x, seed=3, rows=ids), want)
+        same(module(x, generator=torch.Generator()), want)
+    sampling = softdraw.nn.GumbelSoftmax(0.5, hard=True, eval_mode="sample").eval()
+    same(sampling(x, seed=3, rows=ids), DRAW(x, 0.5, True, seed=3, rows=ids))
 
 
 @pytest.mark.parametrize(("call", "error", "words"), CASES)

@@ -6,6 +6,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from loss_cases import LOSSES, ROWWISE, logits
 
 from softdraw import losses
 
@@ -180,43 +181,6 @@ def test_usage_extremes():
     assert losses.diversity(both, group_dim=0, mask=mask).item() == pytest.approx(0, abs=1e-6)
     moved = both.permute(1, 2, 0)  # (rows, K, groups)
     assert torch.equal(losses.diversity(moved, dim=1, group_dim=2), losses.diversity(both, group_dim=0))
-
-
-LOSSES = {
-    "bernoulli_nll": lambda x, **kw: losses.bernoulli_nll(x, torch.full_like(x, 0.3), **kw),
-    "categorical_nll": lambda x, **kw: losses.categorical_nll(x, torch.arange(len(x)) % x.shape[-1], **kw),
-    "cross_entropy": lambda x, **kw: losses.categorical_nll(x, torch.full_like(x, 1 / x.shape[-1]), **kw),
-    "kl_to_uniform": losses.kl_to_uniform,
-    "kl_to_prior": lambda x, **kw: losses.kl_to_prior(x, torch.arange(x.shape[-1]) * 0.1, **kw),
-    "entropy": losses.entropy,
-    "diversity": losses.diversity,
-    "load_balance": losses.load_balance,
-    "keep_ratio": lambda x, **kw: losses.keep_ratio(x, 0.4, dim=-1, **kw),
-}
-ROWWISE = ("categorical_nll", "cross_entropy", "kl_to_uniform", "kl_to_prior", "entropy")
-
-
-def logits(*shape, dtype=torch.float64):
-    return 2 * torch.randn(*shape, generator=torch.Generator().manual_seed(0), dtype=dtype)
-
-
-@pytest.mark.parametrize("name", LOSSES)
-def test_first_and_second_derivatives(name):
-    x = logits(3, 4).requires_grad_()
-    assert torch.autograd.gradcheck(LOSSES[name], x)
-    assert torch.autograd.gradgradcheck(LOSSES[name], x)
-
-
-@pytest.mark.parametrize("name", LOSSES)
-def test_one_graph_and_vmap(name):
-    x = logits(3, 4, dtype=torch.float32).requires_grad_()
-    compiled = torch.compile(LOSSES[name], fullgraph=True, backend="aot_eager")
-    loss = compiled(x)
-    torch.testing.assert_close(loss, LOSSES[name](x))
-    torch.testing.assert_close(backward(loss, x), backward(LOSSES[name](x), x))
-    many = torch.stack([x.detach(), x.detach() - 1])
-    got = torch.func.vmap(LOSSES[name])(many)
-    torch.testing.assert_close(got, torch.stack([LOSSES[name](one) for one in many]))
 
 
 @pytest.mark.parametrize("name", ["bernoulli_nll", *ROWWISE])

@@ -7,21 +7,34 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from softdraw.arguments import check_floating, check_logits, compute_dtype, last
-from softdraw.numerics import times
+from softdraw.arguments import check_logits, compute_dtype, last
+from softdraw.checks import check_device, check_floating, check_mask, check_real, given
+from softdraw.numerics import log_probs, times
 
 REDUCTIONS = ("mean", "sum", "none")
 
 
-def rows(logits: Tensor, dim: int) -> Tensor:
-    """The logits in the compute dtype with the categories last: ``(*rows, K)``."""
-    return last(logits, check_logits(logits, dim)).to(compute_dtype(logits.dtype))
+def kept_logits(logits: Tensor, dim: int, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    """The logits in the compute dtype with the categories last, ``(*batch, K)``, and the mask at ``batch``.
+
+    Rows that the mask leaves out are 0.
+    """
+    x = last(logits, check_logits(logits, dim)).to(compute_dtype(logits.dtype))
+    mask = _kept(mask, x[..., 0], "the logits without dim")
+    return (x, None) if mask is None else (without(x, mask.unsqueeze(-1)), mask)
 
 
-def scalars(logits: Tensor) -> Tensor:
-    """Bernoulli logits in the compute dtype."""
+def kept_log_probs(logits: Tensor, dim: int, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    """log softmax of ``kept_logits``, and the mask."""
+    x, mask = kept_logits(logits, dim, mask)
+    return log_probs(x), mask
+
+
+def kept_bits(logits: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    """Bernoulli logits in the compute dtype, 0 where the mask leaves them out, and the mask at their shape."""
     check_floating("logits", logits)
-    return logits.to(compute_dtype(logits.dtype))
+    mask = _kept(mask, logits, "the logits")
+    return without(logits.to(compute_dtype(logits.dtype)), mask), mask
 
 
 def checked(x: Tensor, legal: Tensor, name: str, allowed: str) -> Tensor:
@@ -30,46 +43,59 @@ def checked(x: Tensor, legal: Tensor, name: str, allowed: str) -> Tensor:
     On the CPU an illegal value is a ValueError. Elsewhere, and where the call is being compiled, it is an assertion in
     the stream of the device: nothing waits for it.
     """
-    return _Checked.apply(x, legal, name, allowed)
+    if torch.compiler.is_compiling():
+        _assert(legal.all(), name, allowed)
+    else:
+        _Check.apply(x.detach(), legal, name, allowed)
+    return x
 
 
-class _Checked(torch.autograd.Function):
+class _Check(torch.autograd.Function):
+    """Looks at values under any torch.func transform, where a plain ``if`` would be refused.
+
+    Its inputs are detached and its output is not used, so ``x`` itself keeps every derivative that torch has.
+    """
+
     @staticmethod
     def forward(x: Tensor, legal: Tensor, name: str, allowed: str) -> Tensor:
-        if x.device.type != "cpu" or torch.compiler.is_compiling():
-            # This check waits for no device; torch has no public name for it.
-            torch._assert_async(legal.all(), f"{name} must be {allowed}")  # pyright: ignore[reportPrivateImportUsage]
-        elif not legal.all():
-            raise ValueError(f"{name} must be {allowed}, got {x[~legal.expand(x.shape)].flatten()[0].item()}")
-        return x.view_as(x)
+        fine = legal.all()
+        if x.device.type != "cpu":
+            _assert(fine, name, allowed)
+        elif not fine:
+            x, legal = torch.broadcast_tensors(x, legal)
+            raise ValueError(f"{name} must be {allowed}, got {x[~legal].flatten()[0].item()}")
+        return fine
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
-        pass
+        ctx.mark_non_differentiable(output)
 
     @staticmethod
-    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None, None, None]:
-        return grad_outputs[0], None, None, None
-
-    @staticmethod
-    def vmap(info: Any, in_dims: tuple, *args: Any) -> tuple[Tensor, int | None]:
-        return _Checked.apply(*args), in_dims[0]
+    def vmap(info: Any, in_dims: tuple, *args: Any) -> tuple[Tensor, None]:
+        # The two may be mapped over different dimensions; in front they pair up again.
+        front = (t if d is None else t.movedim(d, 0) for t, d in zip(args, in_dims, strict=True))
+        return _Check.apply(*front), None
 
 
-def kept(mask: Tensor | None, shape: torch.Size, what: str) -> Tensor | None:
-    """The mask at ``shape``, that of what it keeps (True = counted)."""
+def _assert(fine: Tensor, name: str, allowed: str) -> None:
+    # This check waits for no device; torch has no public name for it.
+    torch._assert_async(fine, f"{name} must be {allowed}")  # pyright: ignore[reportPrivateImportUsage]
+
+
+def _kept(mask: Tensor | None, like: Tensor, what: str) -> Tensor | None:
+    """The mask (True = counted) at the shape of ``like``, which is what it keeps."""
     if mask is None:
         return None
-    if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
-        got = f"a tensor of {mask.dtype}" if isinstance(mask, Tensor) else type(mask).__name__
-        raise TypeError(f"mask must be a bool tensor (True = counted), got {got}: write mask.bool() or mask > 0")
-    return aligned("mask", mask, shape, what)
+    check_mask(mask, like.device, "counted")
+    return aligned("mask", mask, like, what)
 
 
-def aligned(name: str, x: Tensor, shape: torch.Size, what: str) -> Tensor:
-    """``x`` at ``shape``; it must have as many dimensions, each 1 or the size: nothing broadcasts by accident."""
-    if not isinstance(x, Tensor):
-        raise TypeError(f"{name} must be a tensor, got {type(x).__name__}: write torch.tensor(...) first")
+def aligned(name: str, x: Tensor, like: Tensor, what: str) -> Tensor:
+    """``x`` at the shape of ``like``. It must have as many dimensions, each 1 or the size, so that nothing broadcasts
+    by accident."""
+    check_real(name, x)
+    check_device(name, x, like.device)
+    shape = like.shape
     if x.dim() != len(shape) or any(n not in (1, m) for n, m in zip(x.shape, shape, strict=True)):
         raise ValueError(
             f"{name} must have the shape of {what}, {tuple(shape)}, or 1 in some of its dimensions, "
@@ -88,8 +114,9 @@ def reduce(loss: Tensor, mask: Tensor | None, weight: Tensor | None, reduction: 
 
     The mean over nothing is 0, as a batch without anything to learn from should move nothing.
     """
-    if reduction not in REDUCTIONS:
-        raise ValueError(f"reduction must be one of {', '.join(map(repr, REDUCTIONS))}, got {reduction!r}")
+    if not isinstance(reduction, str) or reduction not in REDUCTIONS:
+        got = repr(reduction) if isinstance(reduction, str) else given(reduction)
+        raise ValueError(f"reduction must be one of {', '.join(map(repr, REDUCTIONS))}, got {got}")
     w = weights(loss, mask, weight, "the unreduced loss")
     loss = times(w, loss)
     if reduction == "none":
@@ -99,7 +126,7 @@ def reduce(loss: Tensor, mask: Tensor | None, weight: Tensor | None, reduction: 
 
 def weights(like: Tensor, mask: Tensor | None, weight: Tensor | None, what: str) -> Tensor:
     """The weight of every element, 0 where it is left out, at the shape and dtype of ``like``."""
-    w = torch.ones_like(like) if weight is None else aligned("weight", weight, like.shape, what).to(like.dtype)
+    w = torch.ones_like(like) if weight is None else aligned("weight", weight, like, what).to(like.dtype)
     return without(w, mask)
 
 

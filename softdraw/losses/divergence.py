@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from softdraw.arguments import check_logits
-from softdraw.losses.common import aligned, kept, reduce, rows, without
+from softdraw.checks import check_device, check_floating
+from softdraw.losses.common import aligned, kept_log_probs, reduce
 from softdraw.numerics import log_probs, times, value_of
 
 
@@ -50,10 +51,8 @@ def kl_to_uniform(
     Source:
         Kullback and Leibler (1951), "On information and sufficiency", eq. 2.4.
     """
-    x = rows(logits, dim)
-    mask = kept(mask, x.shape[:-1], "the logits without dim")
-    log_q = log_probs(x if mask is None else without(x, mask.unsqueeze(-1)))
-    loss = times(log_q.exp(), log_q + math.log(x.shape[-1])).sum(-1)
+    log_q, mask = kept_log_probs(logits, dim, mask)
+    loss = times(log_q.exp(), log_q + math.log(log_q.shape[-1])).sum(-1)
     return reduce(loss, mask, weight, reduction)
 
 
@@ -95,16 +94,15 @@ def kl_to_prior(
     Source:
         Kullback and Leibler (1951), "On information and sufficiency", eq. 2.4.
     """
-    x = rows(logits, dim)
-    mask = kept(mask, x.shape[:-1], "the logits without dim")
-    log_q = log_probs(x if mask is None else without(x, mask.unsqueeze(-1)))
-    log_p = log_probs(_prior(prior_logits, logits, dim).to(x.dtype))
+    log_q, mask = kept_log_probs(logits, dim, mask)
+    log_p = log_probs(_prior(prior_logits, logits, dim).to(log_q.dtype))
     q = log_q.exp()
     # A quarter of the most negative number stands for log 0: sums over q stay finite, their gradient keeps its side.
-    ratio = log_q.masked_fill(q == 0, 0) - log_p.clamp_min(torch.finfo(x.dtype).min / 4).masked_fill(q == 0, 0)
+    ratio = log_q.masked_fill(q == 0, 0) - log_p.clamp_min(torch.finfo(log_q.dtype).min / 4).masked_fill(q == 0, 0)
     loss = (q * ratio).sum(-1)
     forbidden = ((q > 0) & (log_p == -math.inf)).any(-1)
-    loss = value_of(loss.detach().masked_fill(forbidden, math.inf), loss)
+    # Only those rows go through value_of: in a row of its own every mode of differentiation is torch's.
+    loss = torch.where(forbidden, value_of(torch.full_like(loss, math.inf), loss), loss)
     return reduce(loss, mask, weight, reduction)
 
 
@@ -141,15 +139,15 @@ def entropy(
     Source:
         Shannon (1948), "A mathematical theory of communication", sec. 6.
     """
-    x = rows(logits, dim)
-    mask = kept(mask, x.shape[:-1], "the logits without dim")
-    log_q = log_probs(x if mask is None else without(x, mask.unsqueeze(-1)))
+    log_q, mask = kept_log_probs(logits, dim, mask)
     return reduce(times(log_q.exp(), -log_q).sum(-1), mask, weight, reduction)
 
 
 def _prior(prior_logits: Tensor, logits: Tensor, dim: int) -> Tensor:
     """The prior's logits with the categories last, at a shape that broadcasts to the rows of the logits."""
     dim = check_logits(logits, dim)
-    if isinstance(prior_logits, Tensor) and prior_logits.shape == (logits.shape[dim],):
+    check_floating("prior_logits", prior_logits)
+    if prior_logits.shape == (logits.shape[dim],):
+        check_device("prior_logits", prior_logits, logits.device)
         return prior_logits
-    return aligned("prior_logits", prior_logits, logits.shape, "the logits").movedim(dim, -1)
+    return aligned("prior_logits", prior_logits, logits, "the logits").movedim(dim, -1)

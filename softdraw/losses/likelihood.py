@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from softdraw.losses.common import aligned, checked, kept, reduce, rows, scalars, without
-from softdraw.numerics import log_probs, times
+from softdraw.checks import check_device, check_real, number
+from softdraw.losses.common import aligned, checked, kept_bits, kept_log_probs, reduce, without
+from softdraw.numerics import times
 
 
 def bernoulli_nll(
@@ -54,11 +55,9 @@ def bernoulli_nll(
     Source:
         Cox (1958), "The regression analysis of binary sequences", eq. 3.
     """
-    x = scalars(logits)
-    mask = kept(mask, x.shape, "the logits")
+    x, mask = kept_bits(logits, mask)
     y = without(_bits(target, x), mask)
     y = checked(y, (y >= 0) & (y <= 1), "target", "from 0 to 1").to(x.dtype)
-    x = without(x, mask)
     positive = y if pos_weight is None else y * _pos_weight(pos_weight, x)
     loss = times(positive, -logsigmoid(x)) + times(1 - y, -logsigmoid(-x))
     return reduce(loss, mask, weight, reduction)
@@ -109,20 +108,20 @@ def categorical_nll(
     Source:
         McFadden (1974), "Conditional logit analysis of qualitative choice behavior", eq. 18.
     """
-    x = rows(logits, dim)
-    mask = kept(mask, x.shape[:-1], "the logits without dim")
-    x = x if mask is None else without(x, mask.unsqueeze(-1))
-    if isinstance(target, Tensor) and target.dim() == logits.dim() - 1:
-        index = _indices(target, x, mask)
-        loss = -log_probs(x).gather(-1, index.unsqueeze(-1)).squeeze(-1)
+    log_q, mask = kept_log_probs(logits, dim, mask)
+    check_real("target", target)
+    check_device("target", target, logits.device)
+    if target.dim() == logits.dim() - 1:
+        index = _indices(target, log_q.shape, mask)
+        loss = -log_q.gather(-1, index.unsqueeze(-1)).squeeze(-1)
     else:
-        loss = times(_distribution(target, logits, dim, mask).to(x.dtype), -log_probs(x)).sum(-1)
+        loss = times(_distribution(target, logits, dim, mask).to(log_q.dtype), -log_q).sum(-1)
     return reduce(loss, mask, weight, reduction)
 
 
 def _bits(target: Tensor, x: Tensor) -> Tensor:
-    if not isinstance(target, Tensor):
-        raise TypeError(f"target must be a tensor, got {type(target).__name__}: write torch.tensor(...) first")
+    check_real("target", target)
+    check_device("target", target, x.device)
     if target.shape != x.shape:
         raise ValueError(
             f"target must have the shape of the logits, {tuple(x.shape)}, got {tuple(target.shape)}: "
@@ -132,42 +131,46 @@ def _bits(target: Tensor, x: Tensor) -> Tensor:
 
 
 def _pos_weight(pos_weight: float | Tensor, x: Tensor) -> Tensor:
-    p = pos_weight.to(x.dtype) if isinstance(pos_weight, Tensor) else x.new_full((), pos_weight)
+    if isinstance(pos_weight, Tensor):
+        check_real("pos_weight", pos_weight)
+        p = pos_weight.to(x.dtype)
+    else:
+        p = x.new_ones(()) * number("pos_weight", pos_weight, "a number or a tensor")
+    check_device("pos_weight", p, x.device)
     if p.numel() == 1:
         p = p.reshape(())
     elif p.dim() != 1 or x.dim() > 2 or p.shape != x.shape[-1:]:
-        p = aligned("pos_weight", p, x.shape, "the logits")
+        p = aligned("pos_weight", p, x, "the logits")
     return checked(p, p >= 0, "pos_weight", "at least 0")
 
 
-def _indices(target: Tensor, x: Tensor, mask: Tensor | None) -> Tensor:
-    count = x.shape[-1]
-    if target.is_floating_point() or target.is_complex() or target.dtype == torch.bool:
+def _indices(target: Tensor, shape: torch.Size, mask: Tensor | None) -> Tensor:
+    *batch, count = shape
+    if target.is_floating_point() or target.dtype == torch.bool:
         raise TypeError(
             f"target of shape {tuple(target.shape)} must be integer indices, got {target.dtype}: write target.long(), "
             f"or give a distribution over the {count} categories for every row"
         )
-    if target.shape != x.shape[:-1]:
+    if target.shape != tuple(batch):
         raise ValueError(
-            f"target must have the shape of the logits without dim, {tuple(x.shape[:-1])}, got {tuple(target.shape)}"
+            f"target must have the shape of the logits without dim, {tuple(batch)}, got {tuple(target.shape)}"
         )
     index = without(target.long(), mask)
     return checked(index, (index >= 0) & (index < count), "target", f"an index from 0 to {count - 1}")
 
 
 def _distribution(target: Tensor, logits: Tensor, dim: int, mask: Tensor | None) -> Tensor:
-    if not isinstance(target, Tensor) or target.shape != logits.shape:
-        got = tuple(target.shape) if isinstance(target, Tensor) else type(target).__name__
+    if target.shape != logits.shape:
         raise ValueError(
             f"target must be indices of the shape of the logits without dim={dim}, or distributions of the logits' "
-            f"shape {tuple(logits.shape)}, got {got}"
+            f"shape {tuple(logits.shape)}, got {tuple(target.shape)}"
         )
     t = target.movedim(dim, -1)
-    t = t if t.is_floating_point() else t.to(torch.float32)
+    slack = 1e-3 + 4 * (torch.finfo(t.dtype).eps if t.is_floating_point() else 0)  # of probabilities in their own dtype
+    t = t if t.dtype == torch.float64 else t.to(torch.float32)
     if mask is not None:
         t = t.masked_fill(~mask.unsqueeze(-1), 1 / t.shape[-1])
     t = checked(t, (t >= 0) & (t <= 1), "target", "from 0 to 1")
     total = t.detach().sum(-1, dtype=torch.float64)
-    slack = 1e-3 + 4 * torch.finfo(t.dtype).eps  # probabilities that were computed in the target's own dtype
     checked(total, (total - 1).abs() <= slack, "the sum over the categories of each row of target", "1")
     return t

@@ -7,7 +7,8 @@ import math
 import torch
 from torch import Tensor
 
-from softdraw.losses.common import kept, mean_row, reduce, rows, scalars, weights, without
+from softdraw.checks import check_device, check_real, integer, number
+from softdraw.losses.common import kept_bits, kept_logits, mean_row, reduce, weights
 from softdraw.numerics import log_probs
 
 
@@ -101,10 +102,8 @@ def load_balance(
     if chosen is None:
         top, index = x.detach().max(-1, keepdim=True)
         f = ((torch.arange(x.shape[-1], device=x.device) == index) & (top > -math.inf)).to(x.dtype)
-    elif not isinstance(chosen, Tensor) or chosen.shape != logits.shape:
-        got = tuple(chosen.shape) if isinstance(chosen, Tensor) else type(chosen).__name__
-        raise ValueError(f"chosen must have the shape of the logits, {tuple(logits.shape)}, got {got}")
     else:
+        _check_chosen(chosen, logits)
         f = _grouped(chosen.detach().to(x.dtype), dim, group_dim, mask, None)[0]
     f = mean_row(f, w)
     total = f.sum(-1, keepdim=True)
@@ -151,27 +150,45 @@ def keep_ratio(
     Source:
         Rao et al. (2021), "DynamicViT", eq. 11, with the expected share in place of the drawn one.
     """
+    ratio = number("ratio", ratio, "a number from 0 to 1")
     if not 0 <= ratio <= 1:
         raise ValueError(f"ratio must be from 0 to 1, got {ratio}")
-    x = scalars(logits)
-    mask = kept(mask, x.shape, "the logits")
-    x = without(x, mask)
+    x, mask = kept_bits(logits, mask)
     w = weights(x, mask, weight, "the logits")
     if dim is None:
         x, w = x.flatten(), w.flatten()
     else:
+        dim = _gate_dim(dim, x)
         x, w = x.movedim(dim, -1), w.movedim(dim, -1)
     share = mean_row(x.sigmoid().unsqueeze(-1), w).squeeze(-1)
     return reduce((share - ratio) ** 2, w.sum(-1) != 0, None, reduction)
+
+
+def _gate_dim(dim: int, x: Tensor) -> int:
+    """``dim`` of :func:`keep_ratio`, checked against the gates ``x``."""
+    n = x.dim()
+    dim = integer("dim", dim, "the dimension that a share is taken over, or None for all")
+    if not -n <= dim < n:
+        allowed = f"from {-n} to {n - 1}, or None" if n else "None"
+        raise IndexError(f"dim must be {allowed} for logits of shape {tuple(x.shape)}, got {dim}")
+    return dim
+
+
+def _check_chosen(chosen: Tensor, logits: Tensor) -> None:
+    check_real("chosen", chosen)
+    check_device("chosen", chosen, logits.device)
+    if chosen.shape != logits.shape:
+        raise ValueError(
+            f"chosen must have the shape of the logits, {tuple(logits.shape)}, got {tuple(chosen.shape)}: "
+            "write torch.nn.functional.one_hot(index, K) for indices"
+        )
 
 
 def _grouped(
     logits: Tensor, dim: int, group_dim: int | None, mask: Tensor | None, weight: Tensor | None
 ) -> tuple[Tensor, Tensor, bool]:
     """Rows ``(groups, n, K)`` in the compute dtype, weights ``(groups, n)``, and whether groups were asked for."""
-    x = rows(logits, dim)
-    mask = kept(mask, x.shape[:-1], "the logits without dim")
-    x = x if mask is None else without(x, mask.unsqueeze(-1))
+    x, mask = kept_logits(logits, dim, mask)
     w = weights(x[..., 0], mask, weight, "the logits without dim")
     if group_dim is None:
         return x.reshape(1, -1, x.shape[-1]), w.reshape(1, -1), False
@@ -183,6 +200,7 @@ def _grouped(
 def _group(logits: Tensor, dim: int, group_dim: int) -> int:
     """``group_dim`` counted in the logits without ``dim``."""
     n = logits.dim()
+    group_dim = integer("group_dim", group_dim, "a dimension of the logits, or None")
     if not -n <= group_dim < n or group_dim % n == dim % n:
         raise IndexError(
             f"group_dim must be a dimension of the logits {tuple(logits.shape)} other than dim={dim}, got {group_dim}"

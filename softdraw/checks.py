@@ -1,0 +1,127 @@
+"""One check for each kind of argument.
+
+Each error begins with the argument's name and says what is allowed, what the call got and what to write instead. A
+call checks its arguments before it computes, so that no user sees a raw message of Python or torch from further down.
+Numpy's numbers count as numbers; a bool does not.
+"""
+
+from __future__ import annotations
+
+import numbers
+import operator
+import reprlib
+
+import torch
+from torch import Tensor
+
+DENSE = torch.strided
+# float8_e8m0fnu (torch 2.7) has no sign; float4_e2m1fn_x2 (torch 2.8) packs two numbers into one element.
+_NO_NUMBERS = {getattr(torch, name, None) for name in ("float8_e8m0fnu", "float4_e2m1fn_x2")} - {None}
+_LARGE = 2**1023
+_NUMBERS = (int, float, torch.SymInt, torch.SymFloat)  # a traced size is an int
+
+
+def given(x: object) -> str:
+    """How an error describes a value: a class by name, a tensor by dtype and shape, the rest by type and value."""
+    if isinstance(x, type):
+        return f"the class {x.__name__}"
+    if isinstance(x, Tensor) and x.dim() > 0:
+        return f"a tensor of {x.dtype}" + ("" if x.is_nested else f" and shape {tuple(x.shape)}")
+    return f"{type(x).__name__} {' '.join(reprlib.repr(x).split())}"
+
+
+def integer(name: str, value: object, meaning: str) -> int:
+    """Returns an int or a numpy integer as an int; raises a TypeError that says what ``name`` means for the rest."""
+    if type(value) is int or isinstance(value, torch.SymInt):
+        return value  # pyright: ignore[reportReturnType] (a tracer uses a SymInt as an int)
+    if not isinstance(value, (bool, Tensor)):
+        try:
+            return operator.index(value)  # pyright: ignore[reportArgumentType]
+        except TypeError:
+            pass
+    way = f": write {name}.item()" if isinstance(value, Tensor) and value.numel() == 1 else ""
+    raise TypeError(f"{name} must be an int, {meaning}, got {given(value)}{way}")
+
+
+def number(name: str, value: object, allowed: str = "a number") -> float:
+    """Returns a Python or numpy number as a number; raises a TypeError that says what is ``allowed`` for the rest."""
+    if isinstance(value, _NUMBERS) and not isinstance(value, bool):
+        if type(value) is int and not -_LARGE < value < _LARGE:
+            raise ValueError(f"{name} must fit in a float, got {given(value)}")
+        return value  # pyright: ignore[reportReturnType] (a tracer uses a SymFloat as a float)
+    if isinstance(value, numbers.Real) and not isinstance(value, bool):
+        return float(value)
+    way = f": write {name}.item()" if isinstance(value, Tensor) and value.numel() == 1 else ""
+    raise TypeError(f"{name} must be {allowed}, got {given(value)}{way}")
+
+
+def check_bool(name: str, value: object) -> None:
+    """Checks that ``value`` is True or False. A truthy value is refused: it may be another argument in this place."""
+    if not isinstance(value, (bool, torch.SymBool)):
+        way = ": dim goes by keyword, dim=..." if type(value) is int else f": write bool({name})"
+        raise TypeError(f"{name} must be a bool, True or False, got {given(value)}{way}")
+
+
+def check_tensor(name: str, x: Tensor, kind: str = "tensor") -> None:
+    """Checks that ``x`` is a dense tensor: not sparse, nested or quantised."""
+    if not isinstance(x, Tensor):
+        raise TypeError(f"{name} must be a {kind}, got {given(x)}: write torch.tensor(...) first")
+    if x.is_nested or x.layout is not DENSE or x.is_quantized:
+        way = "dequantize()" if x.is_quantized else "to_padded_tensor(0.0)" if x.is_nested else "to_dense()"
+        layout = "quantised" if x.is_quantized else "nested" if x.is_nested else str(x.layout)
+        raise TypeError(f"{name} must be a dense {kind}, got a {layout} one of {x.dtype}: write {name}.{way}")
+
+
+def check_real(name: str, x: Tensor, kind: str = "tensor") -> None:
+    """Checks that ``x`` is a dense tensor of real numbers: bool, integer or floating point."""
+    check_tensor(name, x, kind)
+    if x.is_complex():
+        raise TypeError(f"{name} must be real, got a tensor of {x.dtype}: take its real part or its magnitude")
+    if x.dtype in _NO_NUMBERS:
+        raise TypeError(
+            f"{name} must have a dtype with a sign and one number an element, got {x.dtype}: write {name}.float()"
+        )
+
+
+def check_floating(name: str, x: Tensor) -> None:
+    """Checks that ``x`` is a dense floating-point tensor."""
+    check_real(name, x, "floating-point tensor")
+    if not x.is_floating_point():
+        raise TypeError(f"{name} must be floating point, got a tensor of {x.dtype}: write {name}.float()")
+
+
+def check_dtype(name: str, dtype: object) -> None:
+    """Checks that ``dtype`` can hold noise."""
+    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point or dtype in _NO_NUMBERS:
+        got = dtype if isinstance(dtype, torch.dtype) else given(dtype)
+        raise TypeError(f"{name} must be a floating-point dtype with a sign, such as torch.float32, got {got}")
+
+
+def prepare_device(device: object, default: torch.device | str) -> torch.device:
+    """Returns the device, after a check that this torch can use it."""
+    if device is None:
+        return torch.device(default)
+    try:
+        found = torch.device(device)  # pyright: ignore[reportArgumentType, reportCallIssue]
+        if found.type != "cpu":
+            torch.empty(0, device=found)
+    except (AssertionError, RuntimeError, TypeError, NotImplementedError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise ValueError(
+            f"device must be one that this torch has, such as 'cpu', got {given(device)}: {reason}"
+        ) from None
+    return found
+
+
+def check_device(name: str, x: Tensor, device: torch.device, what: str = "logits") -> None:
+    """Checks that ``x`` is on the same device as the logits."""
+    if x.device != device:
+        raise ValueError(f"{name} is on {x.device} and {what} on {device}: write {name}.to({what}.device)")
+
+
+def check_mask(mask: Tensor, device: torch.device, true: str) -> None:
+    """Checks that ``mask`` is a bool tensor on the device of the logits; ``true`` says what True means."""
+    if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
+        raise TypeError(f"mask must be a bool tensor (True = {true}), got {given(mask)}: write mask.bool() or mask > 0")
+    check_tensor("mask", mask)
+    check_device("mask", mask, device)
