@@ -49,7 +49,7 @@ def log_probs(x: Tensor) -> Tensor:
     top = x.detach().amax(-1, keepdim=True)
     limit = torch.where(x.detach() == top, 0.0, -math.inf).to(x.dtype)
     nothing = top == -math.inf
-    x = value_of(torch.where(top == math.inf, limit, x.detach()), x)
+    x = torch.where(top == math.inf, value_of(limit, x), x)
     return x.masked_fill(nothing, 0).log_softmax(-1).masked_fill(nothing, -math.inf)
 
 

@@ -84,13 +84,7 @@ def test_compiled(name):
     torch.testing.assert_close(compiled(grad(loss))(x.detach()), gradient, **close)
 
 
-SAFE = {"bernoulli_nll", "keep_ratio", *(name for name in EVERY if " of " in name)} - {"kl_to_prior of prior"}
-LOST = "numerics.log_probs: torch.compile drops the tangent of an autograd.Function, without a word"
-
-
-@pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=pytest.mark.xfail(n not in SAFE, reason=LOST, strict=True)) for n in EVERY]
-)
+@pytest.mark.parametrize("name", EVERY)
 def test_compiled_forward_mode(name):
     loss, stock = EVERY[name]
     x, v = logits(3, 4), logits(6, 4)[3:]
