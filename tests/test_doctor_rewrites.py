@@ -136,7 +136,12 @@ def test_imports_of_a_function_serve_its_rewrites():
 
 @pytest.mark.parametrize(
     "line",
-    ["from ops import sigmoid", "from .ops import (\n    a,\n    sigmoid,\n)", "    from lib.ops import *  # all"],
+    [
+        "from ops import sigmoid",
+        "from ops import a, \\\n    sigmoid",
+        "from .ops import (\n    a,\n    sigmoid,\n)",
+        "    from lib.ops import *  # all",
+    ],
 )
 @pytest.mark.parametrize("fix_folder", [True, False])
 def test_an_import_that_another_file_takes_stays(tmp_path, line, fix_folder):
