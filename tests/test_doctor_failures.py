@@ -1,5 +1,6 @@
 """Files that the doctor cannot examine, faults of its own, and what it must not take for a finding."""
 
+import contextlib
 import json
 import multiprocessing
 import os
@@ -65,10 +66,8 @@ def test_an_interrupted_run_shows_what_it_has_rewritten(tmp_path, capsys, monkey
         (tmp_path / name).write_text(BAD[0].bad)
     for name, work in failing("b.py", interrupted).items():
         monkeypatch.setattr(runner, name, work)
-    try:
+    with contextlib.suppress(KeyboardInterrupt):
         assert run(["doctor", "--fix", str(tmp_path)]) != 0
-    except KeyboardInterrupt:
-        pass
     assert f"+++ {tmp_path / 'a.py'}" in capsys.readouterr().out
 
 

@@ -8,6 +8,7 @@ import torch
 from doctor_cases import BAD, IMPORTS
 from test_doctor_spellings import BETWEEN, respelled
 
+from softdraw.cli import run
 from softdraw.doctor.checks import CHECKS
 from softdraw.doctor.engine import examine, repair
 
@@ -126,6 +127,32 @@ def test_a_rewrite_writes_no_name_that_means_something_else(shadow, imports, exp
     text = imports + SHADOWS[shadow].format(expression)
     assert "SD109" in [f.code for f in examine(text, "case.py", CHECKS)]
     repaired(text)
+
+
+def test_imports_of_a_function_serve_its_rewrites():
+    text = "def f(x, y):\n    import torch as th\n    return th.log(th.sigmoid(x))\n"
+    assert repaired(text) == text.replace("th.log(th.sigmoid(x))", "th.nn.functional.logsigmoid(x)")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "from ops import sigmoid",
+        "from ops import a, \\\n    sigmoid",
+        "from .ops import (\n    a,\n    sigmoid,\n)",
+        "    from lib.ops import *  # all",
+    ],
+)
+@pytest.mark.parametrize("fix_folder", [True, False])
+def test_an_import_that_another_file_takes_stays(tmp_path, line, fix_folder):
+    loss = "from torch.nn.functional import binary_cross_entropy\n"
+    call = "def f(x, y):\n    return binary_cross_entropy(sigmoid(x), y)\n"
+    (tmp_path / "ops.py").write_text("from torch import sigmoid\n" + loss + call)
+    (tmp_path / "other.py").write_text(f"if True:\n{line}\n" if line.startswith(" ") else line + "\n")
+    assert run(["doctor", "--fix", str(tmp_path if fix_folder else tmp_path / "ops.py")]) == 0
+    after = (tmp_path / "ops.py").read_text()
+    assert "from torch import sigmoid\n" in after
+    assert "binary_cross_entropy_with_logits(x, y)" in after
 
 
 def test_a_rewrite_uses_no_import_that_comes_later():

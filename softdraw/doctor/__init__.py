@@ -1,8 +1,9 @@
 """Finds loss and sampling code that gives wrong numbers, and rewrites it where that is certain.
 
-The parts, lowest first: ``finding`` (what a check yields), ``source`` and ``operations`` (a parsed file whose torch
-calls are known), ``rewrite`` (edits), ``checks`` (one a file), ``engine`` (one text), ``files``, ``runner`` (many),
-``report``, ``explain``. Needs ``pip install 'softdraw[doctor]'``.
+The parts, lowest first: ``finding`` (what a check yields), ``glance`` (which files need no analysis), ``source`` and
+``operations`` (a parsed file whose torch calls are known), ``rewrite`` and ``imports`` (edits), ``checks`` (one per
+file), ``engine`` (one text), ``files``, ``runner`` (many files), ``report``, ``explain``. Needs
+``pip install 'softdraw[doctor]'``.
 """
 
 try:

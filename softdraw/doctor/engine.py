@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 import libcst as cst
@@ -53,8 +53,11 @@ def examine(text: str, path: str, checks: Iterable[Check]) -> list[Finding]:
     return _examined(Program(text, path), checks) if checks else []
 
 
-def repair(text: str, path: str, checks: Sequence[Check], unsafe: bool = False) -> Repair:
-    """Rewrite what is safe, and with ``unsafe`` what changes results on purpose, until nothing is left to rewrite."""
+def repair(text: str, path: str, checks: Sequence[Check], unsafe: bool = False, keep: Collection[str] = ()) -> Repair:
+    """Rewrite what is safe, and with ``unsafe`` what may change results, until nothing is left to rewrite.
+
+    ``keep`` are the names that other files import from this one, so their imports stay.
+    """
     fixed = 0
     for _ in range(_ROUNDS):
         groups = [f.edits for f in examine(text, path, checks) if f.edits and (unsafe or not f.unsafe)]
@@ -65,7 +68,7 @@ def repair(text: str, path: str, checks: Sequence[Check], unsafe: bool = False) 
         if not count:
             break
         after = _rewritten(data, path)
-        data, _ = applied(after.data, [without_unused_imports(before, after)])
+        data, _ = applied(after.data, [without_unused_imports(before, after, keep)])
         text, fixed = data.decode(), fixed + count
     return Repair(text, fixed, tuple(examine(text, path, checks)))
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import fnmatch
 import io
 import os
+import re
 import tempfile
 import tokenize
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 _NEVER = ("__pycache__", "node_modules", "venv")
+_FROM = re.compile(r"^[ \t]*from[ \t]+(\.*[\w.]+)[ \t]+import[ \t]*(\([^)]*\)|(?:\\\r?\n|[^\n#;])*)", re.MULTILINE)
 
 
 class UnreadableError(Exception):
@@ -56,6 +58,22 @@ def read(path: Path) -> tuple[str, str]:
         return data.decode(encoding), encoding
     except (SyntaxError, UnicodeDecodeError, LookupError):
         raise UnreadableError(f"{path}: not UTF-8, nor what its coding line says") from None
+
+
+def imported_names(files: Sequence[Path]) -> dict[str, set[str]]:
+    """For the last part of each module's name, the names that these files and their neighbours import from it.
+
+    "*" is one of the names where a file imports everything.
+    """
+    found: dict[str, set[str]] = {}
+    for path in {*files, *(near for file in files for near in file.parent.glob("*.py"))}:
+        try:
+            text, _ = read(path)
+        except UnreadableError:
+            continue
+        for module, names in _FROM.findall(text):
+            found.setdefault(module.rpartition(".")[2], set()).update(re.findall(r"\w+|\*", names))
+    return found
 
 
 def write(path: Path, text: str, encoding: str) -> None:

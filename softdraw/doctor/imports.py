@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
 import libcst as cst
@@ -52,7 +52,7 @@ def spelled(source: Source, at: cst.CSTNode, new: str) -> tuple[str, Edits]:
 
 
 def _from_root(source: Source, func: cst.BaseExpression, new: str) -> str:
-    """``new`` written from the module with which ``func`` begins: ``th.nn.functional.logsigmoid`` for ``th.sigmoid``."""
+    """``new`` from the module that ``func`` begins with: ``th.nn.functional.logsigmoid`` for ``th.sigmoid``."""
     while isinstance(func, cst.Attribute):
         func = func.value
         full = source.name(func)
@@ -76,15 +76,15 @@ def _beside(source: Source, func: cst.Name, new: str) -> tuple[str, Edits]:
     return "", ()
 
 
-def without_unused_imports(before: Source, after: Source) -> tuple[Edit, ...]:
+def without_unused_imports(before: Source, after: Source, keep: Collection[str] = ()) -> tuple[Edit, ...]:
     """Deletes from ``after`` the imports whose names ``before`` mentioned and ``after`` does not.
 
-    The imports of a package's ``__init__`` stay, because others import the names from there. So does an import with a
-    comment, which may be a ``noqa`` that asks for it.
+    ``keep`` are names that other files import from this one; "*" stands for all. The imports of a package's
+    ``__init__`` stay for the same reason. So does an import with a comment, which may be a ``noqa`` that asks for it.
     """
-    if after.path.endswith("__init__.py"):
+    if after.path.endswith("__init__.py") or "*" in keep:
         return ()
-    gone = _mentioned(before) - _mentioned(after)
+    gone = _mentioned(before) - _mentioned(after) - set(keep)
     edits: list[Edit] = []
     for statement in _imports(after):
         if not _star(statement) and any(_bound(a) in gone for a in _aliases(statement)):

@@ -15,7 +15,7 @@ import libcst as cst
 
 from softdraw.doctor.checks import CHECKS
 from softdraw.doctor.engine import examine, repair
-from softdraw.doctor.files import UnreadableError, read, write
+from softdraw.doctor.files import UnreadableError, imported_names, read, write
 from softdraw.doctor.finding import Check, Finding
 from softdraw.errors import InputError
 
@@ -59,7 +59,8 @@ def run(
     progress: Callable[[], object] = lambda: None,
 ) -> Iterator[Examined]:
     """One result a file, in the order of ``files``; with ``fix`` each file that can be repaired is written."""
-    one = partial(_one, codes=tuple(check.code for check in checks), fix=fix, unsafe=unsafe)
+    taken = imported_names(files) if fix else {}
+    one = partial(_one, codes=tuple(check.code for check in checks), fix=fix, unsafe=unsafe, taken=taken)
     jobs = jobs or os.cpu_count() or 1
     if jobs == 1 or len(files) <= _ALONE:
         yield from _counted(map(one, files), progress)
@@ -82,14 +83,14 @@ def _counted(results: Iterable[Examined], progress: Callable[[], object]) -> Ite
         yield result
 
 
-def _one(path: Path, codes: tuple[str, ...], fix: bool, unsafe: bool) -> Examined:
+def _one(path: Path, codes: tuple[str, ...], fix: bool, unsafe: bool, taken: dict[str, set[str]]) -> Examined:
     name = str(path)
     checks = [check for check in CHECKS if check.code in codes]
     try:
         text, encoding = read(path)
         if not fix:
             return Examined(name, tuple(examine(text, name, checks)))
-        result = repair(text, name, checks, unsafe)
+        result = repair(text, name, checks, unsafe, taken.get(path.stem, ()))
         if result.text != text:
             write(path, result.text, encoding)
         return Examined(name, result.left, "", text, result.text, result.fixed)

@@ -21,7 +21,7 @@ class SigmoidIntoBCE(Check):
     Wrong:  F.binary_cross_entropy(torch.sigmoid(x), y)
     Right:  F.binary_cross_entropy_with_logits(x, y), or softdraw.losses.bernoulli_nll(x, y)
 
-    A model that ends in a sigmoid (a Sequential, a forward) has to lose it, and whoever reads probabilities applies it.
+    Remove a sigmoid at the end of a model (a Sequential, a forward), and apply it where probabilities are read.
     The product of two sigmoids is the probability of no single logit: add their logarithms,
     logp = logsigmoid(a) + logsigmoid(b), and use -(y * logp + (1 - y) * torch.log(-torch.expm1(logp))).
     """
