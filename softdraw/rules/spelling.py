@@ -39,7 +39,7 @@ def parse_words(text: str, kind: type = object) -> tuple[Any, set[str]]:
             raise InputError(f"{text!r}: {rule.__name__} has no {key!r}: {hint}{_takes(rule)}")
         if key in given:
             raise InputError(f"{text!r} gives {key} twice: leave one out")
-        given[key] = _number(text, key, value)
+        given[key] = _number(f"{text!r} does not make a {rule.__name__}", key, value)
     needed = [f.name for f in fields(rule) if f.default is MISSING]
     if needed:
         raise InputError(f"{rule.__name__} needs {' and '.join(needed)}, not a number: use it from Python")
@@ -86,8 +86,8 @@ def _takes(rule: type[Any]) -> str:
     return f"it takes {', '.join(f'{name}=' for name in names) or 'nothing'}"
 
 
-def _number(text: str, key: str, value: str) -> int | float:
+def _number(where: str, key: str, value: str) -> int | float:
     try:
         return int(value) if value.lstrip("-").isdigit() else float(value)
     except ValueError:
-        raise InputError(f"{text!r}: {key} must be a number, got {value!r}: write {key}=1, say") from None
+        raise InputError(f"{where}: {key} must be a number, got {value!r}: write {key}=1, say") from None

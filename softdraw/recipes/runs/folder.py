@@ -164,5 +164,9 @@ class Folder:
     def forget_pictures(self) -> None:
         """Remove the pictures: the run goes on, and they are drawn again at its end."""
         for name in self.pictures:
-            with contextlib.suppress(FileNotFoundError):
-                (self.path / name).unlink()
+            try:
+                (self.path / name).unlink(missing_ok=True)
+            except OSError as error:
+                raise InputError(
+                    f"`out` {self.path}: {name} cannot be replaced ({error.strerror}): give another folder"
+                ) from None
