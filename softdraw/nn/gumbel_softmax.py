@@ -171,11 +171,11 @@ class GumbelSoftmax(nn.Module):
             missing_keys.remove(key)
 
 
-@torch.fx.wrap
 def _kept(tau: Tensor, logits: Tensor) -> Tensor:
-    """The tau of this pass, which a later write into the buffer does not reach: ``backward`` needs it. Wrapped, so that
-    a symbolic trace reads the buffer each time instead of holding its value. torch.jit.trace compares two traces, of
-    which the second is made without gradients."""
+    """The tau of this pass, which a later write into the buffer does not reach: ``backward`` needs it."""
+    if isinstance(logits, torch.fx.Proxy):  # a node of its own, for the traced graph to read the buffer in each pass
+        return logits.tracer.create_proxy("call_method", "clone", (tau,), {})  # pyright: ignore[reportReturnType]
+    # torch.jit.trace compares two traces, and makes the second one without gradients.
     recorded = torch.is_grad_enabled() or torch.jit.is_tracing()  # pyright: ignore[reportPrivateImportUsage]
     return tau.clone() if recorded else tau
 

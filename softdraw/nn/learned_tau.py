@@ -8,7 +8,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from softdraw.arguments import compute_dtype
 from softdraw.scalars import number
 
 
@@ -61,7 +60,8 @@ class LearnedTau(nn.Module):
 
     def forward(self) -> Tensor:
         """The temperature, of shape ``(1,)``."""
-        return self.floor + F.softplus(self.weight.to(compute_dtype(self.weight.dtype)))
+        # Adding float32 brings half precision to float32 and leaves float64; a test of the dtype could not be traced.
+        return self.floor + F.softplus(self.weight + self.weight.new_zeros(1, dtype=torch.float32))
 
     def extra_repr(self) -> str:
         """What ``print(module)`` shows."""
