@@ -106,7 +106,16 @@ def prepare_tau(tau: float | Tensor, logits: Tensor, dim: int) -> Tau:
 def tau_tensor(tau: float | Tensor, logits: Tensor, dim: int) -> Tensor:
     """``prepare_tau`` as a tensor in any case, in the compute dtype if it was a number."""
     t = prepare_tau(tau, logits, dim)
-    return t if isinstance(t, Tensor) else logits.new_full((), t, dtype=compute_dtype(logits.dtype))
+    return t if isinstance(t, Tensor) else number_tensor(t, logits)
+
+
+def number_tensor(number: float, like: Tensor) -> Tensor:
+    """A number as a 0-d tensor in the compute dtype of ``like``.
+
+    It is a product because torch.compile keeps the number in a product as an input of the graph. The argument of
+    ``torch.full`` becomes a constant of the graph, and every new value would compile another one.
+    """
+    return torch.ones((), dtype=compute_dtype(like.dtype), device=like.device) * number
 
 
 def _prepare_tau_tensor(tau: Tensor, logits: Tensor, dim: int) -> Tensor:

@@ -132,7 +132,7 @@ def _bits(target: Tensor, x: Tensor) -> Tensor:
 
 
 def _pos_weight(pos_weight: float | Tensor, x: Tensor) -> Tensor:
-    p = pos_weight.to(x.dtype) if isinstance(pos_weight, Tensor) else x.new_full((), pos_weight)
+    p = pos_weight.to(x.dtype) if isinstance(pos_weight, Tensor) else x.new_ones(()) * pos_weight
     if p.numel() == 1:
         p = p.reshape(())
     elif p.dim() != 1 or x.dim() > 2 or p.shape != x.shape[-1:]:

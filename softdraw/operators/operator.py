@@ -16,7 +16,7 @@ from torch._C import _are_functorch_transforms_active, _get_tracing_state, _has_
 from torch.autograd import forward_ad
 from torch.compiler import is_compiling
 
-from softdraw.arguments import Tau, compute_dtype
+from softdraw.arguments import Tau, number_tensor
 
 _PLAIN = (Tensor, torch.nn.Parameter)
 
@@ -100,11 +100,7 @@ def _no_gradient(ctx: Any, inputs: tuple, output: Tensor) -> None:
 
 def _tensor(argument: Any, x: Tensor) -> Any:
     """A tau that is a number as the operator takes it, a tensor."""
-    return (
-        argument
-        if type(argument) is not float
-        else torch.full((), argument, dtype=compute_dtype(x.dtype), device=x.device)
-    )
+    return number_tensor(argument, x) if type(argument) is float else argument
 
 
 def _plain(x: Tensor) -> bool:
