@@ -18,7 +18,8 @@ _spare: list[Tensor] = []  # memory for seeds that nobody holds beyond the call 
 
 def spare_seed() -> Tensor:
     """A seed of torch's default generator, as ``prepare_seed`` draws it but without a new tensor. Whoever takes it
-    gives it back to ``keep_spare`` after use; until then a draw in between (a signal handler's) finds other memory."""
+    gives it back to ``keep_spare`` after use. A draw that is made before that, by a signal handler for instance, takes
+    other memory."""
     try:
         memory = _spare.pop()
     except IndexError:

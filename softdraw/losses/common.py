@@ -9,6 +9,7 @@ from torch import Tensor
 
 from softdraw.arguments import check_floating, check_logits, compute_dtype, last
 from softdraw.numerics import times
+from softdraw.private_torch import assert_later
 
 REDUCTIONS = ("mean", "sum", "none")
 
@@ -37,8 +38,7 @@ class _Checked(torch.autograd.Function):
     @staticmethod
     def forward(x: Tensor, legal: Tensor, name: str, allowed: str) -> Tensor:
         if x.device.type != "cpu" or torch.compiler.is_compiling():
-            # This check waits for no device; torch has no public name for it.
-            torch._assert_async(legal.all(), f"{name} must be {allowed}")  # pyright: ignore[reportPrivateImportUsage]
+            assert_later(legal.all(), f"{name} must be {allowed}")
         elif not legal.all():
             raise ValueError(f"{name} must be {allowed}, got {x[~legal.expand(x.shape)].flatten()[0].item()}")
         return x.view_as(x)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from softdraw.arguments import Draw
 from softdraw.kernels import reference, triton
 
 _SHAPES = ((4, 40), (3, 1000), (1, 20_000))  # narrow, whole and split rows
@@ -17,13 +18,14 @@ def disagreement(device: torch.device) -> str | None:
     for rows, cols in _SHAPES:
         x = torch.linspace(-2, 2, rows * cols, device=device).view(rows, cols)
         mask = (torch.arange(cols, device=device) % 3 > 0).expand(rows, cols)
-        y, grad = reference.soft(x, _TAU, seed, None, mask), x.flip(0, 1)
+        draw = Draw(x, _TAU, seed, None, mask)
+        y, grad = reference.soft(draw), x.flip(0, 1)
         calls = {
-            "soft": (x, _TAU, seed, None, mask),
-            "hard": (x, _TAU, seed, None, mask),
-            "index": (x, seed, None, mask, 2),
+            "soft": (draw,),
+            "hard": (draw,),
+            "index": (draw, 2),
             "soft_backward": (y, grad, _TAU),
-            "hard_backward": (x, grad, _TAU, seed, None, mask),
+            "hard_backward": (draw, grad),
         }
         for name, arguments in calls.items():
             ours, theirs = (getattr(body, name)(*arguments).double() for body in (triton, reference))
