@@ -1,4 +1,4 @@
-"""What every public call does with its arguments: it checks them, suggests a fix for a bad one, and normalises them.
+"""What every public call does with its arguments: it checks them and puts them into the form that kernels take.
 
 The canonical form is what the kernels take: categories in the last dimension, ``tau`` a number or a tensor, ``seed``
 and ``rows`` tensors (each broadcasts to ``(*batch, 1)``), a mask that has the shape of the logits. Values on an
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -32,6 +33,17 @@ COLUMN_MAX = 2**32
 Tau = Tensor | float
 _TAU_LIMITS = [(torch.finfo(dtype).tiny, torch.finfo(dtype).max) for dtype in (torch.float32, torch.float64)]
 _ORDINARY = {torch.float32, torch.float64, torch.bfloat16, torch.float16}
+
+
+class Draw(NamedTuple):
+    """What a draw is made from, as operators and kernels take it: the canonical form of the arguments above."""
+
+    logits: Tensor
+    tau: Tau
+    seed: Tensor | None  # None: no noise
+    rows: Tensor | None = None  # None: 0, 1, 2, ...
+    mask: Tensor | None = None
+    col_start: int = 0  # the global index of the first category, for logits that are one block of wider ones
 
 
 def compute_dtype(dtype: torch.dtype) -> torch.dtype:
@@ -128,7 +140,7 @@ def prepare_mask(mask: Tensor | None, logits: Tensor, dim: int) -> Tensor | None
 def prepare_tau(tau: float | Tensor, logits: Tensor, dim: int) -> Tau:
     """``tau`` as a float, or as a tensor (categories last) that broadcasts to the logits, checked by the kernel."""
     if type(tau) is float and _TAU_LIMITS[0][0] <= tau <= _TAU_LIMITS[0][1]:
-        return tau  # the common case, before all others: a small draw takes microseconds
+        return tau  # the common case first: a small draw takes microseconds
     if isinstance(tau, Tensor):
         return _prepare_tau_tensor(tau, logits, dim)
     tau = number_tau("tau", tau)
@@ -155,7 +167,16 @@ def tau_error(got: object, name: str = "tau") -> ValueError:
 def tau_tensor(tau: float | Tensor, logits: Tensor, dim: int) -> Tensor:
     """``prepare_tau`` as a tensor in any case, in the compute dtype if it was a number."""
     t = prepare_tau(tau, logits, dim)
-    return t if isinstance(t, Tensor) else logits.new_full((), t, dtype=compute_dtype(logits.dtype))
+    return t if isinstance(t, Tensor) else number_tensor(t, logits)
+
+
+def number_tensor(number: float, like: Tensor) -> Tensor:
+    """A number as a 0-d tensor in the compute dtype of ``like``.
+
+    It is a product because torch.compile keeps the number in a product as an input of the graph. The argument of
+    ``torch.full`` becomes a constant of the graph, and every new value would compile another one.
+    """
+    return torch.ones((), dtype=compute_dtype(like.dtype), device=like.device) * number
 
 
 def _prepare_tau_tensor(tau: Tensor, logits: Tensor, dim: int) -> Tensor:
@@ -185,7 +206,7 @@ def check_col_start(col_start: int, cols: int) -> int:
 
 
 def rows_of(rows: int | Tensor, x: Tensor) -> Tensor | None:
-    """``prepare_rows`` for the rows of ``x``, categories last; the default takes no time."""
+    """``prepare_rows`` for the rows of ``x``, categories last; quick for the default, 0."""
     return None if type(rows) is int and rows == 0 else prepare_rows(rows, x.shape[:-1], x.device)
 
 

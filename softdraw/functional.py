@@ -34,7 +34,7 @@ from softdraw.checks import (
 )
 from softdraw.numerics import value_of
 from softdraw.operators import draws
-from softdraw.seeds import keep_spare, prepare_seed, seed_tensor, spare_seed
+from softdraw.seeds import seed_tensor
 
 __all__ = ["gumbel_max", "gumbel_noise", "gumbel_softmax", "straight_through"]
 
@@ -115,16 +115,13 @@ def gumbel_softmax(
     relaxation = prepare_tau(tau, logits, dim)
     ids = rows_of(rows, x)
     allowed = prepare_mask(mask, logits, dim)
-    if type(col_start) is not int or col_start:  # the default takes no time
+    if type(col_start) is not int or col_start:  # 0 needs no check, and a small draw takes microseconds
         col_start = check_col_start(col_start, x.shape[-1])
     operation = draws.gumbel_softmax_hard if hard else draws.gumbel_softmax_soft
-    run, keeps_seed = operation.form(x, relaxation)
-    # The seed is drawn last, so that a call that is refused draws none.
-    spare = noise and seed is generator is None and not keeps_seed and x.is_cpu
-    key = spare_seed() if spare else prepare_seed(seed, generator, logits.device) if noise else None
-    y = run(x, relaxation, key, ids, allowed, col_start)
-    if spare:
-        keep_spare(key)
+    if noise:
+        y = operation.seeded(seed, generator, (x, relaxation), (ids, allowed, col_start))
+    else:
+        y = operation(x, relaxation, None, ids, allowed, col_start)
     return y if x is logits else y.movedim(-1, dim)
 
 
@@ -179,12 +176,7 @@ def gumbel_max(
     ids = rows_of(rows, x)
     allowed = prepare_mask(mask, logits, dim)
     col_start = check_col_start(col_start, x.shape[-1])
-    run, keeps_seed = draws.gumbel_max.form(x, None)
-    spare = seed is generator is None and not keeps_seed and x.is_cpu
-    key = spare_seed() if spare else prepare_seed(seed, generator, logits.device)
-    index = run(x, key, ids, allowed, math.prod(shape), col_start)
-    if spare:
-        keep_spare(key)
+    index = draws.gumbel_max.seeded(seed, generator, (x,), (ids, allowed, math.prod(shape), col_start))
     return index.view((*shape, *x.shape[:-1])) if shape else index.squeeze(0)
 
 

@@ -19,7 +19,8 @@ _spare: list[Tensor] = []  # memory for seeds that nobody holds beyond the call 
 
 def spare_seed() -> Tensor:
     """A seed of torch's default generator, as ``prepare_seed`` draws it but without a new tensor. Whoever takes it
-    gives it back to ``keep_spare`` after use; until then a draw in between (a signal handler's) finds other memory."""
+    gives it back to ``keep_spare`` after use. A draw that is made before that, by a signal handler for instance, takes
+    other memory."""
     try:
         memory = _spare.pop()
     except IndexError:
@@ -63,12 +64,20 @@ def _signed(seed: int) -> int:
     try:
         if isinstance(seed, bool):
             raise TypeError
-        seed = operator.index(seed)
+        if not isinstance(seed, int):  # torch.compile would make a constant of an int that passes operator.index
+            seed = operator.index(seed)
     except TypeError:
         raise TypeError(f"seed must be an int or a 0-d int64 tensor, got {type(seed).__name__}") from None
     if not SEED_MIN <= seed <= SEED_MAX:
         raise ValueError(f"seed must fit in 64 bits (-2**63 to 2**64 - 1), got {seed}: write seed % 2**64")
-    return seed - 2**64 if seed > ROW_MAX else seed
+    if seed <= ROW_MAX:
+        return seed
+    if torch.compiler.is_compiling():
+        raise ValueError(
+            "seed must be below 2**63 in a compiled graph, whose ints have 64 bits with a sign: "
+            "write torch.tensor(seed - 2**64) outside of it, which has the bits of this seed"
+        )
+    return seed - 2**64
 
 
 def _check_generator(generator: torch.Generator, device: torch.device) -> None:

@@ -9,6 +9,8 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
+from softdraw.arguments import Draw
+
 DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 SPECIAL = (math.nan, math.inf, -math.inf, 3e38, -3e38, 1e-40, 0.0)
 
@@ -26,11 +28,11 @@ class Case:
     col_start: int
 
     @property
-    def draw(self) -> tuple:
-        return self.logits, self.tau, self.seed, self.rows, self.mask, self.col_start
+    def draw(self) -> Draw:
+        return Draw(self.logits, self.tau, self.seed, self.rows, self.mask, self.col_start)
 
-    def index(self, samples: int) -> tuple:
-        return self.logits, self.seed, self.rows, self.mask, samples, self.col_start
+    def index(self, samples: int) -> tuple[Draw, int]:
+        return self.draw, samples
 
 
 def _strided(x: Tensor, layout: str) -> Tensor:

@@ -9,6 +9,7 @@ import torch
 
 import softdraw
 from softdraw import kernels
+from softdraw.arguments import Draw
 
 pytestmark = [
     pytest.mark.gpu,
@@ -122,7 +123,7 @@ def test_ten_million_draws_have_the_index_of_the_cpu():
         theirs = softdraw.gumbel_max(logits, seed=5, rows=part * rows)
         for row in (mine != theirs).nonzero().flatten().tolist():
             ids = torch.tensor([[part * rows + row]])
-            s = kernels.reference._scores(logits[:1], torch.tensor(5), ids, None, 0, torch.tensor(0))[0]
+            s = kernels.reference.scores(Draw(logits[:1], 1.0, torch.tensor(5), ids))[0]
             assert abs(s[mine[row]] - s[theirs[row]]) <= 16 * torch.finfo(s.dtype).eps * s.abs().max().clamp_min(1)
 
 
@@ -133,7 +134,7 @@ def test_y_of_cpu_and_gpu_is_that_of_float64(dtype, cols):
     tau, and the sum of the row likewise; then y is rounded once."""
     tau = 0.5
     x, seed = torch.randn(50, cols, generator=torch.Generator().manual_seed(0)).to(dtype), torch.tensor(3)
-    s = kernels.reference._scores(x, seed, None, None, 0, torch.tensor(0)).double()
+    s = kernels.reference.scores(Draw(x, 1.0, seed)).double()
     exact = (s / tau).softmax(-1)
     relative = 2 * 10 * 2**-23 * s.abs().amax(-1, keepdim=True) / tau + torch.finfo(dtype).eps
     for device in ("cpu", DEVICE):

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.testing._internal.two_tensor import TwoTensor
 
 import softdraw
-from softdraw.arguments import compute_dtype, row_ids
+from softdraw.arguments import Draw, compute_dtype, row_ids
 from softdraw.kernels import cpu, native, reference
 
 pytestmark = pytest.mark.skipif(native.library() is None, reason="the kernels are not compiled here")
@@ -56,7 +56,7 @@ def noised(case: kernel_cases.Case) -> Tensor:
 @cases
 @fuzz
 def test_soft_equals_the_reference(case):
-    y = cpu.soft(*case.draw)
+    y = cpu.soft(case.draw)
     assert y.dtype == case.logits.dtype
     assert y.stride() == torch.empty_like(case.logits).stride()
     # One unit of 16 bits, where 4 of 32 cross a boundary; in float64 both sides are rounded.
@@ -71,12 +71,12 @@ def test_hard_and_index_equal_the_reference(case):
     got = cpu.index(*case.index(samples))
     expected = reference.index(*case.index(samples))
     assert near_ties_only(got, expected, case)
-    y, index = cpu.hard(*case.draw), got[0]
+    y, index = cpu.hard(case.draw), got[0]
     assert y.stride() == torch.empty_like(case.logits).stride()
     categories = torch.arange(y.shape[-1])
     none = index == -1
     assert torch.equal(y[~none], (categories == index.unsqueeze(-1)).to(y.dtype)[~none])
-    assert torch.equal(y[none].isnan(), reference.hard(*case.draw)[none].isnan())
+    assert torch.equal(y[none].isnan(), reference.hard(case.draw)[none].isnan())
     assert not y[none].nan_to_num(0).any()
 
 
@@ -86,9 +86,7 @@ def near_ties_only(got: Tensor, expected: Tensor, case: kernel_cases.Case) -> bo
     for sample, *batch in different.tolist():
         ids = row_ids(case.logits.shape[:-1], case.logits.device) if case.rows is None else case.rows
         dtype = compute_dtype(case.logits.dtype)
-        s = reference._scores(case.logits, case.seed, ids, case.mask, case.col_start, torch.tensor(sample))[
-            tuple(batch)
-        ]
+        s = reference.scores(case.draw._replace(rows=ids), torch.tensor(sample))[tuple(batch)]
         a, b = (s[indices[(sample, *batch)]].item() for indices in (got, expected))
         if not abs(a - b) <= 2 * torch.finfo(dtype).eps * max(abs(a), abs(b), 1):
             return False
@@ -99,10 +97,10 @@ def near_ties_only(got: Tensor, expected: Tensor, case: kernel_cases.Case) -> bo
 @fuzz
 def test_backward_passes_equal_the_reference(case):
     dtype = compute_dtype(case.logits.dtype)
-    wide = reference.soft(noised(case), case.tau, None, None, case.mask)
+    wide = reference.soft(Draw(noised(case), case.tau, None, None, case.mask))
     y, g = wide.to(case.logits.dtype), case.grad.to(dtype)
     soft = cpu.soft_backward(y, case.grad, case.tau)
-    hard = cpu.hard_backward(case.logits, case.grad, *case.draw[1:])
+    hard = cpu.hard_backward(case.draw, case.grad)
     for got, draw in ((soft, y.to(dtype)), (hard, wide)):
         expected = reference.soft_backward(draw, g, case.tau)
         size = draw * (g.abs() + (g * draw).abs().sum(-1, keepdim=True)) / case.tau
@@ -151,7 +149,7 @@ def test_short_rows_take_it_too(row, cols):
     for start in range(column + 1):
         g = reference.gumbel(seed, ids, cols, start, none, torch.float32)
         assert g[0, column - start] > 16.7
-        y = cpu.soft(torch.zeros(1, cols), 30.0, seed, ids, None, start)  # so warm that a draw tells 22 from 17
+        y = cpu.soft(Draw(torch.zeros(1, cols), 30.0, seed, ids, None, start))  # so warm that a draw tells 22 from 17
         torch.testing.assert_close(y.double(), (g.double() / 30).softmax(-1), rtol=1e-6, atol=0)
 
 
@@ -161,8 +159,8 @@ def test_ten_million_draws_have_the_same_index():
     logits = torch.linspace(-1, 1, cols).expand(rows, cols)
     for part in range(10):
         ids = torch.arange(part * rows, (part + 1) * rows).unsqueeze(-1)
-        got = cpu.index(logits, seed, ids, None, 1)[0]
-        s = reference._scores(logits, seed, ids, None, 0, torch.tensor(0))
+        got = cpu.index(Draw(logits, 1.0, seed, ids), 1)[0]
+        s = reference.scores(Draw(logits, 1.0, seed, ids))
         different = got != s.argmax(-1)
         top, second = s[different].topk(2).values.unbind(-1)
         assert bool((top - second <= 2 * torch.finfo(s.dtype).eps * top.abs().clamp_min(1)).all())
@@ -178,7 +176,7 @@ def test_every_instruction_set_draws_the_same(dtype, cols):
 
     def run() -> list[Tensor]:
         noise = cpu.gumbel(seed, row_ids((50,), x.device), cols, 2, torch.tensor(1), wide)
-        return [noise, cpu.index(x, seed, None, None, 3), cpu.soft(x, 0.3, seed, None, None)]
+        return [noise, cpu.index(Draw(x, 1.0, seed), 3), cpu.soft(Draw(x, 0.3, seed))]
 
     noise, index, y = run()
     for name in ("x86-64-v2", "x86-64-v3", "x86-64-v4"):
@@ -205,10 +203,10 @@ def test_the_number_of_threads_changes_no_bit(threads):
     seed, before = torch.tensor(9), torch.get_num_threads()
     try:
         torch.set_num_threads(1)
-        y, i = cpu.soft(x, 0.5, seed, None, None), cpu.index(x, seed, None, None, 2)
+        y, i = cpu.soft(Draw(x, 0.5, seed)), cpu.index(Draw(x, 1.0, seed), 2)
         torch.set_num_threads(threads)
-        assert torch.equal(cpu.soft(x, 0.5, seed, None, None), y)
-        assert torch.equal(cpu.index(x, seed, None, None, 2), i)
+        assert torch.equal(cpu.soft(Draw(x, 0.5, seed)), y)
+        assert torch.equal(cpu.index(Draw(x, 1.0, seed), 2), i)
     finally:
         torch.set_num_threads(before)
 
@@ -217,9 +215,9 @@ def test_the_number_of_threads_changes_no_bit(threads):
 def test_one_seed_a_row_draws_each_row_with_its_own(cols):
     x = torch.randn(20, cols, generator=torch.Generator().manual_seed(2))
     seeds = (2**33 + 1) * torch.arange(20).view(20, 1)  # that differ in both words
-    y = cpu.soft(x, 1.0, seeds, torch.zeros(20, 1, dtype=torch.int64), None)
+    y = cpu.soft(Draw(x, 1.0, seeds, torch.zeros(20, 1, dtype=torch.int64)))
     for r in range(20):
-        alone = cpu.soft(x[r : r + 1], 1.0, seeds[r], None, None)
+        alone = cpu.soft(Draw(x[r : r + 1], 1.0, seeds[r]))
         assert torch.equal(y[r : r + 1], alone)
 
 
@@ -228,7 +226,7 @@ def test_a_lazy_negation_is_carried_out():
     z = torch.randn(5, 6, generator=torch.Generator().manual_seed(1), dtype=torch.complex64)
     x, y = z.conj().imag, torch.full((5, 6), 1 / 6)
     assert x.is_neg()
-    torch.testing.assert_close(cpu.soft(x, 1.0, None, None, None), (-z.imag).softmax(-1))
+    torch.testing.assert_close(cpu.soft(Draw(x, 1.0, None)), (-z.imag).softmax(-1))
     torch.testing.assert_close(cpu.soft_backward(y, x, 1.0), reference.soft_backward(y, -z.imag, 1.0))
 
 
@@ -247,7 +245,7 @@ def test_no_gradient_from_a_category_of_no_mass():
     expected = torch.tensor([[0.25 * (1 - 1.75), 0.75 * (2 - 1.75), 0, 0]])
     torch.testing.assert_close(cpu.soft_backward(y, g, 1.0), expected)
     logits = torch.tensor([[0.0, 1.0, -math.inf, -math.inf]])
-    assert bool(cpu.hard_backward(logits, g, 1.0, None, None, None).isfinite().all())
+    assert bool(cpu.hard_backward(Draw(logits, 1.0, None), g).isfinite().all())
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
@@ -256,22 +254,23 @@ def test_the_hard_gradient_is_rounded_once(dtype, cols):
     """It is that of float32, cast: y, which no one sees, is not rounded on the way."""
     g = torch.Generator().manual_seed(0)
     x, grad = (torch.randn(40, cols, generator=g).to(dtype) for _ in range(2))
-    draw = (0.7, torch.tensor(4), None, None)
-    assert torch.equal(cpu.hard_backward(x, grad, *draw), cpu.hard_backward(x.float(), grad.float(), *draw).to(dtype))
+    draw = Draw(x, 0.7, torch.tensor(4))
+    wide = cpu.hard_backward(draw._replace(logits=x.float()), grad.float())
+    assert torch.equal(cpu.hard_backward(draw, grad), wide.to(dtype))
     leaf = x.clone().requires_grad_()
     y = softdraw.gumbel_softmax(leaf, 0.7, hard=True, seed=4)
     (formula,) = torch.autograd.grad(y, leaf, grad, create_graph=True)
-    torch.testing.assert_close(formula, cpu.hard_backward(x, grad, *draw))
+    torch.testing.assert_close(formula, cpu.hard_backward(draw, grad))
 
 
 @pytest.mark.parametrize("tau", [1e-38, 1e-30, 1e30, 3e38])
 def test_any_tau(tau):
     x = torch.tensor([[1.0, 2.0, 3.0, -2e38], [0.0, 0.0, 0.0, 1.0]])
-    assert ulps(cpu.soft(x, tau, None, None, None), reference.soft(x, torch.tensor(tau), None, None, None)) <= ULP
+    assert ulps(cpu.soft(Draw(x, tau, None)), reference.soft(Draw(x, torch.tensor(tau), None))) <= ULP
 
 
 @pytest.mark.parametrize("tau", [0.0, -1.0, math.inf, math.nan])
 def test_an_illegal_tau_tensor_is_an_error(tau):
     for bad in (torch.tensor(tau), torch.tensor([[1.0], [tau]])):
         with pytest.raises(ValueError, match="tau must be positive and finite"):
-            cpu.soft(torch.zeros(2, 3), bad, None, None, None)
+            cpu.soft(Draw(torch.zeros(2, 3), bad, None))

@@ -10,8 +10,9 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.overrides import TorchFunctionMode
 
 import softdraw
-from softdraw import functional, seeds
+from softdraw import seeds
 from softdraw.arguments import ROW_MAX
+from softdraw.operators import operator
 from softdraw.seeds import SEED_MIN
 
 X = torch.randn(300, 7, generator=torch.Generator().manual_seed(1))
@@ -100,7 +101,7 @@ def test_a_draw_within_a_draw_has_a_seed_of_its_own():
 def test_a_first_draw_under_a_mode(mode, monkeypatch):
     """What it makes there serves later draws, which leave that mode."""
     monkeypatch.setattr(seeds, "_spare", spare := [])
-    monkeypatch.setattr(functional, "keep_spare", spare.append)
+    monkeypatch.setattr(operator, "keep_spare", spare.append)
     (seed,) = drawn(1)
     with mode():
         softdraw.gumbel_max(X if mode is torch.inference_mode else torch.zeros(3, 4))

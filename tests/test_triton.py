@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from torch import Tensor
 from triton_here import INTERPRETED, MARGIN, cut, marks, run, whole_and_split  # noqa: F401
 
-from softdraw.arguments import compute_dtype, row_ids
+from softdraw.arguments import Draw, compute_dtype, row_ids
 from softdraw.kernels import reference
 
 pytestmark = marks
@@ -48,10 +48,10 @@ def test_a_draw_and_its_gradient_equal_the_reference(split, case):
     taus = tau if isinstance(tau, float) else tau.double()
     none = torch.finfo(dtype).tiny
     # y: an error of the scores' noise and arguments is a relative error of y.
-    y = run("soft", *case.draw)
+    y = run("soft", case.draw)
     assert y.dtype == dtype
     assert y.stride() == torch.empty_like(case.logits).stride()
-    exact = reference.soft(s.double(), tau, None, None, case.mask)
+    exact = reference.soft(Draw(s.double(), tau, None, None, case.mask))
     top = s.masked_fill(~case.mask, -math.inf).amax(-1, keepdim=True) if case.mask is not None else s.amax(-1, True)
     argument = ((s - torch.where(top.isfinite(), top, 0)) / tau).abs().double().nan_to_num(0, 0, 0).clamp(1, 200)
     near = MARGIN * torch.finfo(wide).eps * argument * (1 + 2 / taus)
@@ -67,7 +67,7 @@ def test_a_draw_and_its_gradient_equal_the_reference(split, case):
     size = exact * (g.abs() + (g * exact).abs().sum(-1, keepdim=True))
     allowed = (2 * near.amax(-1, keepdim=True) + 16 * torch.finfo(wide).eps) * size / taus
     allowed = allowed + torch.finfo(dtype).eps * expected.abs().nan_to_num(0) + none
-    assert equal_but(run("hard_backward", case.logits, case.grad, *case.draw[1:]), expected, allowed)
+    assert equal_but(run("hard_backward", case.draw, case.grad), expected, allowed)
 
 
 @whole_and_split
@@ -82,15 +82,15 @@ def test_hard_and_index_equal_the_reference(split, case):
     for place in map(tuple, differ.tolist()):
         sample, *batch = place
         ids = row_ids(case.logits.shape[:-1], case.logits.device) if case.rows is None else case.rows
-        s = reference._scores(case.logits, case.seed, ids, case.mask, case.col_start, torch.tensor(sample))
+        s = reference.scores(case.draw._replace(rows=ids), torch.tensor(sample))
         s = s[tuple(batch)]
         a, b = s[got[place]].item(), s[expected[place]].item()
         assert abs(a - b) <= MARGIN * torch.finfo(s.dtype).eps * max(abs(a), 1)
-    y, index = run("hard", *case.draw), got[0]
+    y, index = run("hard", case.draw), got[0]
     assert y.stride() == torch.empty_like(case.logits).stride()
     none = index == -1
     assert torch.equal(y[~none], (torch.arange(y.shape[-1]) == index.unsqueeze(-1)).to(y.dtype)[~none])
-    assert torch.equal(y[none].isnan(), reference.hard(*case.draw)[none].isnan())
+    assert torch.equal(y[none].isnan(), reference.hard(case.draw)[none].isnan())
     assert not y[none].nan_to_num(0).any()
 
 
@@ -151,16 +151,17 @@ def _compare_wide(cols: int) -> None:
     x[1] = -math.inf
     x[2, 5:] = -math.inf
     mask = torch.rand(3, cols, generator=g) > 0.5
-    y, expected = run("soft", x, 0.5, seed, None, mask), reference.soft(x, 0.5, seed, None, mask)
+    draw = Draw(x, 0.5, seed, None, mask)
+    y, expected = run("soft", draw), reference.soft(draw)
     torch.testing.assert_close(y, expected, rtol=1e-4, atol=1e-7)
-    assert torch.equal(run("hard", x, 0.5, seed, None, mask), reference.hard(x, 0.5, seed, None, mask))
-    assert torch.equal(run("index", x, seed, None, mask, 2), reference.index(x, seed, None, mask, 2))
+    assert torch.equal(run("hard", draw), reference.hard(draw))
+    assert torch.equal(run("index", draw, 2), reference.index(draw, 2))
     dx = reference.soft_backward(expected, grad, 0.5)
     torch.testing.assert_close(run("soft_backward", y, grad, 0.5), dx, rtol=1e-4, atol=1e-6)
-    torch.testing.assert_close(run("hard_backward", x, grad, 0.5, seed, None, mask), dx, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(run("hard_backward", draw, grad), dx, rtol=1e-4, atol=1e-6)
     x[2, cols - 1] = math.nan
-    assert torch.equal(run("index", x, seed, None, None, 1)[0, 1:], torch.tensor([-1, -1]))
-    nan = run("soft", x, 0.5, seed, None, None)
+    assert torch.equal(run("index", Draw(x, 1.0, seed), 1)[0, 1:], torch.tensor([-1, -1]))
+    nan = run("soft", Draw(x, 0.5, seed))
     assert bool(nan[2].isnan().all())
     assert not nan[:2].isnan().any()
 
@@ -174,20 +175,20 @@ def test_the_error_against_float64_is_the_references(cols, dtype, split):
     g = torch.Generator().manual_seed(cols)
     x, grad = (3 * torch.randn(5, cols, generator=g).to(dtype) for _ in range(2))
     seed, wide, none = torch.tensor(3), compute_dtype(dtype), torch.finfo(dtype).tiny
-    s = reference._scores(x, seed, None, None, 0, torch.tensor(0)).double()
+    s = reference.scores(Draw(x, 1.0, seed)).double()
     # The interpreter cuts bfloat16 off where the hardware rounds.
     truncated = torch.finfo(dtype).eps if INTERPRETED and dtype == torch.bfloat16 else 0.0
     for tau in (0.1, 1.0, 5.0):
         unit = MARGIN * torch.finfo(wide).eps * (1 + s.abs().amax(-1, keepdim=True) / tau)
         exact = (s / tau).softmax(-1)
-        y, theirs = run("soft", x, tau, seed, None, None), reference.soft(x, tau, seed, None, None)
+        y, theirs = run("soft", Draw(x, tau, seed)), reference.soft(Draw(x, tau, seed))
         error, its = ((t.double() - exact).abs() / exact.clamp_min(none) for t in (y, theirs))
         tiny = exact < 2 * torch.finfo(wide).tiny  # exponentials below normal numbers are flushed to 0
         assert ((error <= its.max() + unit + truncated) | tiny).all()
         assert (y[tiny] <= 4 * torch.finfo(wide).tiny).all()
         dx = exact * (grad.double() - (exact * grad.double()).sum(-1, keepdim=True)) / tau
         size = exact * (grad.double().abs() + (exact * grad.double()).abs().sum(-1, keepdim=True)) / tau
-        d = run("hard_backward", x, grad, tau, seed, None, None)
+        d = run("hard_backward", Draw(x, tau, seed), grad)
         # One rounding to the dtype, of the result: a y rounded on the way would be off by its share of either term.
         assert (
             (d.double() - dx).abs() <= (torch.finfo(dtype).eps / 2 + truncated) * dx.abs() + 2 * unit * size + none

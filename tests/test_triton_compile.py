@@ -14,6 +14,7 @@ if os.environ.get("TRITON_INTERPRET") == "1":
 
 from triton_aot import built, kinds, operations, recorded, resources  # noqa: E402
 
+from softdraw.arguments import Draw  # noqa: E402
 from softdraw.kernels import triton as body  # noqa: E402
 
 _VERSION = tuple(map(int, triton.__version__.split(".")[:2]))
@@ -79,10 +80,10 @@ def test_tau_width_and_rows_specialise_nothing(monkeypatch):
     def keys(rows, cols, tau):
         x, seed = torch.empty(rows, cols), torch.tensor(1)
         calls = (
-            lambda: body.soft(x, tau, seed, None, None),
-            lambda: body.index(x, seed, None, None, 1),
+            lambda: body.soft(Draw(x, tau, seed)),
+            lambda: body.index(Draw(x, 1.0, seed), 1),
             lambda: body.soft_backward(x, x, tau),
-            lambda: body.hard_backward(x, x, tau, seed, None, None),
+            lambda: body.hard_backward(Draw(x, tau, seed), x),
         )
         return [kinds(launch) for call in calls for launch in recorded(monkeypatch, call)]
 

@@ -12,6 +12,7 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
+from softdraw.arguments import Draw
 from softdraw.kernels import triton as body
 
 TOOLS = Path(triton.__file__).parent / "backends/nvidia/bin"
@@ -30,7 +31,7 @@ def recorded(monkeypatch, call):
     def record(kernel, cut, named):
         assert cut.programs > 0
         named = named | cut.named
-        launches.append((kernel, cut.warps, {x: named[x] for x in kernel.arg_names}))
+        launches.append((kernel, cut.warps, {x: named[x] for x in body.parameters(kernel)}))
 
     with monkeypatch.context() as m:
         m.setattr(body, "_launch", record)
@@ -78,15 +79,15 @@ def operations(dtype, cols, rows=64):
     x, seed = torch.empty(rows, cols, dtype=dtype), torch.tensor(5)
     mask = torch.ones(rows, cols, dtype=torch.bool)
     taus, ids = torch.ones(rows, 1), torch.arange(rows).view(rows, 1)
-    draw, masked = (x, 0.7, seed, None, None), (x, taus, seed.expand(rows, 1), ids, mask)
+    draw, masked = Draw(x, 0.7, seed), Draw(x, taus, seed.expand(rows, 1), ids, mask)
     return {
-        "soft": lambda: body.soft(*draw),
-        "soft, masked": lambda: body.soft(*masked),
-        "hard": lambda: body.hard(*draw),
-        "hard, masked": lambda: body.hard(*masked),
-        "index": lambda: body.index(x, seed, None, None, 1),
-        "index, samples": lambda: body.index(x, seed, None, None, 2),
-        "hard_backward": lambda: body.hard_backward(x, x, *draw[1:]),
-        "hard_backward, masked": lambda: body.hard_backward(x, x, *masked[1:]),
+        "soft": lambda: body.soft(draw),
+        "soft, masked": lambda: body.soft(masked),
+        "hard": lambda: body.hard(draw),
+        "hard, masked": lambda: body.hard(masked),
+        "index": lambda: body.index(Draw(x, 1.0, seed), 1),
+        "index, samples": lambda: body.index(Draw(x, 1.0, seed), 2),
+        "hard_backward": lambda: body.hard_backward(draw, x),
+        "hard_backward, masked": lambda: body.hard_backward(masked, x),
         "soft_backward": lambda: body.soft_backward(x, x, 0.7),
     }

@@ -9,6 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from softdraw.arguments import Draw
+
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 marks = [
     pytest.mark.gpu,
@@ -37,5 +39,8 @@ def cut(request):
 
 def run(name: str, *arguments) -> Tensor:
     """An operation of the Triton body on its device; tensors of the result are back on the CPU."""
-    there = (x.to(DEVICE) if isinstance(x, Tensor) else x for x in arguments)
-    return getattr(body, name)(*there).cpu()
+    return getattr(body, name)(*map(_there, arguments)).cpu()
+
+
+def _there(x: Any) -> Any:
+    return Draw(*map(_there, x)) if isinstance(x, Draw) else x.to(DEVICE) if isinstance(x, Tensor) else x

@@ -7,6 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from softdraw.private_torch import gpu_sleep
+
 SIZES = "65536x16,65536x128,16384x1024,8192x4096,2048x16384,1024x131072"  # rows x categories
 _WARM = 3  # calls before the first that counts: they compile, and fill the allocator
 _LEAD = 2_000_000  # clock cycles, about a millisecond: longer than the host takes to queue any of the calls
@@ -22,7 +24,7 @@ def times(calls: dict[str, Callable[[], Tensor]], rounds: int) -> dict[str, list
     for i in range(rounds):
         for name in names[i % len(names) :] + names[: i % len(names)]:
             flush.amax()  # read, not written: what is written would have to leave the cache while a call is timed
-            torch.cuda._sleep(_LEAD)  # pyright: ignore[reportPrivateImportUsage]
+            gpu_sleep(_LEAD)
             start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
             start.record()
             calls[name]()

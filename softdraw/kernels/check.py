@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from softdraw.arguments import compute_dtype
+from softdraw.arguments import Draw, compute_dtype
 from softdraw.kernels import reference
 
 # One shape for each way in which rows are worked on. On a CPU: side by side, several to a block, one block, several
@@ -69,35 +69,34 @@ def _results(
     counted = torch.arange(shape[0], device=device).unsqueeze(-1)
     mask = (torch.arange(shape[1], device=device) % 3 > 0).expand(shape)
     taus = torch.linspace(_TAU, 1, shape[0], dtype=compute_dtype(dtype), device=device).unsqueeze(-1)
-    yield from _noisy(body, (x, taus, seed, counted + _FIRST_ID, mask, _COL_START), counted + _FIRST_ID)
+    yield from _noisy(body, Draw(x, taus, seed, counted + _FIRST_ID, mask, _COL_START), counted + _FIRST_ID)
     if corners:
-        yield from _noisy(body, (x, _TAU, seed, None, None, 0), counted)
-        yield from _dense(body, (x, _TAU, None, None, None, 0), x.to(compute_dtype(dtype)))
+        yield from _noisy(body, Draw(x, _TAU, seed), counted)
+        yield from _dense(body, Draw(x, _TAU, None), x.to(compute_dtype(dtype)))
 
 
-def _noisy(body: Any, draw: tuple, ids: Tensor) -> Iterator[Result]:
+def _noisy(body: Any, draw: Draw, ids: Tensor) -> Iterator[Result]:
     """Every operation. The reference gets logits with their noise, which is made once: it takes most of the time."""
-    x, _, seed, rows, mask, col_start = draw
+    x, _, seed, _, mask, col_start = draw
     cols, wide = x.shape[-1], compute_dtype(x.dtype)
     streams = torch.arange(min(len(x), 2), device=x.device).view(-1, 1, 1)
     made = body.gumbel(seed, ids, cols, col_start, streams[-1, 0, 0], wide)
     noise = reference.gumbel(seed, ids, cols, col_start, streams, wide)
     yield "gumbel", made, noise[-1]
     scores = x.to(wide) + noise
-    yield "index", body.index(x, seed, rows, mask, len(streams), col_start), _best(scores, mask)
+    yield "index", body.index(draw, len(streams)), _best(scores, mask)
     yield from _dense(body, draw, scores[0])
 
 
-def _dense(body: Any, draw: tuple, scores: Tensor) -> Iterator[Result]:
+def _dense(body: Any, draw: Draw, scores: Tensor) -> Iterator[Result]:
     """Operations that fill rows. The body goes first: memory that it leaves as it was must not hold a right result."""
-    x, tau, *_, mask, _ = draw
-    grad, same = x.flip(0, 1), (scores, tau, None, None, mask)
-    yield "soft", body.soft(*draw), (y := reference.soft(*same).to(x.dtype))
+    x, tau, mask = draw.logits, draw.tau, draw.mask
+    grad, same = x.flip(0, 1), Draw(scores, tau, None, None, mask)
+    yield "soft", body.soft(draw), (y := reference.soft(same).to(x.dtype))
     columns = torch.arange(x.shape[-1], device=x.device)
-    yield "hard", body.hard(*draw), (columns == _best(scores, mask).unsqueeze(-1)).to(x.dtype)
+    yield "hard", body.hard(draw), (columns == _best(scores, mask).unsqueeze(-1)).to(x.dtype)
     yield "soft_backward", body.soft_backward(y, grad, tau), reference.soft_backward(y, grad, tau)
-    gradient = body.hard_backward(x, grad, *draw[1:])
-    yield "hard_backward", gradient, reference.hard_backward(scores, grad, *same[1:]).to(x.dtype)
+    yield "hard_backward", body.hard_backward(draw, grad), reference.hard_backward(same, grad).to(x.dtype)
 
 
 def _best(scores: Tensor, mask: Tensor | None) -> Tensor:

@@ -1,7 +1,7 @@
 """The operations on the CPU, fused: each reads its inputs once and writes its output, in one pass over every row.
 
-What is here brings arguments to the form of csrc/call.h: data pointers, and a layout of strides where rows do not
-simply follow one another. Noise, softmax and reductions are as in ``reference``, which these functions equal.
+This file turns arguments into what csrc/call.h takes: data pointers, and a layout of strides where rows do not simply
+follow one another. Noise, softmax and reductions are as in ``reference``, which these functions equal.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from softdraw.arguments import Tau, compute_dtype
+from softdraw.arguments import Draw, Tau, compute_dtype
 from softdraw.kernels import reference
 from softdraw.kernels.native import CALL, STORAGE, library
 
@@ -23,44 +23,30 @@ DTYPES = {getattr(torch, name): code for name, code in STORAGE.items()}
 _LIMITS = {dtype: (torch.finfo(dtype).tiny, torch.finfo(dtype).max) for dtype in (torch.float32, torch.float64)}
 
 
-def soft(
-    logits: Tensor, tau: Tau, seed: Tensor | None, rows: Tensor | None, mask: Tensor | None, col_start: int = 0
-) -> Tensor:
+def soft(draw: Draw) -> Tensor:
     """The relaxed draw: rows of the simplex, in the dtype and layout of the logits."""
-    return _run("soft", torch.empty_like(logits), logits, None, tau, seed, rows, mask, col_start)
+    return _run("soft", torch.empty_like(draw.logits), draw)
 
 
-def hard(
-    logits: Tensor, tau: Tau, seed: Tensor | None, rows: Tensor | None, mask: Tensor | None, col_start: int = 0
-) -> Tensor:
-    """The exact draw as a one-hot, in the dtype and layout of the logits."""
-    return _run("hard", torch.empty_like(logits), logits, None, tau, seed, rows, mask, col_start)
+def hard(draw: Draw) -> Tensor:
+    """The exact draw as a one-hot, in the dtype and layout of the logits; tau is checked, and moves no draw."""
+    return _run("hard", torch.empty_like(draw.logits), draw)
 
 
 def soft_backward(y: Tensor, grad: Tensor, tau: Tau) -> Tensor:
     """The gradient for the logits of a soft draw ``y``."""
-    return _run("soft_backward", torch.empty_like(y), y, grad, tau, None, None, None)
+    return _run("soft_backward", torch.empty_like(y), Draw(y, tau, None), grad)
 
 
-def hard_backward(
-    logits: Tensor,
-    grad: Tensor,
-    tau: Tau,
-    seed: Tensor | None,
-    rows: Tensor | None,
-    mask: Tensor | None,
-    col_start: int = 0,
-) -> Tensor:
+def hard_backward(draw: Draw, grad: Tensor) -> Tensor:
     """The straight-through gradient for the logits: that of the soft draw with the same noise, made again here."""
-    return _run("hard_backward", torch.empty_like(logits), logits, grad, tau, seed, rows, mask, col_start)
+    return _run("hard_backward", torch.empty_like(draw.logits), draw, grad)
 
 
-def index(
-    logits: Tensor, seed: Tensor, rows: Tensor | None, mask: Tensor | None, samples: int, col_start: int = 0
-) -> Tensor:
+def index(draw: Draw, samples: int) -> Tensor:
     """The exact draw as an index: int64 of shape ``(samples, *batch)``; sample i is noise stream i."""
-    out = torch.empty((samples, *logits.shape[:-1]), dtype=torch.int64, device=logits.device)
-    return _run("index", out, logits, None, 1.0, seed, rows, mask, col_start, samples)
+    out = torch.empty((samples, *draw.logits.shape[:-1]), dtype=torch.int64, device=draw.logits.device)
+    return _run("index", out, draw, samples=samples)
 
 
 def gumbel(seed: Tensor, rows: Tensor, cols: int, col_start: int, stream: Tensor, dtype: torch.dtype) -> Tensor:
@@ -69,51 +55,43 @@ def gumbel(seed: Tensor, rows: Tensor, cols: int, col_start: int, stream: Tensor
         return reference.gumbel(seed, rows, cols, col_start, stream, dtype)
     batch = torch.broadcast_tensors(seed, rows)[0].shape[:-1]  # broadcast_shapes would import sympy: 0.3 s
     out = torch.empty((*batch, cols), dtype=dtype, device=rows.device)
-    return _run("gumbel", out, None, None, 1.0, seed, rows, None, col_start, stream=int(stream))
+    return _run("gumbel", out, Draw(out, 1.0, seed, rows, None, col_start), stream=int(stream))
 
 
-def _run(
-    name: str,
-    out: Tensor,
-    logits: Tensor | None,
-    grad: Tensor | None,
-    tau: Tau,
-    seed: Tensor | None,
-    rows: Tensor | None,
-    mask: Tensor | None,
-    col_start: int = 0,
-    samples: int = 1,
-    stream: int = 0,
-) -> Tensor:
-    """Call the operation on the form that the library knows; returns ``out``."""
-    x = out if logits is None else logits
-    cols = x.shape[-1]
+def _run(name: str, out: Tensor, draw: Draw, grad: Tensor | None = None, samples: int = 1, stream: int = 0) -> Tensor:
+    """Pack the inputs for the library and call the operation; returns ``out``. Noise has no logits: ``out`` stands in
+    their place."""
+    logits, tau, seed, rows, mask, col_start = draw
+    shape = logits.shape
+    cols = shape[-1]
     layout, mask_at, rows_at, taus_at = None, 0, 0, 0
-    # A draw of contiguous logits with one seed and one tau needs no layout; what else needs none, _layout knows.
+    # A draw of contiguous logits with one seed and one tau needs no layout. _layout knows what else needs none.
     if not (
         type(tau) is float
         and rows is None
         and mask is None
-        and x.is_contiguous()
+        and logits.is_contiguous()
         and (seed is None or not seed.dim())
         and (grad is None or grad.is_contiguous())
     ):
-        tau, taus = _number_or_rows(tau, compute_dtype(x.dtype))
-        logits, grad = (None if t is None else t.resolve_neg() for t in (logits, grad))
-        layout = _layout(x.shape, (None if name == "index" else out, logits, grad, mask, seed, rows, taus))
+        tau, taus = _number_or_rows(tau, compute_dtype(logits.dtype))
+        given = None if logits is out else logits.resolve_neg()
+        grad = None if grad is None else grad.resolve_neg()
+        layout = _layout(shape, (None if name == "index" else out, given, grad, mask, seed, rows, taus))
         mask_at, rows_at, taus_at = _at(mask), _at(rows), _at(taus)
+        logits = out if given is None else given
     call = _pack(
         out.data_ptr(),
-        0 if logits is None else logits.data_ptr() or _at(logits),
+        0 if logits is out else logits.data_ptr() or _at(logits),
         0 if grad is None else grad.data_ptr() or _at(grad),
         mask_at,
         0 if seed is None else seed.data_ptr() or _at(seed),
         rows_at,
         taus_at,
         tau,
-        x.numel() // (cols or 1),
+        logits.numel() // (cols or 1),
         cols,
-        DTYPES[x.dtype],
+        DTYPES[logits.dtype],
         col_start,
         stream,
         samples,
@@ -124,8 +102,8 @@ def _run(
 
 
 def _at(operand: Tensor | None) -> int:
-    """The address of an operand, null if there is none. One of no elements has none either, and is never read; for any
-    other, null would say that there is no such operand."""
+    """The address of an operand; 0, which the library reads as "no such operand", if there is none. A tensor without
+    elements may have the address 0, since the library reads nothing of it; any other without memory is an error."""
     address = 0 if operand is None else operand.data_ptr()
     if operand is not None and not address and operand.numel():
         raise TypeError(

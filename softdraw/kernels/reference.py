@@ -1,8 +1,7 @@
 """The operations in plain torch: what is right by definition, and what every fast body must equal.
 
-A body takes logits with the categories last; ``tau`` (a number, or a tensor of any floating dtype), ``seed`` and
-``rows`` (int64) broadcast to ``(*batch, 1)``; ``rows=None`` stands for 0, 1, 2, ... and ``seed=None`` for no noise;
-``col_start`` is the global index of the first category, for logits that are one block of wider ones.
+A body takes a ``Draw``: logits with the categories last; ``tau`` (a number, or a tensor of any floating dtype),
+``seed`` and ``rows`` (int64) broadcast to ``(*batch, 1)``; ``mask`` has the shape of the logits.
 With scores s = logits + G, a forbidden category at -inf, and m = max s:
 
     soft     y_j = exp((s_j - m) / tau) / sum_i exp((s_i - m) / tau)
@@ -19,40 +18,37 @@ import torch
 from torch import Tensor
 
 from softdraw import noise, numerics
-from softdraw.arguments import Tau, compute_dtype, row_ids
+from softdraw.arguments import Draw, Tau, compute_dtype, row_ids
+from softdraw.private_torch import assert_later
 
-_CHUNK = 2**22  # scores held at once by gumbel_max
+_CHUNK = 2**22  # scores held at once by index
 
 
-def soft(
-    logits: Tensor, tau: Tau, seed: Tensor | None, rows: Tensor | None, mask: Tensor | None, col_start: int = 0
-) -> Tensor:
+def soft(draw: Draw) -> Tensor:
     """The relaxed draw: rows of the simplex, in the dtype and layout of the logits."""
-    s = _scores(logits, seed, rows, mask, col_start, _zero(logits))
-    return _laid_out_like(numerics.softmax(s, _checked_or_number(tau, s.dtype)), logits)
+    s = scores(draw)
+    return _laid_out_like(numerics.softmax(s, _checked_or_number(draw.tau, s.dtype)), draw.logits)
 
 
-def hard(
-    logits: Tensor, tau: Tau, seed: Tensor | None, rows: Tensor | None, mask: Tensor | None, col_start: int = 0
-) -> Tensor:
+def hard(draw: Draw) -> Tensor:
     """The exact draw as a one-hot, in the dtype and layout of the logits; tau is checked, and moves no draw."""
-    _checked_or_number(tau, compute_dtype(logits.dtype))
-    index, top = _argmax(_scores(logits, seed, rows, mask, col_start, _zero(logits)))
+    logits = draw.logits
+    _checked_or_number(draw.tau, compute_dtype(logits.dtype))
+    index, top = _argmax(scores(draw))
     categories = torch.arange(logits.shape[-1], device=logits.device)
     y = (categories == index.unsqueeze(-1)).to(compute_dtype(logits.dtype))
     return _laid_out_like(y.masked_fill((top.isnan() | (top == math.inf)).unsqueeze(-1), math.nan), logits)
 
 
-def index(
-    logits: Tensor, seed: Tensor, rows: Tensor | None, mask: Tensor | None, samples: int, col_start: int = 0
-) -> Tensor:
+def index(draw: Draw, samples: int) -> Tensor:
     """The exact draw as an index: int64 of shape ``(samples, *batch)``; sample i is noise stream i."""
+    logits = draw.logits
     out = torch.empty((samples, *logits.shape[:-1]), dtype=torch.int64, device=logits.device)
     step = max(1, _CHUNK // max(1, logits.numel()))
     for first in range(0, samples, step):
         streams = torch.arange(first, min(first + step, samples), device=logits.device)
         stream = streams.view(-1, *[1] * logits.dim())
-        out[first : first + step] = _argmax(_scores(logits, seed, rows, mask, col_start, stream))[0]
+        out[first : first + step] = _argmax(scores(draw, stream))[0]
     return out
 
 
@@ -82,32 +78,21 @@ def soft_backward(y: Tensor, grad: Tensor, tau: Tau) -> Tensor:
     return relaxed_vjp(y, grad, tau)[0]
 
 
-def hard_backward(
-    logits: Tensor,
-    grad: Tensor,
-    tau: Tau,
-    seed: Tensor | None,
-    rows: Tensor | None,
-    mask: Tensor | None,
-    col_start: int = 0,
-) -> Tensor:
+def hard_backward(draw: Draw, grad: Tensor) -> Tensor:
     """The straight-through gradient for the logits: that of the soft draw with the same noise, made again here and
     rounded to the dtype of the logits in the result only."""
-    y = soft(logits.to(compute_dtype(logits.dtype)), tau, seed, rows, mask, col_start)
-    return relaxed_vjp(y, grad, tau)[0].to(logits.dtype)
+    dtype = draw.logits.dtype
+    y = soft(draw._replace(logits=draw.logits.to(compute_dtype(dtype))))
+    return relaxed_vjp(y, grad, draw.tau)[0].to(dtype)
 
 
-def _zero(logits: Tensor) -> Tensor:
-    return torch.zeros((), dtype=torch.int64, device=logits.device)
-
-
-def _scores(
-    logits: Tensor, seed: Tensor | None, rows: Tensor | None, mask: Tensor | None, col_start: int, stream: Tensor
-) -> Tensor:
-    """Logits plus noise in the compute dtype, -inf where forbidden."""
+def scores(draw: Draw, stream: Tensor | None = None) -> Tensor:
+    """Logits plus noise in the compute dtype, -inf where forbidden; the noise is that of stream 0 by default."""
+    logits, _, seed, rows, mask, col_start = draw
     s = logits.to(compute_dtype(logits.dtype))
     if seed is not None:
         ids = row_ids(logits.shape[:-1], logits.device) if rows is None else rows
+        stream = torch.zeros((), dtype=torch.int64, device=logits.device) if stream is None else stream
         s = s + noise.gumbel(seed, ids, logits.shape[-1], col_start, stream, s.dtype)
     return s if mask is None else s.masked_fill(~mask, -math.inf)
 
@@ -122,8 +107,7 @@ def checked(tau: Tensor, dtype: torch.dtype) -> Tensor:
     """``tau`` in the compute dtype; a value that is not positive and finite is an error."""
     legal = ((tau > 0) & (tau < math.inf)).all()
     if tau.device.type != "cpu":
-        # This check waits for no device; torch has no public name for it.
-        torch._assert_async(legal, "tau must be positive and finite")  # pyright: ignore[reportPrivateImportUsage]
+        assert_later(legal, "tau must be positive and finite")
     elif not legal:
         raise ValueError(
             f"tau must be positive and finite, got values from {tau.min().item()} to {tau.max().item()}: "

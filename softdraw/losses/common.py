@@ -10,6 +10,7 @@ from torch import Tensor
 from softdraw.arguments import check_logits, compute_dtype, last
 from softdraw.checks import check_device, check_floating, check_mask, check_real, given
 from softdraw.numerics import log_probs, times
+from softdraw.private_torch import assert_later
 
 REDUCTIONS = ("mean", "sum", "none")
 
@@ -44,7 +45,7 @@ def checked(x: Tensor, legal: Tensor, name: str, allowed: str) -> Tensor:
     the stream of the device: nothing waits for it.
     """
     if torch.compiler.is_compiling():
-        _assert(legal.all(), name, allowed)
+        assert_later(legal.all(), f"{name} must be {allowed}")
     else:
         _Check.apply(x.detach(), legal, name, allowed)
     return x
@@ -60,7 +61,7 @@ class _Check(torch.autograd.Function):
     def forward(x: Tensor, legal: Tensor, name: str, allowed: str) -> Tensor:
         fine = legal.all()
         if x.device.type != "cpu":
-            _assert(fine, name, allowed)
+            assert_later(fine, f"{name} must be {allowed}")
         elif not fine:
             x, legal = torch.broadcast_tensors(x, legal)
             raise ValueError(f"{name} must be {allowed}, got {x[~legal].flatten()[0].item()}")
@@ -75,11 +76,6 @@ class _Check(torch.autograd.Function):
         # The two may be mapped over different dimensions; in front they pair up again.
         front = (t if d is None else t.movedim(d, 0) for t, d in zip(args, in_dims, strict=True))
         return _Check.apply(*front), None
-
-
-def _assert(fine: Tensor, name: str, allowed: str) -> None:
-    # This check waits for no device; torch has no public name for it.
-    torch._assert_async(fine, f"{name} must be {allowed}")  # pyright: ignore[reportPrivateImportUsage]
 
 
 def _kept(mask: Tensor | None, like: Tensor, what: str) -> Tensor | None:

@@ -1,7 +1,7 @@
-"""The operations as autograd, torch.func, torch.compile and export see them; the numbers come from ``kernels``.
+"""The draws as autograd, torch.func, torch.compile and export see them; the numbers come from ``kernels``.
 
-The noise is made again in the backward pass from the seed and the row ids; it is never stored. Nor is the seed ever
-drawn here: it is an input, so a recomputed or replayed graph makes the same draw.
+The noise is made again in the backward pass from the seed and the row ids; it is never stored. The operations draw no
+seed themselves: it is an input, so a recomputed or replayed graph makes the same draw.
 """
 
 from __future__ import annotations
@@ -10,20 +10,26 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch._C import _has_storage
 
 from softdraw import kernels
-from softdraw.arguments import Tau, compute_dtype, row_ids
+from softdraw.arguments import Draw, Tau, compute_dtype, row_ids
 from softdraw.kernels.reference import relaxed_vjp
-from softdraw.operators.operator import Operation
+from softdraw.operators.operator import Differentiable, Operation
+from softdraw.private_torch import has_storage
 
-# Soft: y is saved, being the output it costs nothing; the logits are not kept.
+_DRAW = "Tensor logits, Tensor tau, Tensor? seed, Tensor? rows, Tensor? mask, SymInt col_start"  # the fields of Draw
 
 
-def _gumbel_softmax_soft(
-    logits: Tensor, tau: Tensor, seed: Tensor | None, rows: Tensor | None, mask: Tensor | None, col_start: int
-) -> Tensor:
-    return kernels.body_for(logits).soft(logits, tau, seed, rows, mask, col_start)
+def _like_logits(logits: Tensor, *rest: Any) -> Tensor:
+    return torch.empty_like(logits)
+
+
+# Soft: y is saved, which costs nothing because it is the output; the logits are not kept.
+
+
+def _soft(*inputs: Any) -> Tensor:
+    draw = Draw(*inputs)
+    return kernels.body_for(draw.logits).soft(draw)
 
 
 def _soft_setup(ctx: Any, inputs: tuple, output: Tensor) -> None:
@@ -32,34 +38,40 @@ def _soft_setup(ctx: Any, inputs: tuple, output: Tensor) -> None:
 
 def _soft_backward(ctx: Any, grad: Tensor) -> tuple:
     y, tau = _saved(ctx)
-    run = gumbel_softmax_soft_backward.in_backward(ctx, grad)
+    run = None if _tau_learns(ctx) else gumbel_softmax_soft_backward.in_backward(grad)
     if run is not None:
         return run(grad, y, tau), None, None, None, None, None
     dlogits, dtau = relaxed_vjp(y, grad, tau)
     return dlogits, dtau if ctx.needs_input_grad[1] else None, None, None, None, None
 
 
-def _gumbel_softmax_soft_backward(grad: Tensor, y: Tensor, tau: Tensor) -> Tensor:
-    return kernels.body_for(y).soft_backward(y, grad, tau)
-
-
 def _soft_vmap(info: Any, in_dims: tuple, *inputs: Any) -> tuple[Tensor, int]:
-    return gumbel_softmax_soft(*_batched(info, in_dims, *inputs[:-1]), inputs[-1]), 0
+    return gumbel_softmax_soft(*_batched(info, in_dims, Draw(*inputs))), 0
 
 
-gumbel_softmax_soft = Operation(
-    _gumbel_softmax_soft, lambda logits, *_: torch.empty_like(logits), _soft_vmap, (_soft_setup, _soft_backward)
+gumbel_softmax_soft = Differentiable(
+    "gumbel_softmax_soft",
+    f"({_DRAW}) -> Tensor",
+    _soft,
+    _like_logits,
+    _soft_vmap,
+    (_soft_setup, _soft_backward),
+    saves_seed=False,
 )
-gumbel_softmax_soft_backward = Operation(_gumbel_softmax_soft_backward, lambda grad, y, *_: torch.empty_like(y))
+gumbel_softmax_soft_backward = Operation(
+    "gumbel_softmax_soft_backward",
+    "(Tensor grad, Tensor y, Tensor tau) -> Tensor",
+    lambda grad, y, tau: kernels.body_for(y).soft_backward(y, grad, tau),
+    lambda grad, y, tau: torch.empty_like(y),
+)
 
 
 # Hard: the gradient is that of the soft draw with the same noise, made again from the inputs.
 
 
-def _gumbel_softmax_hard(
-    logits: Tensor, tau: Tensor, seed: Tensor | None, rows: Tensor | None, mask: Tensor | None, col_start: int
-) -> Tensor:
-    return kernels.body_for(logits).hard(logits, tau, seed, rows, mask, col_start)
+def _hard(*inputs: Any) -> Tensor:
+    draw = Draw(*inputs)
+    return kernels.body_for(draw.logits).hard(draw)
 
 
 def _hard_setup(ctx: Any, inputs: tuple, output: Tensor) -> None:
@@ -69,41 +81,39 @@ def _hard_setup(ctx: Any, inputs: tuple, output: Tensor) -> None:
 
 def _hard_backward(ctx: Any, grad: Tensor) -> tuple:
     logits, *rest, tau = _saved(ctx)
-    run = gumbel_softmax_hard_backward.in_backward(ctx, grad)
+    run = None if _tau_learns(ctx) else gumbel_softmax_hard_backward.in_backward(grad)
     if run is not None:
         return run(grad, logits, tau, *rest, ctx.col_start), None, None, None, None, None
     # What torch.func saved are wrappers, which may have outlived their transform: a copy is the tensor itself.
-    rest = (x if x is None or _has_storage(x) else x.clone() for x in rest)
+    rest = (x if x is None or has_storage(x) else x.clone() for x in rest)
     y = gumbel_softmax_soft(logits.to(compute_dtype(logits.dtype)), tau, *rest, ctx.col_start)
     dlogits, dtau = relaxed_vjp(y, grad, tau)
     return dlogits.to(logits.dtype), dtau if ctx.needs_input_grad[1] else None, None, None, None, None
 
 
-def _gumbel_softmax_hard_backward(
-    grad: Tensor,
-    logits: Tensor,
-    tau: Tensor,
-    seed: Tensor | None,
-    rows: Tensor | None,
-    mask: Tensor | None,
-    col_start: int,
-) -> Tensor:
-    return kernels.body_for(logits).hard_backward(logits, grad, tau, seed, rows, mask, col_start)
+def _hard_gradient(grad: Tensor, *inputs: Any) -> Tensor:
+    draw = Draw(*inputs)
+    return kernels.body_for(draw.logits).hard_backward(draw, grad)
 
 
 def _hard_vmap(info: Any, in_dims: tuple, *inputs: Any) -> tuple[Tensor, int]:
-    return gumbel_softmax_hard(*_batched(info, in_dims, *inputs[:-1]), inputs[-1]), 0
+    return gumbel_softmax_hard(*_batched(info, in_dims, Draw(*inputs))), 0
 
 
-gumbel_softmax_hard = Operation(
-    _gumbel_softmax_hard,
-    lambda logits, *_: torch.empty_like(logits),
+gumbel_softmax_hard = Differentiable(
+    "gumbel_softmax_hard",
+    f"({_DRAW}) -> Tensor",
+    _hard,
+    _like_logits,
     _hard_vmap,
     (_hard_setup, _hard_backward),
     saves_seed=True,
 )
 gumbel_softmax_hard_backward = Operation(
-    _gumbel_softmax_hard_backward, lambda grad, logits, *_: torch.empty_like(logits)
+    "gumbel_softmax_hard_backward",
+    f"(Tensor grad, {_DRAW}) -> Tensor",
+    _hard_gradient,
+    lambda grad, logits, *rest: torch.empty_like(logits),
 )
 
 
@@ -122,31 +132,41 @@ def _saved(ctx: Any) -> tuple:
     return saved if ctx.tau is None else (*saved, ctx.tau)
 
 
+def _tau_learns(ctx: Any) -> bool:
+    return ctx.tau is None and ctx.needs_input_grad[1]
+
+
 # Index and noise: no gradient.
 
 
-def _gumbel_max(
+def _index(
     logits: Tensor, seed: Tensor, rows: Tensor | None, mask: Tensor | None, samples: int, col_start: int
 ) -> Tensor:
-    return kernels.body_for(logits).index(logits, seed, rows, mask, samples, col_start)
+    return kernels.body_for(logits).index(Draw(logits, 1.0, seed, rows, mask, col_start), samples)
 
 
-def _max_fake(logits: Tensor, seed: Tensor, rows: Tensor | None, mask: Tensor | None, samples: int, *_: int) -> Tensor:
+def _index_fake(logits: Tensor, seed: Tensor, rows: Any, mask: Any, samples: int, col_start: int) -> Tensor:
     return logits.new_empty((samples, *logits.shape[:-1]), dtype=torch.int64)
 
 
-def _max_vmap(
-    info: Any, in_dims: tuple, logits: Tensor, seed: Tensor, rows: Tensor | None, mask: Tensor | None, *numbers: int
+def _index_vmap(
+    info: Any, in_dims: tuple, logits: Tensor, seed: Tensor, rows: Any, mask: Any, samples: int, col_start: int
 ) -> tuple[Tensor, int]:
     dims = (in_dims[0], None, *in_dims[1:4])
-    logits, _, seed, rows, mask = _batched(info, dims, logits, None, seed, rows, mask)
-    return gumbel_max(logits, seed, rows, mask, *numbers), 1
+    logits, _, *rest, _ = _batched(info, dims, Draw(logits, 1.0, seed, rows, mask, col_start))
+    return gumbel_max(logits, *rest, samples, col_start), 1
 
 
-gumbel_max = Operation(_gumbel_max, _max_fake, _max_vmap)
+gumbel_max = Operation(
+    "gumbel_max",
+    "(Tensor logits, Tensor seed, Tensor? rows, Tensor? mask, SymInt samples, SymInt col_start) -> Tensor",
+    _index,
+    _index_fake,
+    _index_vmap,
+)
 
 
-def _gumbel_noise(seed: Tensor, rows: Tensor, stream: Tensor, cols: int, col_start: int, dtype: torch.dtype) -> Tensor:
+def _noise(seed: Tensor, rows: Tensor, stream: Tensor, cols: int, col_start: int, dtype: torch.dtype) -> Tensor:
     return kernels.body(seed.device, dtype).gumbel(seed, rows, cols, col_start, stream, dtype)
 
 
@@ -162,32 +182,31 @@ def _noise_vmap(
     return gumbel_noise(seed, rows.expand(info.batch_size, *rows.shape[-rank + 1 :]), stream, cols, col_start, dtype), 0
 
 
-gumbel_noise = Operation(_gumbel_noise, _noise_fake, _noise_vmap)
+gumbel_noise = Operation(
+    "gumbel_noise",
+    "(Tensor seed, Tensor rows, Tensor stream, SymInt cols, SymInt col_start, ScalarType dtype) -> Tensor",
+    _noise,
+    _noise_fake,
+    _noise_vmap,
+)
 
 
-def _batched(
-    info: Any,
-    in_dims: tuple,
-    logits: Tensor,
-    tau: Any,
-    seed: Tensor | None,
-    rows: Tensor | None,
-    mask: Tensor | None,
-) -> tuple[Tensor, Any, Any, Any, Any]:
-    """Arguments with the mapped dimension in front, so that one call serves the whole map.
+def _batched(info: Any, in_dims: tuple, draw: Draw) -> Draw:
+    """The draw with the mapped dimension in front, so that one call serves the whole map.
 
     Each example keeps the row ids that it would have alone: the default ids do not run on over the mapped dimension.
     Whether examples share their noise is thus decided by the seed, mapped or not: vmap's own two random modes.
     """
+    logits, *between, col_start = draw
     mapped = in_dims[0] is not None
     logits = logits.movedim(in_dims[0], 0) if mapped else logits.expand(info.batch_size, *logits.shape)
+    tau, seed, rows, mask = (_aligned(x, d, logits.dim()) for x, d in zip(between, in_dims[1:5], strict=True))
     if rows is None:
         rows = row_ids(logits.shape[1:-1], logits.device)
-    rest = (_aligned(x, d, logits.dim()) for x, d in zip((tau, seed, rows, mask), in_dims[1:5], strict=True))
-    return logits, *rest
+    return Draw(logits, tau, seed, rows, mask, col_start)
 
 
-def _aligned(x: Tensor | None, dim: int | None, rank: int) -> Any:
+def _aligned(x: Any, dim: int | None, rank: int) -> Any:
     """``x`` with its mapped dimension (if any) in front and padded by ones to ``rank``, so that it broadcasts."""
     if x is None or dim is None:
         return x

@@ -1,8 +1,8 @@
-"""One set of rules for an operation (gradient, vmap, shapes), and a form of it for whatever looks on.
+"""One set of rules for an operation (shapes, vmap, gradient), and the form of it that each kind of call needs.
 
-In eager code that is the body itself or, where something wants a gradient, a plain ``autograd.Function``, which costs a
-few microseconds; under torch.func a ``Function`` that it can transform; and wherever something looks at the graph
-(torch.compile, torch.export, fake tensors, any other dispatch mode) a ``torch.library`` operator: one opaque node.
+In eager code an operation is its body or, where a gradient is wanted, a plain ``autograd.Function``, which costs a few
+microseconds. Under torch.func it is a ``Function`` that torch.func can transform. Wherever something reads the graph
+(torch.compile, torch.export, fake tensors, other dispatch modes) it is a ``torch.library`` operator: one opaque node.
 """
 
 from __future__ import annotations
@@ -12,99 +12,122 @@ from typing import Any
 
 import torch
 from torch import Tensor, is_grad_enabled
-from torch._C import _are_functorch_transforms_active, _get_tracing_state, _has_storage, _len_torch_dispatch_stack
-from torch.autograd import forward_ad
 from torch.compiler import is_compiling
 
-from softdraw.arguments import Tau, compute_dtype
+from softdraw.arguments import number_tensor
+from softdraw.private_torch import dispatch_modes, forward_mode, has_storage, tracing, transformed
+from softdraw.seeds import keep_spare, prepare_seed, spare_seed
 
 _PLAIN = (Tensor, torch.nn.Parameter)
 
+Form = tuple[Callable[..., Tensor], bool]  # what to call, and whether the seed is needed after the call
+
 
 class Operation:
-    """A typed body with its rules. What is called in backward passes only is never mapped: it needs no ``vmap``."""
+    """A body and its rules, without a gradient.
+
+    ``schema`` names the inputs as torch.library has them. The body, ``fake`` and ``vmap`` take them in that order. The
+    first is a tensor, whose kind decides the form of a call.
+    """
+
+    def __init__(self, name: str, schema: str, body: Callable, fake: Callable, vmap: Callable | None = None) -> None:
+        operator: Any = torch.library.custom_op(f"softdraw::{name}", body, mutates_args=(), schema=schema)
+        operator.register_fake(fake)
+        if vmap is not None:
+            operator.register_vmap(vmap)
+        self._operator, self._body = operator, body
+        self._bare: Form = body, False
+        self._seen: Form = self._call_operator, True
+        self._transformed: Form = _separate(name, body, vmap, _no_gradient).apply, True
+
+    def form(self, x: Any, *rest: Any) -> Form:
+        """How to call the operation on ``x``."""
+        return self._bare if _plain(x) else self._form_for_observers()
+
+    def _form_for_observers(self) -> Form:
+        return self._transformed if not is_compiling() and _under_torch_func() else self._seen
+
+    def in_backward(self, grad: Tensor) -> Callable | None:
+        """How to call the operation in a backward pass of ``grad``. None where the formula in torch's own operations is
+        needed: where it is differentiated again, or mapped by torch.func or by autograd itself, whose batches of
+        gradients have no storage."""
+        if is_grad_enabled() or not has_storage(grad):
+            return None
+        return self._body if _plain(grad) else None if _under_torch_func() else self
+
+    def __call__(self, *inputs: Any) -> Tensor:
+        return self.form(*inputs)[0](*inputs)
+
+    def seeded(self, seed: int | Tensor | None, generator: Any, before: tuple, after: tuple) -> Tensor:
+        """A call whose seed, an input between ``before`` and ``after``, is given or drawn here.
+
+        Everything else has been checked by then, so that a refused call draws no seed.
+        """
+        run, needs_seed_later = self.form(*before)
+        x = before[0]
+        if seed is not None or generator is not None or needs_seed_later or not x.is_cpu:
+            return run(*before, prepare_seed(seed, generator, x.device), *after)
+        key = spare_seed()
+        y = run(*before, key, *after)
+        keep_spare(key)
+        return y
+
+    def _call_operator(self, *inputs: Any) -> Tensor:
+        # The operator takes a tau that is a number as a tensor.
+        return self._operator(*(number_tensor(x, inputs[0]) if type(x) is float else x for x in inputs))
+
+
+class Differentiable(Operation):
+    """An operation of (x, tau, ...), with a gradient for x and tau by ``setup_context`` and ``backward``."""
 
     def __init__(
         self,
+        name: str,
+        schema: str,
         body: Callable,
         fake: Callable,
-        vmap: Callable | None = None,
-        autograd: tuple[Callable, Callable] | None = None,  # setup_context, backward
-        saves_seed: bool = False,
+        vmap: Callable,
+        autograd: tuple[Callable, Callable],  # setup_context, backward
+        saves_seed: bool,
     ) -> None:
-        name = body.__name__.lstrip("_")
-        operator: Any = torch.library.custom_op(f"softdraw::{name}", body, mutates_args=())
-        operator.register_fake(fake)
-        rules = {}
-        if vmap is not None:
-            operator.register_vmap(vmap)
-            rules["vmap"] = staticmethod(vmap)
-        setup_context, backward = autograd or (_no_gradient, None)
-        if backward is not None:
-            operator.register_autograd(backward, setup_context=setup_context)
-            rules["backward"] = staticmethod(backward)
-            self._recorded = _recorded(name, body, setup_context, backward), saves_seed
-        function: Any = type(name, (torch.autograd.Function,), rules | _separate(body, setup_context))
-        self._bare, self._transformed, self._seen = (body, False), (function.apply, True), (self._call_operator, True)
-        self._differentiable, self._operator = backward is not None, operator
+        super().__init__(name, schema, body, fake, vmap)
+        setup_context, backward = autograd
+        self._operator.register_autograd(backward, setup_context=setup_context)
+        self._transformed = _separate(name, body, vmap, setup_context, backward).apply, True
+        self._recorded: Form = _combined(name, body, setup_context, backward).apply, saves_seed
 
-    def form(self, x: Any, tau: Any) -> tuple[Callable, bool]:
-        """What to call on ``x``: the body where nothing looks on, else the form that what looks on can see; and whether
-        the seed outlives the call."""
-        if _plain(x):
-            wanted = self._differentiable and (x.requires_grad or (type(tau) is not float and tau.requires_grad))
-            return self._recorded if wanted and is_grad_enabled() else self._bare
-        return self._transformed if _transformed() and not is_compiling() else self._seen
-
-    def in_backward(self, ctx: Any, grad: Tensor) -> Callable | None:
-        """What to call in a backward pass of ``grad``. None where that is to be the formula in torch's own operations:
-        where it is differentiated again or mapped (by torch.func, or by autograd itself, whose batches of gradients
-        have no storage), or tau wants its part."""
-        if is_grad_enabled() or (ctx.tau is None and ctx.needs_input_grad[1]) or not _has_storage(grad):
-            return None
-        return self._bare[0] if _plain(grad) else None if _transformed() else self
-
-    def __call__(self, x: Any, tau: Any, *rest: Any) -> Tensor:
-        return self.form(x, tau)[0](x, tau, *rest)
-
-    def _call_operator(self, x: Any, *rest: Any) -> Tensor:
-        return self._operator(x, *(_tensor(argument, x) for argument in rest))
+    def form(self, x: Any, *rest: Any) -> Form:
+        """How to call the operation on ``x`` and tau, the first of the rest."""
+        if not _plain(x):
+            return self._form_for_observers()
+        tau = rest[0]
+        wanted = x.requires_grad or (type(tau) is not float and tau.requires_grad)
+        return self._recorded if wanted and is_grad_enabled() else self._bare
 
 
-def _separate(forward: Callable, setup_context: Callable) -> dict[str, Any]:
-    """What torch.func needs of an ``autograd.Function``; every call binds the signature anew, some 50 microseconds."""
-    return {"forward": staticmethod(forward), "setup_context": staticmethod(setup_context)}
+def _separate(
+    name: str, body: Callable, vmap: Callable | None, setup_context: Callable, backward: Callable | None = None
+) -> Any:
+    """A ``Function`` as torch.func needs it. Every call binds the signature anew, which takes some 50 microseconds."""
+    rules = {"forward": body, "setup_context": setup_context, "vmap": vmap, "backward": backward}
+    return type(name, (torch.autograd.Function,), {k: staticmethod(f) for k, f in rules.items() if f is not None})
 
 
-def _recorded(name: str, body: Callable, setup_context: Callable, backward: Callable) -> Callable:
-    """The older form, which is quick. ``apply`` goes without the care for torch.func, which takes a microsecond and has
-    no say here; that of its backward nodes without the search for a ``vjp`` under another name, half a microsecond."""
+def _combined(name: str, body: Callable, setup_context: Callable, backward: Callable) -> Any:
+    """A ``Function`` whose forward pass has the context, which is quick."""
 
-    def forward(ctx: Any, x: Tensor, tau: Tau, seed: Any, rows: Any, mask: Any, col_start: int) -> Tensor:
-        output = body(x, tau, seed, rows, mask, col_start)
-        setup_context(ctx, (x, tau, seed, rows, mask, col_start), output)
+    def forward(ctx: Any, *inputs: Any) -> Tensor:
+        output = body(*inputs)
+        setup_context(ctx, inputs, output)
         return output
 
-    rules = {"forward": staticmethod(forward), "backward": staticmethod(backward)}
-    function: Any = type(name, (torch.autograd.Function,), rules)
-    node = getattr(function, "_backward_cls", None)
-    if node is not None:
-        node.apply = backward
-    inherited: Any = super(torch.autograd.Function, function)
-    return inherited.apply
+    return type(
+        name, (torch.autograd.Function,), {"forward": staticmethod(forward), "backward": staticmethod(backward)}
+    )
 
 
 def _no_gradient(ctx: Any, inputs: tuple, output: Tensor) -> None:
     ctx.mark_non_differentiable(output)
-
-
-def _tensor(argument: Any, x: Tensor) -> Any:
-    """A tau that is a number as the operator takes it, a tensor."""
-    return (
-        argument
-        if type(argument) is not float
-        else torch.full((), argument, dtype=compute_dtype(x.dtype), device=x.device)
-    )
 
 
 def _plain(x: Tensor) -> bool:
@@ -112,19 +135,19 @@ def _plain(x: Tensor) -> bool:
     return (
         type(x) in _PLAIN
         and not is_compiling()
-        and _get_tracing_state() is None
-        and not _len_torch_dispatch_stack()
-        and not _are_functorch_transforms_active()
-        and forward_ad._current_level < 0
+        and tracing() is None
+        and not dispatch_modes()
+        and not transformed()
+        and not forward_mode()
     )
-
-
-def _transformed() -> bool:
-    """Whether torch.func or forward-mode differentiation must see the call; it comes before what else may, for it
-    knows no gradient of operators."""
-    return _are_functorch_transforms_active() or forward_ad._current_level >= 0
 
 
 def is_plain(x: Tensor) -> bool:
     """Whether the values of ``x`` may be read: no tracer, tensor subclass, dispatch mode or torch.func sees it."""
     return _plain(x)
+
+
+def _under_torch_func() -> bool:
+    """Whether torch.func or forward-mode differentiation must see the call. It goes before any dispatch mode, since it
+    does not know the gradients of operators."""
+    return transformed() or forward_mode()

@@ -1,6 +1,6 @@
 """The operations on a GPU, fused in Triton: noise is made where it is used, and a row is read once and written once.
 
-What is here brings arguments to the form that kernels take and picks tiles: several narrow rows to a program, a row of
+This file turns arguments into what the kernels take and picks tiles: several narrow rows to a program, a row of
 up to 2^14 columns in one program's registers, and wider rows in splits that another kernel brings together.
 Everything is queued on the device's current stream, memory comes from torch's allocator, and no value is read back:
 draws can be captured in a CUDA graph. Results are those of ``reference``, to a few units in the last place.
@@ -8,6 +8,7 @@ draws can be captured in a CUDA graph. Results are those of ``reference``, to a 
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import torch
@@ -18,7 +19,7 @@ from torch import Tensor
 if tuple(map(int, triton.__version__.split(".")[:2])) < (3, 3):
     raise ImportError(f"Triton {triton.__version__} is too old: 3.3 or newer, which torch 2.7 or newer brings along")
 
-from softdraw.arguments import Tau, compute_dtype
+from softdraw.arguments import Draw, Tau, compute_dtype
 from softdraw.kernels import reference
 from softdraw.kernels.triton import draws, gradients, words
 from softdraw.kernels.triton.layout import Tile, each, flat, index_tile, layout_of, noise_tile, tile
@@ -27,50 +28,36 @@ _PARTS = 128  # splits that are combined at a time
 _T = {torch.float32: tl.float32, torch.float64: tl.float64}
 
 
-def soft(
-    logits: Tensor, tau: Tau, seed: Tensor | None, rows: Tensor | None, mask: Tensor | None, col_start: int = 0
-) -> Tensor:
+def soft(draw: Draw) -> Tensor:
     """The relaxed draw: rows of the simplex, in the dtype and layout of the logits."""
-    return _dense("soft", logits, None, tau, seed, rows, mask, col_start)
+    return _dense("soft", draw)
 
 
-def hard(
-    logits: Tensor, tau: Tau, seed: Tensor | None, rows: Tensor | None, mask: Tensor | None, col_start: int = 0
-) -> Tensor:
+def hard(draw: Draw) -> Tensor:
     """The exact draw as a one-hot, in the dtype and layout of the logits; tau is checked, and moves no draw."""
-    if isinstance(tau, Tensor):
-        reference.checked(tau, compute_dtype(logits.dtype))
-    return _dense("hard", logits, None, 1.0, seed, rows, mask, col_start)
+    if isinstance(draw.tau, Tensor):
+        reference.checked(draw.tau, compute_dtype(draw.logits.dtype))
+    return _dense("hard", draw._replace(tau=1.0))
 
 
-def hard_backward(
-    logits: Tensor,
-    grad: Tensor,
-    tau: Tau,
-    seed: Tensor | None,
-    rows: Tensor | None,
-    mask: Tensor | None,
-    col_start: int = 0,
-) -> Tensor:
+def hard_backward(draw: Draw, grad: Tensor) -> Tensor:
     """The straight-through gradient for the logits: that of the soft draw with the same noise, made again here."""
-    return _dense("hard_backward", logits, grad, tau, seed, rows, mask, col_start)
+    return _dense("hard_backward", draw, grad)
 
 
-def index(
-    logits: Tensor, seed: Tensor, rows: Tensor | None, mask: Tensor | None, samples: int, col_start: int = 0
-) -> Tensor:
+def index(draw: Draw, samples: int) -> Tensor:
     """The exact draw as an index: int64 of shape ``(samples, *batch)``; sample i is noise stream i."""
-    if col_start % 4:
-        return reference.index(logits, seed, rows, mask, samples, col_start)
-    logits = logits.resolve_neg()
+    if draw.col_start % 4:
+        return reference.index(draw, samples)
+    logits = draw.logits.resolve_neg()
+    draw = draw._replace(logits=logits)
     out = torch.empty((samples, *logits.shape[:-1]), dtype=torch.int64, device=logits.device)
     if not out.numel():
         return out
-    form = layout_of({"in": logits}, mask)
+    form = layout_of({"in": logits}, draw.mask)
     if form is None:
-        mask = None if mask is None else mask.contiguous()
-        return index(logits.contiguous(), seed, rows, mask, samples, col_start)
-    _index(form | _operands(logits, seed, rows, mask, col_start), logits, out, None)
+        return index(_contiguous(draw), samples)
+    _index(form | _operands(draw), logits, out, None)
     return out
 
 
@@ -107,29 +94,19 @@ def gumbel(seed: Tensor, rows: Tensor, cols: int, col_start: int, stream: Tensor
     return out
 
 
-def _dense(
-    op: str,
-    logits: Tensor,
-    grad: Tensor | None,
-    tau: Tau,
-    seed: Tensor | None,
-    rows: Tensor | None,
-    mask: Tensor | None,
-    col_start: int,
-) -> Tensor:
+def _dense(op: str, draw: Draw, grad: Tensor | None = None) -> Tensor:
     """An operation whose result has the shape and layout of the logits."""
-    if col_start % 4:  # between two counters, whose words a thread takes whole
-        given = (logits, tau) if grad is None else (logits, grad, tau)
-        return getattr(reference, op)(*given, seed, rows, mask, col_start)
-    logits, grad = logits.resolve_neg(), None if grad is None else grad.resolve_neg()
+    if draw.col_start % 4:  # between two counters, whose words a thread takes whole
+        return getattr(reference, op)(draw, *(() if grad is None else (grad,)))
+    logits, grad = draw.logits.resolve_neg(), None if grad is None else grad.resolve_neg()
+    draw = draw._replace(logits=logits)
     out = torch.empty_like(logits)
     if not out.numel():
         return out
-    form = layout_of({"out": out, "in": logits} | ({} if grad is None else {"grad": grad}), mask)
+    form = layout_of({"out": out, "in": logits} | ({} if grad is None else {"grad": grad}), draw.mask)
     if form is None:  # rare: a permuted batch of three dimensions or more
-        grad, mask = (None if x is None else x.contiguous() for x in (grad, mask))
-        return out.copy_(_dense(op, logits.contiguous(), grad, tau, seed, rows, mask, col_start))
-    named = form | _operands(logits, seed, rows, mask, col_start) | _tau(tau, logits)
+        return out.copy_(_dense(op, _contiguous(draw), None if grad is None else grad.contiguous()))
+    named = form | _operands(draw) | _tau(draw.tau, logits)
     named |= {"out": out, "grad": grad, "OP": op}
     cut = tile(named["rows"], named["cols"], logits.dtype)
     if cut.splits == 1:
@@ -172,10 +149,15 @@ def _index(named: dict[str, Any], logits: Tensor, ats: Tensor, tops: Tensor | No
     _launch(draws.combine_index, Tile(1, 4, cut.splits, ats.numel(), 4), parts | whole)
 
 
-def _operands(
-    logits: Tensor, seed: Tensor | None, rows: Tensor | None, mask: Tensor | None, col_start: int
-) -> dict[str, Any]:
+def _contiguous(draw: Draw) -> Draw:
+    """The draw with logits and mask in the order of memory."""
+    mask = None if draw.mask is None else draw.mask.contiguous()
+    return draw._replace(logits=draw.logits.contiguous(), mask=mask)
+
+
+def _operands(draw: Draw) -> dict[str, Any]:
     """What every draw is made from, as kernels name it."""
+    logits, _, seed, rows, mask, col_start = draw
     batch = logits.shape[:-1]
     seeds, each_seed = (None, False) if seed is None else each(seed, batch)
     return {
@@ -206,4 +188,9 @@ def _launch(kernel: Any, cut: Tile, named: dict[str, Any]) -> None:
     """Queue a kernel on the device of its tensors, with those of the named arguments that it takes."""
     named = named | cut.named
     with torch.cuda.device_of(next(x for x in named.values() if isinstance(x, Tensor))):
-        kernel[(cut.programs,)](**{x: named[x] for x in kernel.arg_names if x in named}, num_warps=cut.warps)
+        kernel[(cut.programs,)](**{x: named[x] for x in parameters(kernel) if x in named}, num_warps=cut.warps)
+
+
+def parameters(kernel: Any) -> list[str]:
+    """The names of a kernel's parameters: Triton's own list, or else those of the Python function."""
+    return getattr(kernel, "arg_names", None) or list(inspect.signature(kernel.fn).parameters)

@@ -84,7 +84,8 @@ def _over(total):
 
 @triton.jit
 def _leader(s, first, Q: tl.constexpr):
-    """The maximum and the smallest column that has it; -1 where it is infinite, and +inf where anything is NaN."""
+    """The maximum, which is +inf where anything is NaN, and the smallest column that has it, which is -1 where the
+    maximum is infinite."""
     s = tl.where(s < _INF, s, _INF)
     top = highest(s)
     return top, tl.where(tl.abs(top) < _INF, first + first_place(s, top, Q), -1)

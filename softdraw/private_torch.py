@@ -1,0 +1,94 @@
+"""The private names of torch that softdraw uses, each with what is done where a torch does not have it.
+
+A name is looked up once, here, and nowhere else in the package. What takes the place of a missing one uses public names
+alone. It is slower, or checks less where it says so; draws and gradients are the same.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+
+_PROBE = torch.empty(())
+
+
+def _private(name: str, otherwise: Any) -> Any:
+    """``torch.<name>``, or ``otherwise`` where this torch has no such name."""
+    try:
+        return operator.attrgetter(name)(torch)
+    except AttributeError:
+        return otherwise
+
+
+def _refuses_requires_grad() -> bool:
+    """torch refuses ``requires_grad_`` inside of every transform of torch.func; this one changes nothing."""
+    try:
+        _PROBE.requires_grad_(False)
+    except RuntimeError:
+        return True
+    return False
+
+
+def _makes_duals() -> bool:
+    """A dual tensor can be made in forward-mode differentiation only."""
+    try:
+        forward_ad.make_dual(torch.zeros(()), torch.zeros(()))
+    except RuntimeError:
+        return False
+    return True
+
+
+def _has_open_level() -> bool:
+    return forward_ad._current_level >= 0
+
+
+def _can_reach_storage(x: Tensor) -> bool:
+    try:
+        x.untyped_storage()
+    except RuntimeError:
+        return False
+    return True
+
+
+def _records_a_trace() -> bool | None:
+    return torch.jit.is_tracing() or None  # pyright: ignore[reportPrivateImportUsage]  (it is documented)
+
+
+def _assert_now(condition: Tensor, message: str) -> None:
+    """Waits for the device. A compiled graph cannot: there the condition is not checked."""
+    if not torch.compiler.is_compiling() and not condition:
+        raise RuntimeError(message)
+
+
+def _multiply_matrices(cycles: int) -> None:
+    """Keeps a GPU at work for some 2^37 operations: milliseconds, whatever ``cycles`` says."""
+    x = torch.ones(4096, 4096, device="cuda")
+    torch.matmul(x, x)
+
+
+# Whether a transform of torch.func (vmap, grad, jvp, ...) is active.
+transformed: Callable[[], bool] = _private("_C._are_functorch_transforms_active", _refuses_requires_grad)
+
+# How many dispatch modes (fake tensors, counters, tracers) see torch's operations. Where torch does not say, one is
+# assumed: every draw is then an operator of the dispatcher, which serves eager code as well.
+dispatch_modes: Callable[[], int] = _private("_C._len_torch_dispatch_stack", lambda: 1)
+
+# Something other than None while torch.jit.trace records.
+tracing: Callable[[], Any] = _private("_C._get_tracing_state", _records_a_trace)
+
+# Whether forward-mode differentiation is on.
+forward_mode: Callable[[], bool] = _has_open_level if hasattr(forward_ad, "_current_level") else _makes_duals
+
+# Whether a tensor has memory of its own; what torch.func wraps has none.
+has_storage: Callable[[Tensor], bool] = _private("_C._has_storage", _can_reach_storage)
+
+# A check that waits for no device: the error comes later, from the device itself.
+assert_later: Callable[[Tensor, str], None] = _private("_assert_async", _assert_now)
+
+# Keeps the GPU at work for a number of clock cycles (benchmarks queue calls behind it).
+gpu_sleep: Callable[[int], None] = _private("cuda._sleep", _multiply_matrices)
