@@ -33,6 +33,10 @@ def _broken(name: str, change) -> SimpleNamespace:
     return body
 
 
+def _as_it_is(right, *arguments):
+    return right(*arguments)
+
+
 def _nudged(right, *arguments):
     """One element is another: the last one of the last row."""
     out = right(*arguments).clone()
@@ -48,24 +52,18 @@ def test_one_wrong_element_of_one_operation_is_seen(name, dtype):
 
 @pytest.mark.parametrize("cols", [10, 100, 600, 1104])
 def test_every_width_is_asked(cols):
-    wrong = _broken(
-        "hard", lambda right, x, *rest: _nudged(right, x, *rest) if x.shape[-1] == cols else right(x, *rest)
-    )
+    wrong = _broken("hard", lambda right, draw: (_nudged if draw.logits.shape[-1] == cols else _as_it_is)(right, draw))
     assert f"x{cols} in torch.float32" in check.disagreement(wrong, CPU, torch.float32)
 
 
-# What a wrong body could leave out, by the place of an argument among (logits, tau, seed, rows, mask, col_start).
-LEFT_OUT = {"tau": (1, 1.0), "rows": (3, None), "mask": (4, None), "col_start": (5, 0)}
+LEFT_OUT = {"tau": 1.0, "rows": None, "mask": None, "col_start": 0}  # what a wrong body could leave out of a Draw
 
 
 @pytest.mark.parametrize("left_out", LEFT_OUT)
 @pytest.mark.parametrize("name", ["soft", "hard", "hard_backward"])
 def test_an_argument_that_a_body_ignores_is_seen(name, left_out):
-    place, default = LEFT_OUT[left_out]
-    place += name == "hard_backward"  # whose second argument is the gradient
-
-    def ignores(right, *arguments):
-        return right(*(default if i == place else argument for i, argument in enumerate(arguments)))
+    def ignores(right, draw, *rest):
+        return right(draw._replace(**{left_out: LEFT_OUT[left_out]}), *rest)
 
     said = check.disagreement(_broken(name, ignores), CPU, torch.float32)
     if (name, left_out) == ("hard", "tau"):  # moves no hard draw
@@ -75,21 +73,25 @@ def test_an_argument_that_a_body_ignores_is_seen(name, left_out):
 
 
 def test_noise_where_none_is_wanted_is_seen():
-    def noisy(right, x, tau, seed, *rest):
-        return right(x, tau, torch.tensor(0) if seed is None else seed, *rest)
+    def noisy(right, draw):
+        return right(draw._replace(seed=torch.tensor(0)) if draw.seed is None else draw)
 
     assert check.disagreement(_broken("soft", noisy), CPU, torch.float32).startswith("soft of 5x10")
 
 
 def test_every_sample_of_an_index_is_asked():
-    def one_stream(right, x, seed, rows, mask, samples, col_start):
-        return right(x, seed, rows, mask, 1, col_start).expand(samples, -1)
+    def one_stream(right, draw, samples):
+        return right(draw, 1).expand(samples, -1)
 
     assert check.disagreement(_broken("index", one_stream), CPU, torch.float32).startswith("index of 5x10")
 
 
+def _single(right, draw):
+    return right(draw._replace(logits=draw.logits.float())).to(draw.logits.dtype)
+
+
 def test_float64_that_is_computed_in_float32_is_seen():
-    single = _broken("soft", lambda right, x, *rest: right(x.float(), *rest).to(x.dtype))
+    single = _broken("soft", _single)
     assert check.disagreement(single, CPU, torch.float64).startswith("soft of 5x10")
 
 
@@ -100,13 +102,12 @@ def test_no_right_body_could_be_refused_for_its_rounding(kind, dtype, monkeypatc
     monkeypatch.setitem(check._SHAPES, "cpu", check._SHAPES[kind])
     asked = []
 
-    def index(x, seed, rows, mask, samples, col_start):
+    def index(draw, samples):
         for stream in range(samples):
-            ids = torch.arange(len(x)).unsqueeze(-1) if rows is None else rows
-            s = reference._scores(x, seed, ids, mask, col_start, torch.tensor(stream))
+            s = reference.scores(draw, torch.tensor(stream))
             first, second = s.topk(2).values.unbind(-1)
             asked.append(float((first - second).min()))
-        return reference.index(x, seed, rows, mask, samples, col_start)
+        return reference.index(draw, samples)
 
     body = _broken("index", lambda right, *arguments: index(*arguments))
     assert check.disagreement(body, CPU, dtype) is None

@@ -102,6 +102,7 @@ SHIMS = {
 DRAWS = """
 import sys, warnings, torch, softdraw
 from softdraw import kernels
+from softdraw.arguments import Draw
 from softdraw.kernels import native, reference
 if len(sys.argv) > 1:
     native._path = lambda: __import__("pathlib").Path(sys.argv[1])
@@ -113,8 +114,8 @@ with warnings.catch_warnings(record=True) as seen:
     half = softdraw.gumbel_softmax(x.detach().bfloat16(), seed=1)
     softdraw.gumbel_max(x, seed=1)
 seed = torch.tensor(1)
-assert torch.equal(y, reference.soft(x, 0.5, seed, None, None))
-assert torch.equal(half, reference.soft(x.bfloat16(), 1.0, seed, None, None))
+assert torch.equal(y, reference.soft(Draw(x, 0.5, seed)))
+assert torch.equal(half, reference.soft(Draw(x.bfloat16(), 1.0, seed)))
 assert kernels.body(x.device) is reference
 print(len(seen), *(w.category.__name__ for w in seen))
 print(*(w.message for w in seen))

@@ -69,15 +69,15 @@ def _results(
     counted = torch.arange(shape[0], device=device).unsqueeze(-1)
     mask = (torch.arange(shape[1], device=device) % 3 > 0).expand(shape)
     taus = torch.linspace(_TAU, 1, shape[0], dtype=compute_dtype(dtype), device=device).unsqueeze(-1)
-    yield from _noisy(body, Draw(x, taus, seed, counted + _FIRST_ID, mask, _COL_START), counted + _FIRST_ID)
+    yield from _noisy(body, Draw(x, taus, seed, counted + _FIRST_ID, mask, _COL_START), seed, counted + _FIRST_ID)
     if corners:
-        yield from _noisy(body, Draw(x, _TAU, seed), counted)
+        yield from _noisy(body, Draw(x, _TAU, seed), seed, counted)
         yield from _dense(body, Draw(x, _TAU, None), x.to(compute_dtype(dtype)))
 
 
-def _noisy(body: Any, draw: Draw, ids: Tensor) -> Iterator[Result]:
+def _noisy(body: Any, draw: Draw, seed: Tensor, ids: Tensor) -> Iterator[Result]:
     """Every operation. The reference gets logits with their noise, which is made once: it takes most of the time."""
-    x, _, seed, _, mask, col_start = draw
+    x, mask, col_start = draw.logits, draw.mask, draw.col_start
     cols, wide = x.shape[-1], compute_dtype(x.dtype)
     streams = torch.arange(min(len(x), 2), device=x.device).view(-1, 1, 1)
     made = body.gumbel(seed, ids, cols, col_start, streams[-1, 0, 0], wide)
