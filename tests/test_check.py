@@ -245,8 +245,8 @@ AROUND = {
 @pytest.mark.parametrize("first", FIRST_DRAWS)
 def test_a_first_draw_anywhere_asks_and_disturbs_nothing(first, around):
     """Whatever mode the process is in, the check passes, and the gradient after it is that of the softmax."""
-    if (first, around) == ("with a gradient", "inference mode"):
-        pytest.skip("torch has no gradient there")
+    if around == "inference mode" and first in ("with a gradient", "torch.func.grad"):
+        pytest.skip("torch has no gradient there, nor has torch.func in torch 2.6")
     x = torch.linspace(-1, 1, 12).view(3, 4).requires_grad_()
     with AROUND[around]() if around else contextlib.nullcontext():
         FIRST_DRAWS[first](x)

@@ -98,9 +98,10 @@ def test_many_threads_draw_at_once(two_threads):
 
 
 AFFINITY = """
-import os, torch, softdraw
+import os, time, torch, softdraw
 from softdraw.kernels import native
 native.library().softdraw_use_openmp(None)
+softdraw.gumbel_softmax(torch.zeros(2, 3), seed=0), time.sleep(0.5)  # the check's own threads come and go
 torch.set_num_threads(1)  # so that every other thread is the pool's
 before = {int(t) for t in os.listdir("/proc/self/task")}
 x = torch.zeros(4000, 100)
@@ -145,6 +146,7 @@ def works_after_torch(worker):
     return works(worker)
 
 busy.exp()  # starts torch's threads
+softdraw.gumbel_softmax(torch.zeros(2, 3), seed=0), time.sleep(0.5)  # the check's own threads come and go
 before = threads()
 first = softdraw.gumbel_softmax(x, seed=0)
 for attempt in range(10):
@@ -170,10 +172,11 @@ def test_work_goes_to_torchs_threads_while_they_are_awake():
 
 
 ALONE = """
-import os, torch, softdraw
+import os, time, torch, softdraw
 torch.set_num_threads(2)
 x, busy = torch.zeros(4000, 100), torch.zeros(2**20)
 busy.exp()
+softdraw.gumbel_softmax(torch.zeros(2, 3), seed=0), time.sleep(0.5)  # the check's own threads come and go
 before = set(os.listdir("/proc/self/task"))
 softdraw.gumbel_softmax(x, seed=0)
 assert len(set(os.listdir("/proc/self/task")) - before) == 1  # the pool's
@@ -258,6 +261,7 @@ import os, time, torch, softdraw
 torch.set_num_threads(2)
 x, busy = torch.zeros(4000, 100), torch.zeros(2**20)
 busy.exp()  # starts torch's threads
+softdraw.gumbel_softmax(torch.zeros(2, 3), seed=0), time.sleep(0.5)  # the check's own threads come and go
 others = {t for t in os.listdir("/proc/self/task") if int(t) != os.getpid()}
 first, before = softdraw.gumbel_softmax(x, seed=0), set(os.listdir("/proc/self/task"))
 for _ in range(20):
