@@ -203,7 +203,7 @@ def test_what_is_available_is_respected(monkeypatch, tmp_path):
     monkeypatch.setattr(data, "_available", lambda: 1152)
     assert load(str(tmp_path / "a.npy"), 0.2, torch.Generator()).shape == (4, 6)
     monkeypatch.setattr(data, "_available", lambda: 1151)
-    with pytest.raises(InputError, match="and 0.0 GiB are available: take fewer or smaller images"):
+    with pytest.raises(InputError, match=r"and 0.0 GiB are available: take fewer or smaller images"):
         load(str(tmp_path / "a.npy"), 0.2, torch.Generator())
 
 
