@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 
@@ -26,6 +27,15 @@ def test_folders_that_cannot_be_written(capsys, tmp_path, monkeypatch, command, 
     assert printed.err.startswith(f"softdraw: --out {out} cannot be ")
     assert printed.err.count("\n") == 1
     assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_a_folder_that_is_there_and_takes_no_file(capsys):
+    if not os.path.isdir("/proc"):
+        pytest.skip("there is no /proc on this system")
+    assert run(["bench", *QUICK, "--out", "/proc"]) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert re.match(r"softdraw: --out /proc.* cannot be written \(", printed.err)
 
 
 @pytest.mark.parametrize("name", ["bench.json", "bench.png"])

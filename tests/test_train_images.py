@@ -197,6 +197,16 @@ def test_images_that_do_not_fit_are_refused_before_they_are_read(capsys, tmp_pat
     assert "whole" not in said
 
 
+def test_what_is_available_is_respected(monkeypatch, tmp_path):
+    """12 images of 24 pixels take 1,152 bytes. The system grants memory that it does not have, so it is asked first."""
+    np.save(tmp_path / "a.npy", GREY)
+    monkeypatch.setattr(data, "_available", lambda: 1152)
+    assert load(str(tmp_path / "a.npy"), 0.2, torch.Generator()).shape == (4, 6)
+    monkeypatch.setattr(data, "_available", lambda: 1151)
+    with pytest.raises(InputError, match=r"and 0.0 GiB are available: take fewer or smaller images"):
+        load(str(tmp_path / "a.npy"), 0.2, torch.Generator())
+
+
 @pytest.mark.parametrize("name", ["a.npz", "a.gz"])
 def test_want_of_memory_while_reading_is_said(capsys, tmp_path, monkeypatch, name):
     def full(*arguments, **options):

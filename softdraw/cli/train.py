@@ -55,7 +55,8 @@ def train(
     """
     from softdraw.cli import screens
 
-    console = screens.console(quiet=os.environ.get("RANK", "0") != "0")
+    alone = os.environ.get("WORLD_SIZE", "1") == "1"
+    console = screens.console(quiet=not alone and os.environ.get("RANK", "0") != "0")
     with screens.loading(console, "torch and the images") as loaded:
         from softdraw.recipes.runs.ranks import started
 
