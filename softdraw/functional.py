@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.overrides import has_torch_function_variadic
 
 from softdraw.arguments import (
     check_col_start,
@@ -22,13 +23,16 @@ from softdraw.arguments import (
     row_ids,
     rows_of,
 )
+from softdraw.distributed import PLAIN, agreed, check_whole_rows, is_dtensor
 from softdraw.numerics import value_of
 from softdraw.operators import draws
+from softdraw.overrides import handed_over, not_scripted, overridable, stands_in
 from softdraw.seeds import keep_spare, prepare_seed, seed_tensor, spare_seed
 
 __all__ = ["gumbel_max", "gumbel_noise", "gumbel_softmax", "straight_through"]
 
 
+@not_scripted
 def gumbel_softmax(
     logits: Tensor,
     tau: float | Tensor = 1.0,
@@ -91,6 +95,9 @@ def gumbel_softmax(
         Jang, Gu and Poole (2017), "Categorical reparameterization with Gumbel-softmax", eqs. 1 and 2;
         Maddison, Mnih and Teh (2017), "The concrete distribution", eq. 10.
     """
+    if has_torch_function_variadic(logits, tau, mask, seed, rows) and stands_in(logits, tau, mask, seed, rows):
+        options = {"dim": dim, "mask": mask, "noise": noise, "seed": seed, "generator": generator, "rows": rows}
+        return handed_over(gumbel_softmax, logits, tau, hard, *misplaced, **options, col_start=col_start)
     if misplaced:
         raise TypeError(
             f"gumbel_softmax() takes logits, tau and hard by position, got {misplaced[0]!r} as a fourth: write dim=... "
@@ -107,13 +114,14 @@ def gumbel_softmax(
     run, keeps_seed = operation.form(x, relaxation)
     # The seed is drawn last, so that a call that is refused draws none.
     spare = noise and seed is generator is None and not keeps_seed and x.is_cpu
-    key = spare_seed() if spare else prepare_seed(seed, generator, logits.device) if noise else None
+    key = spare_seed() if spare else _key(seed, generator, x) if noise else None
     y = run(x, relaxation, key, ids, allowed, col_start)
     if spare:
         keep_spare(key)
     return y if x is logits else y.movedim(-1, dim)
 
 
+@not_scripted
 def gumbel_max(
     logits: Tensor,
     *,
@@ -159,6 +167,9 @@ def gumbel_max(
     Source:
         Gumbel (1954), "Statistical theory of extreme values"; Maddison, Tarlow and Minka (2014), "A* sampling", sec. 2.
     """
+    if has_torch_function_variadic(logits, mask, seed, rows) and stands_in(logits, mask, seed, rows):
+        options = {"dim": dim, "mask": mask, "sample_shape": sample_shape, "seed": seed, "generator": generator}
+        return handed_over(gumbel_max, logits, **options, rows=rows, col_start=col_start)
     dim = check_logits(logits, dim)
     x = last(logits.detach(), dim)
     shape = prepare_shape("sample_shape", sample_shape)
@@ -167,13 +178,23 @@ def gumbel_max(
     check_col_start(col_start, x.shape[-1])
     run, keeps_seed = draws.gumbel_max.form(x, None)
     spare = seed is generator is None and not keeps_seed and x.is_cpu
-    key = spare_seed() if spare else prepare_seed(seed, generator, logits.device)
+    key = spare_seed() if spare else _key(seed, generator, x)
     index = run(x, key, ids, allowed, math.prod(shape), col_start)
     if spare:
         keep_spare(key)
     return index.view((*shape, *x.shape[:-1])) if shape else index.squeeze(0)
 
 
+def _key(seed: int | Tensor | None, generator: torch.Generator | None, x: Tensor) -> Tensor:
+    """The seed of a draw from ``x``; one that is drawn for a DTensor is the same on all of its ranks."""
+    if type(x) in PLAIN or not is_dtensor(x):
+        return prepare_seed(seed, generator, x.device)
+    check_whole_rows(x)
+    key = prepare_seed(seed, generator, x.device)
+    return agreed(key, x) if seed is None else key
+
+
+@overridable
 def gumbel_noise(
     shape: Sequence[int],
     *,
@@ -238,6 +259,7 @@ def gumbel_noise(
     return draws.gumbel_noise(key, ids, which, cols, col_start, compute_dtype(dtype)).to(dtype).view(sizes)
 
 
+@overridable
 def straight_through(hard: Tensor, soft: Tensor) -> Tensor:
     r"""The value of ``hard``, bit for bit, with the gradient of ``soft``.
 

@@ -15,6 +15,7 @@ from torch._C import _has_storage
 from softdraw import kernels
 from softdraw.arguments import Tau, compute_dtype, row_ids
 from softdraw.kernels.reference import relaxed_vjp
+from softdraw.operators import noiseless
 from softdraw.operators.operator import Operation
 
 # Soft: y is saved, being the output it costs nothing; the logits are not kept.
@@ -48,7 +49,11 @@ def _soft_vmap(info: Any, in_dims: tuple, *inputs: Any) -> tuple[Tensor, int]:
 
 
 gumbel_softmax_soft = Operation(
-    _gumbel_softmax_soft, lambda logits, *_: torch.empty_like(logits), _soft_vmap, (_soft_setup, _soft_backward)
+    _gumbel_softmax_soft,
+    lambda logits, *_: torch.empty_like(logits),
+    _soft_vmap,
+    (_soft_setup, _soft_backward),
+    noiseless=noiseless.soft,
 )
 gumbel_softmax_soft_backward = Operation(_gumbel_softmax_soft_backward, lambda grad, y, *_: torch.empty_like(y))
 
@@ -101,6 +106,7 @@ gumbel_softmax_hard = Operation(
     _hard_vmap,
     (_hard_setup, _hard_backward),
     saves_seed=True,
+    noiseless=noiseless.hard,
 )
 gumbel_softmax_hard_backward = Operation(
     _gumbel_softmax_hard_backward, lambda grad, logits, *_: torch.empty_like(logits)

@@ -3,6 +3,7 @@
 In eager code that is the body itself or, where something wants a gradient, a plain ``autograd.Function``, which costs a
 few microseconds; under torch.func a ``Function`` that it can transform; and wherever something looks at the graph
 (torch.compile, torch.export, fake tensors, any other dispatch mode) a ``torch.library`` operator: one opaque node.
+Without noise there is nothing to hide from what looks on: it is given torch's own operations, ``noiseless``.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ from torch.autograd import forward_ad
 from torch.compiler import is_compiling
 
 from softdraw.arguments import Tau, compute_dtype
+from softdraw.distributed import PLAIN, is_dtensor, on_local_rows
 
-_PLAIN = (Tensor, torch.nn.Parameter)
 
 
 class Operation:
@@ -31,6 +32,7 @@ class Operation:
         vmap: Callable | None = None,
         autograd: tuple[Callable, Callable] | None = None,  # setup_context, backward
         saves_seed: bool = False,
+        noiseless: Callable | None = None,  # of (x, tau, mask)
     ) -> None:
         name = body.__name__.lstrip("_")
         operator: Any = torch.library.custom_op(f"softdraw::{name}", body, mutates_args=())
@@ -45,8 +47,9 @@ class Operation:
             rules["backward"] = staticmethod(backward)
             self._recorded = _recorded(name, body, setup_context, backward), saves_seed
         function: Any = type(name, (torch.autograd.Function,), rules | _separate(body, setup_context))
-        self._bare, self._transformed, self._seen = (body, False), (function.apply, True), (self._call_operator, True)
-        self._differentiable, self._operator = backward is not None, operator
+        self._bare, self._transformed, self._seen = (body, False), (self._call_function, True), (self._call_operator, True)
+        self._differentiable, self._operator, self._function = backward is not None, operator, function.apply
+        self._noiseless = noiseless
 
     def form(self, x: Any, tau: Any) -> tuple[Callable, bool]:
         """What to call on ``x``: the body where nothing looks on, else the form that what looks on can see; and whether
@@ -54,7 +57,7 @@ class Operation:
         if _plain(x):
             wanted = self._differentiable and (x.requires_grad or (type(tau) is not float and tau.requires_grad))
             return self._recorded if wanted and is_grad_enabled() else self._bare
-        return self._transformed if _transformed() and not is_compiling() else self._seen
+        return self._transformed if transformed() and not is_compiling() else self._seen
 
     def in_backward(self, ctx: Any, grad: Tensor) -> Callable | None:
         """What to call in a backward pass of ``grad``. None where that is to be the formula in torch's own operations:
@@ -62,13 +65,24 @@ class Operation:
         have no storage), or tau wants its part."""
         if is_grad_enabled() or (ctx.tau is None and ctx.needs_input_grad[1]) or not _has_storage(grad):
             return None
-        return self._bare[0] if _plain(grad) else None if _transformed() else self
+        return self._bare[0] if _plain(grad) else None if transformed() else self
 
     def __call__(self, x: Any, tau: Any, *rest: Any) -> Tensor:
         return self.form(x, tau)[0](x, tau, *rest)
 
+    def _call_function(self, x: Any, *rest: Any) -> Tensor:
+        return self._function(x, *rest) if self._noisy(rest) else self._noiseless(x, rest[0], rest[3])
+
     def _call_operator(self, x: Any, *rest: Any) -> Tensor:
+        if is_dtensor(x):
+            return on_local_rows(self, x, rest, index=not self._differentiable)
+        if not self._noisy(rest):
+            return self._noiseless(x, rest[0], rest[3])
         return self._operator(x, *(_tensor(argument, x) for argument in rest))
+
+    def _noisy(self, rest: tuple) -> bool:
+        """Whether a call draws, by its arguments after the logits: tau, seed, rows, mask, ..."""
+        return self._noiseless is None or rest[1] is not None
 
 
 def _separate(forward: Callable, setup_context: Callable) -> dict[str, Any]:
@@ -110,7 +124,7 @@ def _tensor(argument: Any, x: Tensor) -> Any:
 def _plain(x: Tensor) -> bool:
     """Whether only autograd must see a call on ``x``: no tracer, tensor subclass, dispatch mode or torch.func."""
     return (
-        type(x) in _PLAIN
+        type(x) in PLAIN
         and not is_compiling()
         and _get_tracing_state() is None
         and not _len_torch_dispatch_stack()
@@ -119,7 +133,7 @@ def _plain(x: Tensor) -> bool:
     )
 
 
-def _transformed() -> bool:
+def transformed() -> bool:
     """Whether torch.func or forward-mode differentiation must see the call; it comes before what else may, for it
     knows no gradient of operators."""
     return _are_functorch_transforms_active() or forward_ad._current_level >= 0
