@@ -41,8 +41,8 @@ def _scores(logits: Tensor, mask: Tensor | None) -> Tensor:
 
 
 def _softmax(s: Tensor, tau: Tau) -> Tensor:
+    nothing = (s == -math.inf).all(-1, keepdim=True)  # not from the maximum: outside torch it may pass over NaN
     top = s.detach().amax(-1, keepdim=True)
-    nothing = top == -math.inf
     z = _divided((s - top).masked_fill(nothing, 0), tau)
     p = z.softmax(-1)
     # A category of zero mass takes no gradient, whatever arrives there: 0 * inf would be NaN.
@@ -64,5 +64,10 @@ def _divided(x: Tensor, tau: Tau) -> Tensor:
 
 
 def _differentiated(x: Tau) -> bool:
-    """Whether a gradient for ``x`` may be asked for; under torch.func that cannot be told from ``x``."""
-    return isinstance(x, Tensor) and (transformed() or (x.requires_grad and torch.is_grad_enabled()))
+    """Whether a gradient for ``x`` may be asked for. Under torch.func that cannot be told from ``x``; and
+    torch.jit.trace runs twice, the second time without gradients, and wants the same graph again."""
+    if not isinstance(x, Tensor):
+        return False
+    if torch.jit.is_tracing() and not torch.onnx.is_in_onnx_export():
+        return True
+    return transformed() or (x.requires_grad and torch.is_grad_enabled())
