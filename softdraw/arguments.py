@@ -35,9 +35,10 @@ def compute_dtype(dtype: torch.dtype) -> torch.dtype:
 def check_floating(name: str, x: object) -> None:
     """``x`` is a floating-point tensor, or a TypeError says how to make it one."""
     if not isinstance(x, Tensor):
-        raise TypeError(
-            f"{name} must be a floating-point tensor, got {type(x).__name__}: write torch.tensor(...) first"
-        )
+        way = "write torch.tensor(...) first"
+        if isinstance(x, torch.fx.Proxy):
+            way = "torch.fx traces no object that holds one; wrap the function that makes it in torch.fx.wrap"
+        raise TypeError(f"{name} must be a floating-point tensor, got {type(x).__name__}: {way}")
     if not x.is_floating_point():
         way = "take its real part or its magnitude" if x.is_complex() else f"write {name}.float()"
         raise TypeError(f"{name} must be floating point, got a tensor of {x.dtype}: {way}")

@@ -57,8 +57,14 @@ def handed_over(function: Callable, *args: Any, **kwargs: Any) -> Any:
 
 def not_scripted(function: Function) -> Function:
     """``function`` itself; torch.jit.script is told in one sentence what to use instead."""
-    function.__prepare_scriptable__ = functools.partial(refuse_script, f"softdraw.{function.__name__}")
+    function.__prepare_scriptable__ = functools.partial(refuse_script, _public_name(function))
     return function
+
+
+def _public_name(function: Callable) -> str:
+    """A loss is public in softdraw.losses, every other function in softdraw."""
+    package = "softdraw.losses" if function.__module__.startswith("softdraw.losses") else "softdraw"
+    return f"{package}.{function.__name__}"
 
 
 def refuse_script(name: str) -> None:

@@ -10,8 +10,10 @@ from torch import Tensor
 from softdraw.arguments import check_logits
 from softdraw.losses.common import aligned, kept, reduce, rows, without
 from softdraw.numerics import log_probs, times, value_of
+from softdraw.overrides import overridable
 
 
+@overridable
 def kl_to_uniform(
     logits: Tensor,
     *,
@@ -57,6 +59,7 @@ def kl_to_uniform(
     return reduce(loss, mask, weight, reduction)
 
 
+@overridable
 def kl_to_prior(
     logits: Tensor,
     prior_logits: Tensor,
@@ -108,6 +111,7 @@ def kl_to_prior(
     return reduce(loss, mask, weight, reduction)
 
 
+@overridable
 def entropy(
     logits: Tensor,
     *,

@@ -8,8 +8,10 @@ from torch.nn.functional import logsigmoid
 
 from softdraw.losses.common import aligned, checked, kept, reduce, rows, scalars, without
 from softdraw.numerics import log_probs, times
+from softdraw.overrides import overridable
 
 
+@overridable
 def bernoulli_nll(
     logits: Tensor,
     target: Tensor,
@@ -64,6 +66,7 @@ def bernoulli_nll(
     return reduce(loss, mask, weight, reduction)
 
 
+@overridable
 def categorical_nll(
     logits: Tensor,
     target: Tensor,

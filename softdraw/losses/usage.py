@@ -9,8 +9,10 @@ from torch import Tensor
 
 from softdraw.losses.common import kept, mean_row, reduce, rows, scalars, weights, without
 from softdraw.numerics import log_probs
+from softdraw.overrides import overridable
 
 
+@overridable
 def diversity(
     logits: Tensor,
     *,
@@ -59,6 +61,7 @@ def diversity(
     return _over_groups((k - h.exp()) / k, w, grouped, reduction)
 
 
+@overridable
 def load_balance(
     logits: Tensor,
     chosen: Tensor | None = None,
@@ -112,6 +115,7 @@ def load_balance(
     return _over_groups(x.shape[-1] * (f * mean_row(log_probs(x).exp(), w)).sum(-1), w, grouped, reduction)
 
 
+@overridable
 def keep_ratio(
     logits: Tensor,
     ratio: float,

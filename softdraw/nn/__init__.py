@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from softdraw.functional import gumbel_softmax
+from softdraw.overrides import refuse_script
 
 __all__ = ["GumbelSoftmax", "LearnedTau"]
 
@@ -97,6 +98,9 @@ class GumbelSoftmax(nn.Module):
             generator=generator,
             rows=rows,
         )
+
+    def __prepare_scriptable__(self) -> None:
+        refuse_script("softdraw.nn.GumbelSoftmax")
 
     def extra_repr(self) -> str:
         """What ``print(module)`` shows; tau itself is left to the state_dict, for reading it may wait for a device."""
