@@ -23,11 +23,10 @@ from softdraw.arguments import (
     row_ids,
     rows_of,
 )
-from softdraw.distributed import PLAIN, agreed, check_whole_rows, is_dtensor
 from softdraw.numerics import value_of
 from softdraw.operators import draws
 from softdraw.overrides import handed_over, not_scripted, overridable, stands_in
-from softdraw.seeds import keep_spare, prepare_seed, seed_tensor, spare_seed
+from softdraw.seeds import keep_spare, seed_for, seed_tensor, spare_seed
 
 __all__ = ["gumbel_max", "gumbel_noise", "gumbel_softmax", "straight_through"]
 
@@ -114,7 +113,7 @@ def gumbel_softmax(
     run, keeps_seed = operation.form(x, relaxation)
     # The seed is drawn last, so that a call that is refused draws none.
     spare = noise and seed is generator is None and not keeps_seed and x.is_cpu
-    key = spare_seed() if spare else _key(seed, generator, x) if noise else None
+    key = spare_seed() if spare else seed_for(x, seed, generator) if noise else None
     y = run(x, relaxation, key, ids, allowed, col_start)
     if spare:
         keep_spare(key)
@@ -178,20 +177,11 @@ def gumbel_max(
     check_col_start(col_start, x.shape[-1])
     run, keeps_seed = draws.gumbel_max.form(x, None)
     spare = seed is generator is None and not keeps_seed and x.is_cpu
-    key = spare_seed() if spare else _key(seed, generator, x)
+    key = spare_seed() if spare else seed_for(x, seed, generator)
     index = run(x, key, ids, allowed, math.prod(shape), col_start)
     if spare:
         keep_spare(key)
     return index.view((*shape, *x.shape[:-1])) if shape else index.squeeze(0)
-
-
-def _key(seed: int | Tensor | None, generator: torch.Generator | None, x: Tensor) -> Tensor:
-    """The seed of a draw from ``x``; one that is drawn for a DTensor is the same on all of its ranks."""
-    if type(x) in PLAIN or not is_dtensor(x):
-        return prepare_seed(seed, generator, x.device)
-    check_whole_rows(x)
-    key = prepare_seed(seed, generator, x.device)
-    return agreed(key, x) if seed is None else key
 
 
 @overridable

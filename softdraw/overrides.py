@@ -46,7 +46,7 @@ def stands_in(*given: Any) -> bool:
 
 def handed_over(function: Callable, *args: Any, **kwargs: Any) -> Any:
     """The call as the argument that stands in makes it; keywords at their defaults are left out."""
-    defaults = function.__kwdefaults__
+    defaults: Any = function.__kwdefaults__
     return handle_torch_function(
         function,
         (*args, *kwargs.values()),
@@ -57,7 +57,7 @@ def handed_over(function: Callable, *args: Any, **kwargs: Any) -> Any:
 
 def not_scripted(function: Function) -> Function:
     """``function`` itself; torch.jit.script is told in one sentence what to use instead."""
-    function.__prepare_scriptable__ = functools.partial(refuse_script, _public_name(function))
+    vars(function)["__prepare_scriptable__"] = functools.partial(refuse_script, _public_name(function))
     return function
 
 

@@ -32,6 +32,7 @@ def draws(place):
     mask, tau = make((N, K), seed=2) > -0.7, make((N, 1), seed=3).exp()
     ids = torch.randperm(N, generator=torch.Generator().manual_seed(0)) * 2**40
     for hard in (False, True):
+
         def draw(tau=0.7, hard=hard, **options):
             return softdraw.gumbel_softmax(x, tau, hard, seed=4, **options)
 

@@ -85,14 +85,23 @@ def _fresh_compiler():
 
 def difficult(dtype):
     """Rows with ties, with forbidden categories, with nothing allowed, with NaN, with +inf, and ordinary ones."""
-    rows = [[1, 3, 3, 0, 3], [-inf, 2, -inf, 2, 1], [-inf] * 5, [0, nan, 1, 2, 3], [0, inf, 1, -inf, 3], [-inf, nan] * 2]
+    rows = [
+        [1, 3, 3, 0, 3],
+        [-inf, 2, -inf, 2, 1],
+        [-inf] * 5,
+        [0, nan, 1, 2, 3],
+        [0, inf, 1, -inf, 3],
+        [-inf, nan] * 2,
+    ]
     rows[-1].append(inf)
     return torch.cat((torch.tensor(rows, dtype=dtype), make((5, 5), dtype)))
 
 
 def ours(graphs):
     assert all(len(list(graph.nodes())) if callable(graph.nodes) else len(graph.nodes) for graph in graphs)
-    return [line for graph in graphs for line in str(graph).splitlines() if "softdraw::" in line or "ops.softdraw" in line]
+    return [
+        line for graph in graphs for line in str(graph).splitlines() if "softdraw::" in line or "ops.softdraw" in line
+    ]
 
 
 @pytest.mark.parametrize("way", [*WAYS, inductor])

@@ -170,7 +170,7 @@ def keep_ratio(
 def _grouped(
     logits: Tensor, dim: int, group_dim: int | None, mask: Tensor | None, weight: Tensor | None
 ) -> tuple[Tensor, Tensor, tuple[int, ...]]:
-    """Rows ``(*batch, K)`` in the compute dtype, weights ``batch``, and the dimensions of the batch that are no group."""
+    """Rows ``(*batch, K)`` in the compute dtype, weights ``batch``, and the batch dimensions that are no group."""
     x = rows(logits, dim)
     mask = kept(mask, x.shape[:-1], "the logits without dim")
     x = x if mask is None else without(x, mask.unsqueeze(-1))

@@ -68,6 +68,6 @@ def _differentiated(x: Tau) -> bool:
     torch.jit.trace runs twice, the second time without gradients, and wants the same graph again."""
     if not isinstance(x, Tensor):
         return False
-    if torch.jit.is_tracing() and not torch.onnx.is_in_onnx_export():
+    if torch.jit.is_tracing() and not torch.onnx.is_in_onnx_export():  # pyright: ignore[reportPrivateImportUsage]
         return True
     return transformed() or (x.requires_grad and torch.is_grad_enabled())

@@ -21,7 +21,6 @@ from softdraw.arguments import Tau, compute_dtype
 from softdraw.distributed import PLAIN, is_dtensor, on_local_rows
 
 
-
 class Operation:
     """A typed body with its rules. What is called in backward passes only is never mapped: it needs no ``vmap``."""
 
@@ -47,9 +46,13 @@ class Operation:
             rules["backward"] = staticmethod(backward)
             self._recorded = _recorded(name, body, setup_context, backward), saves_seed
         function: Any = type(name, (torch.autograd.Function,), rules | _separate(body, setup_context))
-        self._bare, self._transformed, self._seen = (body, False), (self._call_function, True), (self._call_operator, True)
+        self._bare, self._transformed, self._seen = (
+            (body, False),
+            (self._call_function, True),
+            (self._call_operator, True),
+        )
         self._differentiable, self._operator, self._function = backward is not None, operator, function.apply
-        self._noiseless = noiseless
+        self._noiseless: Any = noiseless
 
     def form(self, x: Any, tau: Any) -> tuple[Callable, bool]:
         """What to call on ``x``: the body where nothing looks on, else the form that what looks on can see; and whether
