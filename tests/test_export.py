@@ -188,6 +188,23 @@ def test_torch_func_takes_decisions_too():
         torch.testing.assert_close(many, softdraw.gumbel_softmax(make((3, 5)), 0.7, hard, noise=False))
 
 
+def test_a_decision_has_second_derivatives():
+    """Forward over reverse, and reverse over reverse in eager code."""
+    x, w = make((5,), torch.float64), make((5,), torch.float64, seed=1)
+    for hard in (False, True):
+        got = torch.func.hessian(lambda x, hard=hard: (softdraw.gumbel_softmax(x, 0.7, hard, noise=False) * w).sum())(x)
+        torch.testing.assert_close(got, torch.func.hessian(lambda x: ((x / 0.7).softmax(-1) * w).sum())(x))
+    assert torch.autograd.gradgradcheck(
+        lambda x: softdraw.gumbel_softmax(x, 0.7, noise=False), x.clone().requires_grad_()
+    )
+
+
+def test_a_draw_is_one_operator():
+    graph = make_fx(lambda x: softdraw.gumbel_softmax(x, 0.7, seed=1))(make((3, 4)))
+    assert len(ours([graph.graph])) == 1
+    assert torch.equal(graph(make((3, 4), seed=1)), softdraw.gumbel_softmax(make((3, 4), seed=1), 0.7, seed=1))
+
+
 def test_a_bad_tau_makes_its_rows_nan():
     seen = torch.compile(lambda x, t: softdraw.gumbel_softmax(x, t, noise=False), fullgraph=True, backend="aot_eager")
     y = seen(make((3, 4)), torch.tensor([[1.0], [-1.0], [inf]]))
