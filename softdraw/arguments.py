@@ -26,6 +26,7 @@ from softdraw.checks import (
     integer,
     number,
 )
+from softdraw.distributed import matched
 
 ROW_MAX = 2**63 - 1
 COLUMN_MAX = 2**32
@@ -134,7 +135,7 @@ def prepare_mask(mask: Tensor | None, logits: Tensor, dim: int) -> Tensor | None
             f"mask of shape {tuple(mask.shape)} does not broadcast to logits of shape {tuple(logits.shape)}: "
             "each of its dimensions, counted from the last, must be 1 or the size of the logits'"
         )
-    return last(mask.expand(logits.shape), dim)
+    return last(matched("mask", mask, logits).expand(logits.shape), dim)
 
 
 def prepare_tau(tau: float | Tensor, logits: Tensor, dim: int) -> Tau:
@@ -185,6 +186,7 @@ def _prepare_tau_tensor(tau: Tensor, logits: Tensor, dim: int) -> Tensor:
         if tau.dim() > 0 or tau.is_meta:
             check_device("tau", tau, logits.device)
         tau = tau.to(logits.device)
+    tau = matched("tau", tau, logits)
     if tau.numel() == 1 and tau.dim() <= logits.dim():
         return tau.reshape(())
     per_row = [1 if i == dim else n for i, n in enumerate(logits.shape)]
@@ -207,7 +209,10 @@ def check_col_start(col_start: int, cols: int) -> int:
 
 def rows_of(rows: int | Tensor, x: Tensor) -> Tensor | None:
     """``prepare_rows`` for the rows of ``x``, categories last; quick for the default, 0."""
-    return None if type(rows) is int and rows == 0 else prepare_rows(rows, x.shape[:-1], x.device)
+    if type(rows) is int and rows == 0:
+        return None
+    rows = matched("rows", rows, x) if isinstance(rows, Tensor) else rows
+    return prepare_rows(rows, x.shape[:-1], x.device)
 
 
 def prepare_rows(rows: int | Tensor, batch: torch.Size, device: torch.device) -> Tensor | None:
@@ -241,7 +246,7 @@ def _prepare_row_ids(rows: Tensor, batch: torch.Size, device: torch.device) -> T
             "give it that shape, or the first dimensions of it (ids of samples), or an int for the first id"
         )
     ids = rows.long().view(*rows.shape, *[1] * (len(inner) + 1))
-    return ids * inner.numel() + row_ids(inner, device) if inner else ids
+    return ids * inner.numel() + matched("", row_ids(inner, device), ids) if inner else ids
 
 
 def _broadcasts(shape: torch.Size | list[int], target: torch.Size | list[int]) -> bool:

@@ -65,7 +65,10 @@ def check_bool(name: str, value: object) -> None:
 def check_tensor(name: str, x: Tensor, kind: str = "tensor") -> None:
     """Checks that ``x`` is a dense tensor: not sparse, nested or quantised."""
     if not isinstance(x, Tensor):
-        raise TypeError(f"{name} must be a {kind}, got {given(x)}: write torch.tensor(...) first")
+        way = "write torch.tensor(...) first"
+        if isinstance(x, torch.fx.Proxy):
+            way = "torch.fx traces no object that holds one; wrap the function that makes it in torch.fx.wrap"
+        raise TypeError(f"{name} must be a {kind}, got {given(x)}: {way}")
     if x.is_nested or x.layout is not DENSE or x.is_quantized:
         way = "dequantize()" if x.is_quantized else "to_padded_tensor(0.0)" if x.is_nested else "to_dense()"
         layout = "quantised" if x.is_quantized else "nested" if x.is_nested else str(x.layout)

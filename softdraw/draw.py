@@ -11,7 +11,7 @@ from torch import Tensor, distributions
 from softdraw.laws import Law, OneHotCategorical, from_torch
 from softdraw.rules.pathwise import Pathwise
 from softdraw.rules.score_function import Objective, ScoreFunction
-from softdraw.seeds import prepare_seed
+from softdraw.seeds import seed_for
 
 __all__ = ["draw", "expect"]
 
@@ -118,7 +118,7 @@ def expect(
     rule.check_serves(ours)
     if isinstance(rule, ScoreFunction) and samples is not None:
         raise ValueError(f"samples={samples} is for pathwise rules: {type(rule).__name__} has its own number of them")
-    objective = Objective(f, ours, joint, prepare_seed(seed, generator, ours.theta.device), rows)
+    objective = Objective(f, ours, joint, seed_for(ours.theta, seed, generator), rows)
     if isinstance(rule, ScoreFunction):
         return rule.estimate(objective)
     y = ours.rsample((1 if samples is None else samples,), rule=rule, seed=objective.seed, rows=rows)

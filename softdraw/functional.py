@@ -8,6 +8,7 @@ from typing import NoReturn
 
 import torch
 from torch import Tensor
+from torch.overrides import has_torch_function_variadic
 
 from softdraw.arguments import (
     call_error,
@@ -34,6 +35,7 @@ from softdraw.checks import (
 )
 from softdraw.numerics import value_of
 from softdraw.operators import draws
+from softdraw.overrides import handed_over, not_scripted, overridable, stands_in
 from softdraw.seeds import seed_tensor
 
 __all__ = ["gumbel_max", "gumbel_noise", "gumbel_softmax", "straight_through"]
@@ -41,6 +43,7 @@ __all__ = ["gumbel_max", "gumbel_noise", "gumbel_softmax", "straight_through"]
 _STREAMS = 2**31  # the independent draws that one seed has
 
 
+@not_scripted
 def gumbel_softmax(
     logits: Tensor,
     tau: float | Tensor = 1.0,
@@ -105,6 +108,9 @@ def gumbel_softmax(
         Jang, Gu and Poole (2017), "Categorical reparameterization with Gumbel-softmax", eqs. 1 and 2;
         Maddison, Mnih and Teh (2017), "The concrete distribution", eq. 10.
     """
+    if has_torch_function_variadic(logits, tau, mask, seed, rows) and stands_in(logits, tau, mask, seed, rows):
+        options = {"dim": dim, "mask": mask, "noise": noise, "seed": seed, "generator": generator, "rows": rows}
+        return handed_over(gumbel_softmax, logits, tau, hard, *misplaced, **options, col_start=col_start, **unknown)
     if misplaced or unknown:
         raise call_error(misplaced, unknown)
     unkeyed = noise or (seed is generator is None and type(rows) is int and rows == 0)
@@ -125,6 +131,7 @@ def gumbel_softmax(
     return y if x is logits else y.movedim(-1, dim)
 
 
+@not_scripted
 def gumbel_max(
     logits: Tensor,
     *,
@@ -170,6 +177,9 @@ def gumbel_max(
     Source:
         Gumbel (1954), "Statistical theory of extreme values"; Maddison, Tarlow and Minka (2014), "A* sampling", sec. 2.
     """
+    if has_torch_function_variadic(logits, mask, seed, rows) and stands_in(logits, mask, seed, rows):
+        options = {"dim": dim, "mask": mask, "sample_shape": sample_shape, "seed": seed, "generator": generator}
+        return handed_over(gumbel_max, logits, **options, rows=rows, col_start=col_start)
     dim = check_logits(logits, dim)
     x = last(logits.detach(), dim)
     shape = prepare_shape("sample_shape", sample_shape, most=_STREAMS)
@@ -180,6 +190,7 @@ def gumbel_max(
     return index.view((*shape, *x.shape[:-1])) if shape else index.squeeze(0)
 
 
+@overridable
 def gumbel_noise(
     shape: Sequence[int],
     *,
@@ -241,6 +252,7 @@ def gumbel_noise(
     return draws.gumbel_noise(key, ids, which, cols, col_start, compute_dtype(dtype)).to(dtype).view(sizes)
 
 
+@overridable
 def straight_through(hard: Tensor, soft: Tensor) -> Tensor:
     r"""The value of ``hard``, bit for bit, with the gradient of ``soft``.
 

@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from softdraw.distributed import matched
+
 
 def masked(logits: Tensor, mask: Tensor | None) -> Tensor:
     """The logits with forbidden categories at -inf."""
@@ -21,7 +23,8 @@ def masked(logits: Tensor, mask: Tensor | None) -> Tensor:
 
 def one_hot(index: Tensor, categories: int, dtype: torch.dtype) -> Tensor:
     """One-hots of indices; an index of -1 gives a row of zeros."""
-    return (torch.arange(categories, device=index.device) == index.unsqueeze(-1)).to(dtype)
+    each = matched("", torch.arange(categories, device=index.device), index)
+    return (each == index.unsqueeze(-1)).to(dtype)
 
 
 def softmax(scores: Tensor, tau: float | Tensor = 1.0) -> Tensor:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from softdraw.arguments import ROW_MAX
 from softdraw.checks import check_tensor
+from softdraw.distributed import PLAIN, agreed, check_whole_rows, is_dtensor
 
 SEED_MIN, SEED_MAX = -(2**63), 2**64 - 1
 
@@ -42,6 +43,15 @@ def prepare_seed(seed: int | Tensor | None, generator: torch.Generator | None, d
     if generator is not None:
         raise ValueError("seed and generator were both given: the draw can come from one of them only; leave one out")
     return seed_tensor(seed, device)
+
+
+def seed_for(x: Tensor, seed: int | Tensor | None, generator: torch.Generator | None) -> Tensor:
+    """``prepare_seed`` for a draw from ``x``; one that is drawn for a DTensor is the same on all of its ranks."""
+    if type(x) in PLAIN or not is_dtensor(x):
+        return prepare_seed(seed, generator, x.device)
+    check_whole_rows(x)
+    key = prepare_seed(seed, generator, x.device)
+    return agreed(key, x) if seed is None else key
 
 
 def seed_tensor(seed: int | Tensor, device: torch.device) -> Tensor:

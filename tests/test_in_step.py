@@ -19,8 +19,9 @@ PACKAGE = ROOT / "softdraw"
 
 # Each line may import from the lines above it, and within a unit.
 LAYERS = [
-    ["errors"],
-    ["arguments", "noise", "numerics"],
+    ["errors", "checks", "private_torch", "noise"],
+    ["distributed"],
+    ["arguments", "numerics", "overrides"],
     ["seeds", "schedules", "metrics"],
     ["kernels"],
     ["operators"],

@@ -18,12 +18,13 @@ from torch.distributions import Distribution, constraints
 
 from softdraw import numerics
 from softdraw.arguments import compute_dtype, per_row, prepare_rows, prepare_shape
+from softdraw.distributed import matched
 from softdraw.operators.operator import is_plain
 from softdraw.rules import pathwise
 from softdraw.rules.needs import Need
 from softdraw.rules.pathwise import Pathwise
 from softdraw.rules.zgr import ZGR
-from softdraw.seeds import prepare_seed
+from softdraw.seeds import seed_for
 
 
 class Law(Distribution):
@@ -173,8 +174,9 @@ class Law(Distribution):
         return f"{type(self).__name__}(logits of shape {tuple(self.theta.shape)}{mask}, rule={self.rule})"
 
     def _source(self, seed: Any, generator: Any, rows: int | Tensor) -> tuple[Tensor, Tensor | None]:
+        rows = matched("rows", rows, self.theta) if isinstance(rows, Tensor) else rows
         ids = prepare_rows(rows, self.batch_shape, self.theta.device)
-        return prepare_seed(seed, generator, self.theta.device), ids  # the seed last: a refused call draws none
+        return seed_for(self.theta, seed, generator), ids  # the seed last: a refused call draws none
 
     def _checked_rule(self, rule: object) -> Pathwise:
         if not isinstance(rule, Pathwise):
@@ -204,7 +206,7 @@ class Law(Distribution):
                 "an index becomes a one-hot by torch.nn.functional.one_hot(index, K)"
             )
         self._validate(value)
-        return value.to(compute_dtype(self.theta.dtype))
+        return matched("value", value.to(compute_dtype(self.theta.dtype)), self.theta)
 
     def _validate(self, value: Tensor) -> None:
         """``value`` is in the support, wherever the law has one: a row that is NaN or allows nothing takes anything."""

@@ -126,9 +126,18 @@ def weights(like: Tensor, mask: Tensor | None, weight: Tensor | None, what: str)
     return without(w, mask)
 
 
-def mean_row(x: Tensor, weight: Tensor) -> Tensor:
-    """The weighted mean of ``(..., n, K)`` over n, weights ``(..., n)``; 0 where no weight is."""
-    return times(weight.unsqueeze(-1), x).sum(-2) / _or_one(weight.sum(-1, keepdim=True))
+def mean_row(x: Tensor, weight: Tensor, over: tuple[int, ...]) -> Tensor:
+    """The weighted mean of ``(*batch, K)`` over some dimensions of the batch, weights ``batch``; 0 where no weight is.
+
+    No dimensions are flattened into one: of a DTensor whose shards are uneven that is not possible.
+    """
+    total = total_over(weight, over).unsqueeze(-1)
+    return total_over(times(weight.unsqueeze(-1), x), over) / _or_one(total)
+
+
+def total_over(x: Tensor, over: tuple[int, ...]) -> Tensor:
+    """The sum over some dimensions, which may be none."""
+    return x.sum(over) if over else x
 
 
 def _or_one(total: Tensor) -> Tensor:

@@ -11,8 +11,10 @@ from softdraw.arguments import check_logits
 from softdraw.checks import check_device, check_floating
 from softdraw.losses.common import aligned, kept_log_probs, reduce
 from softdraw.numerics import log_probs, times, value_of
+from softdraw.overrides import overridable
 
 
+@overridable
 def kl_to_uniform(
     logits: Tensor,
     *,
@@ -56,6 +58,7 @@ def kl_to_uniform(
     return reduce(loss, mask, weight, reduction)
 
 
+@overridable
 def kl_to_prior(
     logits: Tensor,
     prior_logits: Tensor,
@@ -106,6 +109,7 @@ def kl_to_prior(
     return reduce(loss, mask, weight, reduction)
 
 
+@overridable
 def entropy(
     logits: Tensor,
     *,

@@ -9,8 +9,10 @@ from torch.nn.functional import logsigmoid
 from softdraw.checks import check_device, check_real, number
 from softdraw.losses.common import aligned, checked, kept_bits, kept_log_probs, reduce, without
 from softdraw.numerics import times
+from softdraw.overrides import overridable
 
 
+@overridable
 def bernoulli_nll(
     logits: Tensor,
     target: Tensor,
@@ -63,6 +65,7 @@ def bernoulli_nll(
     return reduce(loss, mask, weight, reduction)
 
 
+@overridable
 def categorical_nll(
     logits: Tensor,
     target: Tensor,

@@ -8,10 +8,12 @@ import torch
 from torch import Tensor
 
 from softdraw.checks import check_device, check_real, integer, number
-from softdraw.losses.common import kept_bits, kept_logits, mean_row, reduce, weights
+from softdraw.losses.common import kept_bits, kept_logits, mean_row, reduce, total_over, weights
 from softdraw.numerics import log_probs
+from softdraw.overrides import overridable
 
 
+@overridable
 def diversity(
     logits: Tensor,
     *,
@@ -53,13 +55,14 @@ def diversity(
     Source:
         Baevski et al. (2020), "wav2vec 2.0", eq. 4, and its released code, which takes the perplexity.
     """
-    x, w, grouped = _grouped(logits, dim, group_dim, mask, weight)
-    p = mean_row(log_probs(x).exp(), w)
+    x, w, over = _grouped(logits, dim, group_dim, mask, weight)
+    p = mean_row(log_probs(x).exp(), w, over)
     h = -(p * p.clamp_min(torch.finfo(p.dtype).tiny).log()).sum(-1)
     k = p.shape[-1]
-    return _over_groups((k - h.exp()) / k, w, grouped, reduction)
+    return reduce((k - h.exp()) / k, total_over(w, over) != 0, None, reduction)
 
 
+@overridable
 def load_balance(
     logits: Tensor,
     chosen: Tensor | None = None,
@@ -98,19 +101,21 @@ def load_balance(
     Source:
         Fedus, Zoph and Shazeer (2022), "Switch transformers", eqs. 4 to 6, without its coefficient.
     """
-    x, w, grouped = _grouped(logits, dim, group_dim, mask, weight)
+    x, w, over = _grouped(logits, dim, group_dim, mask, weight)
     if chosen is None:
         top, index = x.detach().max(-1, keepdim=True)
         f = ((torch.arange(x.shape[-1], device=x.device) == index) & (top > -math.inf)).to(x.dtype)
     else:
         _check_chosen(chosen, logits)
         f = _grouped(chosen.detach().to(x.dtype), dim, group_dim, mask, None)[0]
-    f = mean_row(f, w)
+    f = mean_row(f, w, over)
     total = f.sum(-1, keepdim=True)
     f = f / torch.where(total == 0, 1, total)
-    return _over_groups(x.shape[-1] * (f * mean_row(log_probs(x).exp(), w)).sum(-1), w, grouped, reduction)
+    loss = x.shape[-1] * (f * mean_row(log_probs(x).exp(), w, over)).sum(-1)
+    return reduce(loss, total_over(w, over) != 0, None, reduction)
 
 
+@overridable
 def keep_ratio(
     logits: Tensor,
     ratio: float,
@@ -155,13 +160,9 @@ def keep_ratio(
         raise ValueError(f"ratio must be from 0 to 1, got {ratio}")
     x, mask = kept_bits(logits, mask)
     w = weights(x, mask, weight, "the logits")
-    if dim is None:
-        x, w = x.flatten(), w.flatten()
-    else:
-        dim = _gate_dim(dim, x)
-        x, w = x.movedim(dim, -1), w.movedim(dim, -1)
-    share = mean_row(x.sigmoid().unsqueeze(-1), w).squeeze(-1)
-    return reduce((share - ratio) ** 2, w.sum(-1) != 0, None, reduction)
+    over = tuple(range(x.dim())) if dim is None else (_gate_dim(dim, x),)
+    share = mean_row(x.sigmoid().unsqueeze(-1), w, over).squeeze(-1)
+    return reduce((share - ratio) ** 2, total_over(w, over) != 0, None, reduction)
 
 
 def _gate_dim(dim: int, x: Tensor) -> int:
@@ -186,15 +187,12 @@ def _check_chosen(chosen: Tensor, logits: Tensor) -> None:
 
 def _grouped(
     logits: Tensor, dim: int, group_dim: int | None, mask: Tensor | None, weight: Tensor | None
-) -> tuple[Tensor, Tensor, bool]:
-    """Rows ``(groups, n, K)`` in the compute dtype, weights ``(groups, n)``, and whether groups were asked for."""
+) -> tuple[Tensor, Tensor, tuple[int, ...]]:
+    """Rows ``(*batch, K)`` in the compute dtype, weights ``batch``, and the batch dimensions that are no group."""
     x, mask = kept_logits(logits, dim, mask)
     w = weights(x[..., 0], mask, weight, "the logits without dim")
-    if group_dim is None:
-        return x.reshape(1, -1, x.shape[-1]), w.reshape(1, -1), False
-    group = _group(logits, dim, group_dim)
-    x, w = x.movedim(group, 0), w.movedim(group, 0)
-    return x.flatten(1, -2) if x.dim() > 2 else x.unsqueeze(1), w.reshape(w.shape[0], -1), True
+    group = None if group_dim is None else _group(logits, dim, group_dim)
+    return x, w, tuple(d for d in range(w.dim()) if d != group)
 
 
 def _group(logits: Tensor, dim: int, group_dim: int) -> int:
@@ -206,9 +204,3 @@ def _group(logits: Tensor, dim: int, group_dim: int) -> int:
             f"group_dim must be a dimension of the logits {tuple(logits.shape)} other than dim={dim}, got {group_dim}"
         )
     return group_dim % n - (group_dim % n > dim % n)
-
-
-def _over_groups(loss: Tensor, w: Tensor, grouped: bool, reduction: str) -> Tensor:
-    """Reduce over the groups that have a row; the one loss of an ungrouped call is 0-d whatever the reduction."""
-    loss = reduce(loss, w.sum(-1) != 0, None, reduction)
-    return loss if grouped else loss.reshape(())

@@ -14,6 +14,7 @@ from torch import Tensor
 from softdraw import kernels
 from softdraw.arguments import Draw, Tau, compute_dtype, row_ids
 from softdraw.kernels.reference import relaxed_vjp
+from softdraw.operators import noiseless
 from softdraw.operators.operator import Differentiable, Operation
 from softdraw.private_torch import has_storage
 
@@ -57,6 +58,7 @@ gumbel_softmax_soft = Differentiable(
     _soft_vmap,
     (_soft_setup, _soft_backward),
     saves_seed=False,
+    noiseless=noiseless.soft,
 )
 gumbel_softmax_soft_backward = Operation(
     "gumbel_softmax_soft_backward",
@@ -108,6 +110,7 @@ gumbel_softmax_hard = Differentiable(
     _hard_vmap,
     (_hard_setup, _hard_backward),
     saves_seed=True,
+    noiseless=noiseless.hard,
 )
 gumbel_softmax_hard_backward = Operation(
     "gumbel_softmax_hard_backward",

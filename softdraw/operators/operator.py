@@ -3,6 +3,7 @@
 In eager code an operation is its body or, where a gradient is wanted, a plain ``autograd.Function``, which costs a few
 microseconds. Under torch.func it is a ``Function`` that torch.func can transform. Wherever something reads the graph
 (torch.compile, torch.export, fake tensors, other dispatch modes) it is a ``torch.library`` operator: one opaque node.
+Without noise there is nothing to hide: such a graph gets torch's own operations, ``noiseless``.
 """
 
 from __future__ import annotations
@@ -15,10 +16,9 @@ from torch import Tensor, is_grad_enabled
 from torch.compiler import is_compiling
 
 from softdraw.arguments import number_tensor
+from softdraw.distributed import PLAIN, is_dtensor, on_local_rows
 from softdraw.private_torch import dispatch_modes, forward_mode, has_storage, tracing, transformed
-from softdraw.seeds import keep_spare, prepare_seed, spare_seed
-
-_PLAIN = (Tensor, torch.nn.Parameter)
+from softdraw.seeds import keep_spare, seed_for, spare_seed
 
 Form = tuple[Callable[..., Tensor], bool]  # what to call, and whether the seed is needed after the call
 
@@ -38,14 +38,15 @@ class Operation:
         self._operator, self._body = operator, body
         self._bare: Form = body, False
         self._seen: Form = self._call_operator, True
-        self._transformed: Form = _separate(name, body, vmap, _no_gradient).apply, True
+        self._function = _separate(name, body, vmap, _no_gradient).apply
+        self._transformed: Form = self._call_function, True
 
     def form(self, x: Any, *rest: Any) -> Form:
         """How to call the operation on ``x``."""
         return self._bare if _plain(x) else self._form_for_observers()
 
     def _form_for_observers(self) -> Form:
-        return self._transformed if not is_compiling() and _under_torch_func() else self._seen
+        return self._transformed if not is_compiling() and under_torch_func() else self._seen
 
     def in_backward(self, grad: Tensor) -> Callable | None:
         """How to call the operation in a backward pass of ``grad``. None where the formula in torch's own operations is
@@ -53,7 +54,7 @@ class Operation:
         gradients have no storage."""
         if is_grad_enabled() or not has_storage(grad):
             return None
-        return self._body if _plain(grad) else None if _under_torch_func() else self
+        return self._body if _plain(grad) else None if under_torch_func() else self
 
     def __call__(self, *inputs: Any) -> Tensor:
         return self.form(*inputs)[0](*inputs)
@@ -66,13 +67,18 @@ class Operation:
         run, needs_seed_later = self.form(*before)
         x = before[0]
         if seed is not None or generator is not None or needs_seed_later or not x.is_cpu:
-            return run(*before, prepare_seed(seed, generator, x.device), *after)
+            return run(*before, seed_for(x, seed, generator), *after)
         key = spare_seed()
         y = run(*before, key, *after)
         keep_spare(key)
         return y
 
+    def _call_function(self, *inputs: Any) -> Tensor:
+        return self._function(*inputs)
+
     def _call_operator(self, *inputs: Any) -> Tensor:
+        if is_dtensor(inputs[0]):
+            return on_local_rows(self, inputs[0], inputs[1:], index=not isinstance(self, Differentiable))
         # The operator takes a tau that is a number as a tensor.
         return self._operator(*(number_tensor(x, inputs[0]) if type(x) is float else x for x in inputs))
 
@@ -89,11 +95,13 @@ class Differentiable(Operation):
         vmap: Callable,
         autograd: tuple[Callable, Callable],  # setup_context, backward
         saves_seed: bool,
+        noiseless: Callable,  # of (x, tau, mask)
     ) -> None:
         super().__init__(name, schema, body, fake, vmap)
+        self._noiseless = noiseless
         setup_context, backward = autograd
         self._operator.register_autograd(backward, setup_context=setup_context)
-        self._transformed = _separate(name, body, vmap, setup_context, backward).apply, True
+        self._function = _separate(name, body, vmap, setup_context, backward).apply
         self._recorded: Form = _combined(name, body, setup_context, backward).apply, saves_seed
 
     def form(self, x: Any, *rest: Any) -> Form:
@@ -103,6 +111,16 @@ class Differentiable(Operation):
         tau = rest[0]
         wanted = x.requires_grad or (type(tau) is not float and tau.requires_grad)
         return self._recorded if wanted and is_grad_enabled() else self._bare
+
+    def _call_function(self, *inputs: Any) -> Tensor:
+        x, tau, seed, _, mask, _ = inputs
+        return self._noiseless(x, tau, mask) if seed is None else self._function(*inputs)
+
+    def _call_operator(self, *inputs: Any) -> Tensor:
+        x, tau, seed, _, mask, _ = inputs
+        if seed is None and not is_dtensor(x):
+            return self._noiseless(x, tau, mask)
+        return super()._call_operator(*inputs)
 
 
 def _separate(
@@ -133,7 +151,7 @@ def _no_gradient(ctx: Any, inputs: tuple, output: Tensor) -> None:
 def _plain(x: Tensor) -> bool:
     """Whether only autograd must see a call on ``x``: no tracer, tensor subclass, dispatch mode or torch.func."""
     return (
-        type(x) in _PLAIN
+        type(x) in PLAIN
         and not is_compiling()
         and tracing() is None
         and not dispatch_modes()
@@ -147,7 +165,7 @@ def is_plain(x: Tensor) -> bool:
     return _plain(x)
 
 
-def _under_torch_func() -> bool:
+def under_torch_func() -> bool:
     """Whether torch.func or forward-mode differentiation must see the call. It goes before any dispatch mode, since it
     does not know the gradients of operators."""
     return transformed() or forward_mode()

@@ -1,0 +1,162 @@
+"""Logits that are DTensors: every rank draws the rows that it holds, keyed by their ids in the whole tensor.
+
+Noise is a pure function of (seed, row, column), so rows may lie anywhere: the draw of a DTensor is that of its full
+tensor on one process, without any communication. A row must be whole: its categories are on one rank. Beside a DTensor,
+a plain tensor is the whole one, the same on every rank.
+
+``torch.distributed.tensor`` is imported where a DTensor has been seen, never before.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+PLAIN = (Tensor, torch.nn.Parameter)
+
+
+def is_dtensor(x: object) -> bool:
+    """Whether ``x`` is a DTensor; if nobody has imported their module there are none."""
+    if type(x) in PLAIN:
+        return False
+    module = sys.modules.get("torch.distributed.tensor")
+    return module is not None and isinstance(x, module.DTensor)
+
+
+def matched(name: str, x: Tensor, logits: Tensor) -> Tensor:
+    """The argument ``x``, as a DTensor where the logits are one: its gradient is then summed over the ranks."""
+    if is_dtensor(x) is is_dtensor(logits):
+        return x
+    if is_dtensor(x):
+        raise TypeError(
+            f"{name} is a DTensor and logits a plain tensor: distribute the logits too, or write {name}.full_tensor()"
+        )
+    mesh = _of(logits).device_mesh
+    return _tensor().DTensor.from_local(x, mesh, _replicated(mesh), run_check=False)
+
+
+def check_whole_rows(logits: Tensor) -> None:
+    """Every row of ``logits`` (a DTensor, categories last) is whole on one rank."""
+    for placement in _of(logits).placements:
+        shown = f"logits is a DTensor with placements {tuple(_of(logits).placements)}"
+        if placement.is_partial():
+            raise ValueError(f"{shown}, not yet summed over ranks: redistribute it first, to Shard(0) or Replicate()")
+        if placement.is_shard(logits.dim() - 1):
+            raise ValueError(
+                f"{shown}, split over its categories, and a draw needs whole rows: redistribute it first, "
+                "to a shard of another dimension or Replicate()"
+            )
+        if type(placement) not in (_tensor().Shard, _tensor().Replicate):
+            raise ValueError(f"{shown}: a draw takes Shard and Replicate, so redistribute it first")
+
+
+def agreed(seed: Tensor, logits: Tensor) -> Tensor:
+    """A seed that every rank drew for itself, as the first rank of the mesh drew it: replicas must draw alike."""
+    mesh = _of(logits).device_mesh
+    for dim, size in enumerate(mesh.shape):
+        if size > 1:
+            group = mesh.get_group(dim)
+            torch.distributed.broadcast(seed, torch.distributed.get_global_rank(group, 0), group)
+    return seed
+
+
+def on_local_rows(call: Callable, logits: Tensor, rest: tuple, index: bool) -> Tensor:
+    """An operation on the local rows of ``logits`` (categories last), its result as a DTensor of the same placements.
+
+    ``rest`` is what the operation takes after its logits: tau (unless ``index``), seed, rows, mask and numbers.
+    """
+    check_whole_rows(logits)
+    x = _of(logits)
+    at = 1 if index else 2
+    rows = _row_ids(x) if rest[at] is None else _local(rest[at], x)
+    y = call(x.to_local(), *(_local(t, x) for t in rest[:at]), rows, *(_local(t, x) for t in rest[at + 1 :]))
+    shape, stride, placements = x.shape, x.stride(), x.placements
+    if index:
+        shape = torch.Size((y.shape[0], *x.shape[:-1]))
+        stride = tuple(math.prod(shape[d + 1 :]) for d in range(len(shape)))
+        placements = [_tensor().Shard(p.dim + 1) if p.is_shard() else p for p in placements]
+    return _tensor().DTensor.from_local(y, x.device_mesh, placements, run_check=False, shape=shape, stride=stride)
+
+
+def replicating(function: Callable, args: tuple, kwargs: dict[str, Any]) -> Any:
+    """``function``, composed of torch's operations, on DTensors: every other tensor in it is the same on all ranks."""
+    from torch.distributed.tensor.experimental import implicit_replication
+
+    _register_log_sigmoid()
+    given = (*args, *kwargs.values())
+    logits = next(x for x in given if is_dtensor(x))
+
+    def whole(x: Any) -> Any:
+        return matched("", x, logits) if isinstance(x, Tensor) else x
+
+    with implicit_replication():
+        return function(*map(whole, args), **{name: whole(x) for name, x in kwargs.items()})
+
+
+def _tensor() -> Any:
+    import torch.distributed.tensor as module
+
+    return module
+
+
+def _of(x: Tensor) -> Any:
+    """A DTensor as type checkers may see it here: its module is not imported."""
+    return x
+
+
+def _replicated(mesh: Any) -> list:
+    return [_tensor().Replicate()] * mesh.ndim
+
+
+def _row_ids(x: Any) -> Tensor:
+    """The flattened index over the batch for every local row, ``(*local batch, 1)``."""
+    ids = torch.zeros((), dtype=torch.int64, device=x.device)
+    for dim, size in enumerate(x.shape[:-1]):
+        along = [_tensor().Shard(0) if p.is_shard(dim) else _tensor().Replicate() for p in x.placements]
+        ids = ids.unsqueeze(-1) * size + _part(torch.arange(size, device=x.device), x.device_mesh, along)
+    return ids.unsqueeze(-1)
+
+
+def _local(t: Any, x: Any) -> Any:
+    """What belongs to the local rows of ``x``: of a tensor with its dimensions that part, of one number the number."""
+    if not isinstance(t, Tensor):
+        return t
+    if t.dim() > 0:
+        if not is_dtensor(t):
+            return _part(t, x.device_mesh, x.placements)
+        return _of(t).redistribute(x.device_mesh, x.placements).to_local()
+    if not is_dtensor(t):
+        return t
+    # Every rank's rows have a part in the gradient of one tau for all.
+    parts = [_tensor().Partial() if p.is_shard() else p for p in x.placements]
+    return _of(t).redistribute(x.device_mesh, _replicated(x.device_mesh)).to_local(grad_placements=parts)
+
+
+def _part(t: Tensor, mesh: Any, placements: Sequence) -> Tensor:
+    """This rank's part of a plain tensor: a shard is a chunk, and there may be fewer chunks than ranks."""
+    for size, rank, placement in zip(mesh.shape, mesh.get_coordinate(), placements, strict=True):
+        if placement.is_shard():
+            chunks = t.chunk(size, placement.dim)
+            t = chunks[rank] if rank < len(chunks) else t.narrow(placement.dim, 0, 0)
+    return t
+
+
+@functools.cache
+def _register_log_sigmoid() -> None:
+    """torch knows how to shard every operation of the losses but this one, which works on elements alone."""
+    from torch.distributed.tensor.experimental import register_sharding
+
+    @register_sharding(torch.ops.aten.log_sigmoid_backward.default)
+    def _(grad: Any, x: Any, buffer: Any) -> list:
+        def alike(placement: Any) -> tuple[list, list]:
+            # The buffer is empty on accelerators.
+            return [placement], [placement, placement, placement if buffer.shape == x.shape else replicate]
+
+        replicate = _tensor().Replicate()
+        return [alike(replicate), *(alike(_tensor().Shard(dim)) for dim in range(len(x.shape)))]

@@ -1,0 +1,156 @@
+"""DTensor logits: the draw of a tensor whose rows are sharded is that of the full tensor on one process."""
+
+import traceback
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from dtensor_cases import FAMILIES
+from leaves import make
+from processes import run
+
+import softdraw
+
+
+def layouts(world):
+    """{name: (mesh, placements, families)}: the rows over all ranks, whole copies, and both in two dimensions."""
+    from torch.distributed.tensor import Replicate, Shard, init_device_mesh
+
+    line, draws = init_device_mesh("cpu", (world,)), ["draws"]
+    if world < 4:
+        copies = {"replicated": (line, [Replicate()], draws)} if world == 2 else {}
+        return {"sharded": (line, [Shard(0)], list(FAMILIES))} | copies
+    square = init_device_mesh("cpu", (2, 2))
+    return {
+        "both": (square, [Shard(0), Shard(0)], draws),
+        "first": (square, [Shard(0), Replicate()], ["laws"]),
+        "second": (square, [Replicate(), Shard(0)], draws),
+    }
+
+
+def on_rank(rank, world, store, queue, work):
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=world)
+    try:
+        queue.put((rank, work(rank, world)))
+        dist.barrier()
+    except Exception:
+        queue.put((rank, traceback.format_exc()))
+        raise
+    finally:
+        dist.destroy_process_group()
+
+
+def every_case(rank, world):
+    from torch.distributed.tensor import distribute_tensor
+
+    found = {}
+    for layout, (mesh, placements, families) in layouts(world).items():
+
+        def place(x, mesh=mesh, placements=placements):
+            return distribute_tensor(x, mesh, placements)
+
+        for family in families:
+            for name, values in FAMILIES[family](place):
+                placed = [str(v.placements == tuple(placements)) for v in values[:2] if hasattr(v, "placements")]
+                whole = [v.full_tensor() if hasattr(v, "full_tensor") else v for v in values]
+                found[layout, family, name] = placed, [v.float().numpy() for v in whole]
+    return found
+
+
+def several(work, world, folder, ranks_results):
+    context = mp.get_context("spawn")
+    queue = context.Queue()
+    store = str(folder / "store")
+    ranks = [context.Process(daemon=True, target=on_rank, args=(r, world, store, queue, work)) for r in range(world)]
+    results = ranks_results(ranks, queue)
+    for _, result in results:
+        assert not isinstance(result, str), result
+    return results
+
+
+@pytest.fixture(scope="module")
+def alone():
+    return {
+        (family, name): [v.float() for v in values]
+        for family, cases in FAMILIES.items()
+        for name, values in cases(lambda x: x.clone())
+    }
+
+
+@pytest.mark.parametrize("world", [1, 2, 3, 4])
+def test_every_rank_has_its_part_of_one_draw(world, alone, tmp_path, ranks_results):
+    for _, found in several(every_case, world, tmp_path, ranks_results):
+        assert found
+        for (layout, *case), (placed, values) in found.items():
+            for got, want in zip(values, alone[tuple(case)], strict=True):
+                torch.testing.assert_close(
+                    torch.from_numpy(got), want, equal_nan=True, msg=lambda text, at=(layout, *case): f"{at}: {text}"
+                )
+            if case[0] == "draws" and case[1] != "samples":  # a sample dimension moves the placements
+                assert set(placed) == {"True"}, (layout, *case)
+
+
+def ranks_that_disagree(rank, world):
+    """Each has a seed of its own; the draw follows that of the first."""
+    from torch.distributed.tensor import Replicate, distribute_tensor, init_device_mesh
+
+    x = distribute_tensor(make((6, 5)), init_device_mesh("cpu", (world,)), [Replicate()])
+    torch.manual_seed(rank)
+    return softdraw.gumbel_softmax(x).to_local().numpy(), softdraw.gumbel_max(x).to_local().numpy()
+
+
+def test_copies_draw_alike(tmp_path, ranks_results):
+    torch.manual_seed(0)
+    soft, index = softdraw.gumbel_softmax(make((6, 5))), softdraw.gumbel_max(make((6, 5)))
+    for _, (got_soft, got_index) in several(ranks_that_disagree, 2, tmp_path, ranks_results):
+        torch.testing.assert_close(torch.from_numpy(got_soft), soft)
+        assert torch.equal(torch.from_numpy(got_index), index)
+
+
+def refusals(rank, world):
+    """What is said to logits and arguments that cannot be drawn from."""
+    from torch.distributed.tensor import DTensor, Partial, Shard, distribute_tensor, init_device_mesh
+
+    mesh, plain = init_device_mesh("cpu", (world,)), make((6, 5))
+    rows = distribute_tensor(plain, mesh, [Shard(0)])
+    attempts = {
+        "split": lambda: softdraw.gumbel_softmax(distribute_tensor(plain, mesh, [Shard(1)])),
+        "split dim": lambda: softdraw.gumbel_max(rows, dim=0),
+        "split law": lambda: softdraw.OneHotCategorical(distribute_tensor(plain, mesh, [Shard(1)])).sample(seed=1),
+        "unsummed": lambda: softdraw.gumbel_softmax(DTensor.from_local(plain, mesh, [Partial()]), hard=True),
+        "mask": lambda: softdraw.gumbel_softmax(plain, mask=rows > 0),
+        "tau": lambda: softdraw.gumbel_softmax(plain, rows[:, :1].exp()),
+        "rows": lambda: softdraw.gumbel_max(plain, rows=rows[:, 0].long()),
+        "loss": lambda: softdraw.losses.categorical_nll(rows, plain[:4, 0].long()),
+    }
+    state, said = torch.get_rng_state(), {}
+    for name, attempt in attempts.items():
+        try:
+            said[name] = f"returned {attempt()}"
+        except (ValueError, TypeError) as error:
+            said[name] = f"{type(error).__name__}: {error}"
+    return said, torch.equal(state, torch.get_rng_state())
+
+
+def test_what_is_refused(tmp_path, ranks_results):
+    ((_, (said, untouched)),) = several(refusals, 1, tmp_path, ranks_results)
+    for name in ("split", "split dim", "split law"):
+        assert "split over its categories, and a draw needs whole rows: redistribute it first" in said[name]
+    assert "not yet summed over ranks: redistribute it first" in said["unsummed"]
+    for name in ("mask", "tau", "rows"):
+        assert said[name].startswith(f"TypeError: {name} is a DTensor and logits a plain tensor")
+    assert said["loss"].startswith("ValueError: target must")
+    assert untouched  # a refused call draws no seed
+
+
+def test_nothing_of_dtensors_is_imported_without_one():
+    code = """
+import sys, torch, softdraw
+logits = torch.zeros(2, 3, requires_grad=True)
+softdraw.gumbel_softmax(logits, mask=logits > -1).sum().backward()
+softdraw.losses.entropy(logits)
+print("torch.distributed.tensor" in sys.modules)
+"""
+    assert run(code).strip() == "False"
