@@ -76,11 +76,25 @@ def on_local_rows(call: Callable, logits: Tensor, rest: tuple, index: bool) -> T
     at = 1 if index else 2
     rows = _row_ids(x) if rest[at] is None else _local(rest[at], x)
     y = call(x.to_local(), *(_local(t, x) for t in rest[:at]), rows, *(_local(t, x) for t in rest[at + 1 :]))
-    shape, stride, placements = x.shape, x.stride(), x.placements
     if index:
-        shape = torch.Size((y.shape[0], *x.shape[:-1]))
-        stride = tuple(math.prod(shape[d + 1 :]) for d in range(len(shape)))
-        placements = [_tensor().Shard(p.dim + 1) if p.is_shard() else p for p in placements]
+        return _stacked(y, x, x.shape[:-1])
+    return _tensor().DTensor.from_local(
+        y, x.device_mesh, x.placements, run_check=False, shape=x.shape, stride=x.stride()
+    )
+
+
+def noise_of_rows(make: Callable[[Tensor, Tensor], Tensor], like: Tensor, rows: Tensor) -> Tensor:
+    """Blocks of noise ``(blocks, *like.shape)`` for a DTensor ``(samples, *batch, C)``: each rank makes that of its
+    rows, ``make(local part of like, local rows)``, from ``rows``, the ids of all, ``(1, *batch, 1)``."""
+    x = _of(like)
+    return _stacked(make(x.to_local(), _local(rows, x)), x, x.shape)
+
+
+def _stacked(y: Tensor, x: Any, rest: torch.Size) -> Tensor:
+    """Local parts ``y`` as a DTensor ``(n, *rest)``, placed as ``x`` behind the new dimension."""
+    shape = torch.Size((y.shape[0], *rest))
+    stride = tuple(math.prod(shape[d + 1 :]) for d in range(len(shape)))
+    placements = [_tensor().Shard(p.dim + 1) if p.is_shard() else p for p in x.placements]
     return _tensor().DTensor.from_local(y, x.device_mesh, placements, run_check=False, shape=shape, stride=stride)
 
 

@@ -13,6 +13,9 @@ RULES = {
     "StraightThrough": softdraw.StraightThrough(),
     "GumbelSoftmax": softdraw.GumbelSoftmax(0.5),
     "StraightThroughGumbel": softdraw.StraightThroughGumbel(0.5),
+    "GumbelRao": softdraw.GumbelRao(0.5, samples=3),
+    "GappedStraightThrough": softdraw.GappedStraightThrough(0.5),
+    "ReinMaxRao": softdraw.ReinMaxRao(0.5, samples=3),
 }
 N, K = 7, 5  # rows that no number of ranks from 2 to 4 divides
 

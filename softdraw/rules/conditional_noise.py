@@ -15,11 +15,12 @@ for the maximum has the law Gumbel(log Z) whatever x is, and the others are Gumb
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from softdraw.distributed import is_dtensor, noise_of_rows
 from softdraw.numerics import logsumexp
 from softdraw.operators import draws
 
@@ -40,6 +41,8 @@ class Noise:
 
     def gumbel(self, like: Tensor, block: int, blocks: int = 1) -> Tensor:
         """Gumbel noise for tensors ``like`` (samples, *batch, C): ``blocks`` of it, ``(blocks, *like.shape)``."""
+        if is_dtensor(like):
+            return noise_of_rows(lambda x, rows: replace(self, rows=rows).gumbel(x, block, blocks), like, self.rows)
         samples, categories = like.shape[0], like.shape[-1]
         stream = torch.arange(samples, device=like.device).view(-1, *[1] * (like.dim() - 1))
         rows = self.rows.expand(*like.shape[:-1], 1)
