@@ -125,7 +125,7 @@ def gumbel_softmax(
         col_start = check_col_start(col_start, x.shape[-1])
     operation = draws.gumbel_softmax_hard if hard else draws.gumbel_softmax_soft
     if noise:
-        y = operation.seeded(seed, generator, (x, relaxation), (ids, allowed, col_start))
+        y = operation.seeded(seed, generator, x, relaxation, ids, allowed, col_start)
     else:
         y = operation(x, relaxation, None, ids, allowed, col_start)
     return y if x is logits else y.movedim(-1, dim)
@@ -186,7 +186,7 @@ def gumbel_max(
     ids = rows_of(rows, x)
     allowed = prepare_mask(mask, logits, dim)
     col_start = check_col_start(col_start, x.shape[-1])
-    index = draws.gumbel_max.seeded(seed, generator, (x,), (ids, allowed, math.prod(shape), col_start))
+    index = draws.gumbel_max.seeded(seed, generator, x, ids, allowed, math.prod(shape), col_start)
     return index.view((*shape, *x.shape[:-1])) if shape else index.squeeze(0)
 
 

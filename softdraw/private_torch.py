@@ -71,6 +71,22 @@ def _multiply_matrices(cycles: int) -> None:
     torch.matmul(x, x)
 
 
+def quick_apply(function: Any, backward: Callable) -> Callable[..., Any]:
+    """``function.apply`` of an ``autograd.Function`` without what only torch.func needs.
+
+    The apply of its base class records the call, and ``backward`` itself is the apply of the nodes that it records.
+    That saves a tenth of a small draw with its gradient. Without either name, ``function.apply`` does the same.
+    """
+    node = getattr(function, "_backward_cls", None)
+    if _FUNCTION_BASE is None or node is None:
+        return function.apply
+    node.apply = backward
+    inherited: Any = super(torch.autograd.Function, function)
+    return inherited.apply
+
+
+_FUNCTION_BASE = _private("_C._FunctionBase", None)
+
 # Whether a transform of torch.func (vmap, grad, jvp, ...) is active.
 transformed: Callable[[], bool] = _private("_C._are_functorch_transforms_active", _refuses_requires_grad)
 
@@ -92,3 +108,16 @@ assert_later: Callable[[Tensor, str], None] = _private("_assert_async", _assert_
 
 # Keeps the GPU at work for a number of clock cycles (benchmarks queue calls behind it).
 gpu_sleep: Callable[[int], None] = _private("cuda._sleep", _multiply_matrices)
+
+
+def _unobserved_by_level() -> bool:
+    return tracing() is None and not dispatch_modes() and not transformed() and forward_ad._current_level < 0
+
+
+def _unobserved_by_dual() -> bool:
+    return tracing() is None and not dispatch_modes() and not transformed() and not forward_mode()
+
+
+# Whether no tracer, dispatch mode, torch.func or forward-mode differentiation must see a call. Every draw asks this, so
+# it reads the level itself where there is one.
+unobserved: Callable[[], bool] = _unobserved_by_level if forward_mode is _has_open_level else _unobserved_by_dual

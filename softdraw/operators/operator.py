@@ -17,7 +17,7 @@ from torch.compiler import is_compiling
 
 from softdraw.arguments import number_tensor
 from softdraw.distributed import PLAIN, is_dtensor, on_local_rows
-from softdraw.private_torch import dispatch_modes, forward_mode, has_storage, tracing, transformed
+from softdraw.private_torch import forward_mode, has_storage, quick_apply, transformed, unobserved
 from softdraw.seeds import keep_spare, seed_for, spare_seed
 
 Form = tuple[Callable[..., Tensor], bool]  # what to call, and whether the seed is needed after the call
@@ -41,7 +41,7 @@ class Operation:
         self._function = _separate(name, body, vmap, _no_gradient).apply
         self._transformed: Form = self._call_function, True
 
-    def form(self, x: Any, *rest: Any) -> Form:
+    def form(self, x: Any, tau: Any = None) -> Form:
         """How to call the operation on ``x``."""
         return self._bare if _plain(x) else self._form_for_observers()
 
@@ -57,19 +57,18 @@ class Operation:
         return self._body if _plain(grad) else None if under_torch_func() else self
 
     def __call__(self, *inputs: Any) -> Tensor:
-        return self.form(*inputs)[0](*inputs)
+        return self.form(*inputs[:2])[0](*inputs)
 
-    def seeded(self, seed: int | Tensor | None, generator: Any, before: tuple, after: tuple) -> Tensor:
-        """A call whose seed, an input between ``before`` and ``after``, is given or drawn here.
+    def seeded(self, seed: int | Tensor | None, generator: Any, x: Tensor, *rest: Any) -> Tensor:
+        """A call whose second input, the seed, is given or drawn here.
 
         Everything else has been checked by then, so that a refused call draws no seed.
         """
-        run, needs_seed_later = self.form(*before)
-        x = before[0]
+        run, needs_seed_later = self.form(x)
         if seed is not None or generator is not None or needs_seed_later or not x.is_cpu:
-            return run(*before, seed_for(x, seed, generator), *after)
+            return run(x, seed_for(x, seed, generator), *rest)
         key = spare_seed()
-        y = run(*before, key, *after)
+        y = run(x, key, *rest)
         keep_spare(key)
         return y
 
@@ -102,15 +101,25 @@ class Differentiable(Operation):
         setup_context, backward = autograd
         self._operator.register_autograd(backward, setup_context=setup_context)
         self._function = _separate(name, body, vmap, setup_context, backward).apply
-        self._recorded: Form = _combined(name, body, setup_context, backward).apply, saves_seed
+        self._recorded: Form = quick_apply(_combined(name, body, setup_context, backward), backward), saves_seed
 
-    def form(self, x: Any, *rest: Any) -> Form:
-        """How to call the operation on ``x`` and tau, the first of the rest."""
+    def form(self, x: Any, tau: Any = None) -> Form:
+        """How to call the operation on ``x`` and tau."""
         if not _plain(x):
             return self._form_for_observers()
-        tau = rest[0]
         wanted = x.requires_grad or (type(tau) is not float and tau.requires_grad)
         return self._recorded if wanted and is_grad_enabled() else self._bare
+
+    def seeded(self, seed: int | Tensor | None, generator: Any, x: Tensor, *rest: Any) -> Tensor:
+        """As for every operation, but the seed comes after tau, the first of the rest."""
+        tau, rows, mask, col_start = rest
+        run, needs_seed_later = self.form(x, tau)
+        if seed is not None or generator is not None or needs_seed_later or not x.is_cpu:
+            return run(x, tau, seed_for(x, seed, generator), rows, mask, col_start)
+        key = spare_seed()
+        y = run(x, tau, key, rows, mask, col_start)
+        keep_spare(key)
+        return y
 
     def _call_function(self, *inputs: Any) -> Tensor:
         x, tau, seed, _, mask, _ = inputs
@@ -150,14 +159,7 @@ def _no_gradient(ctx: Any, inputs: tuple, output: Tensor) -> None:
 
 def _plain(x: Tensor) -> bool:
     """Whether only autograd must see a call on ``x``: no tracer, tensor subclass, dispatch mode or torch.func."""
-    return (
-        type(x) in PLAIN
-        and not is_compiling()
-        and tracing() is None
-        and not dispatch_modes()
-        and not transformed()
-        and not forward_mode()
-    )
+    return type(x) in PLAIN and not is_compiling() and unobserved()
 
 
 def is_plain(x: Tensor) -> bool:
