@@ -221,7 +221,8 @@ def test_a_checkpoint_of_another_dtype_or_shape(dtype, shape, swap, device, assi
 @pytest.mark.parametrize("assign", [False, True])
 def test_a_checkpoint_is_not_what_reset_goes_back_to(assign):
     module = GumbelSoftmax(0.7)
-    module.load_state_dict({"tau": torch.tensor(math.nan)}, assign=assign)  # memory without a value, as transformers has
+    garbage = torch.tensor(math.nan)  # transformers loads memory without a value where a key is missing
+    module.load_state_dict({"tau": garbage}, assign=assign)
     assert module.tau.isnan()
     module.reset_parameters()
     assert module.tau.item() == pytest.approx(0.7)
