@@ -218,6 +218,16 @@ def test_a_checkpoint_of_another_dtype_or_shape(dtype, shape, swap, device, assi
     assert saved.float().item() == pytest.approx(0.3, rel=1e-2)
 
 
+@pytest.mark.parametrize("assign", [False, True])
+def test_a_checkpoint_is_not_what_reset_goes_back_to(assign):
+    module = GumbelSoftmax(0.7)
+    garbage = torch.tensor(math.nan)  # transformers loads memory without a value where a key is missing
+    module.load_state_dict({"tau": garbage}, assign=assign)
+    assert module.tau.isnan()
+    module.reset_parameters()
+    assert module.tau.item() == pytest.approx(0.7)
+
+
 def test_a_checkpoint_that_does_not_fit():
     with pytest.raises(RuntimeError, match="size mismatch for tau"):
         GumbelSoftmax().load_state_dict({"tau": torch.ones(3)})

@@ -11,6 +11,7 @@ import torch.fx
 from torch import Tensor, nn
 
 from softdraw.functional import gumbel_softmax
+from softdraw.operators.operator import _plain
 from softdraw.scalars import described, integer, number
 
 Mode = Literal["argmax", "softmax", "sample"]
@@ -124,7 +125,7 @@ class GumbelSoftmax(nn.Module):
 
     def extra_repr(self) -> str:
         """What ``print(module)`` shows. A tau on an accelerator is not read, since that would wait for the device."""
-        shown = f"{self.tau:.6g}" if type(self.tau) is Tensor and self.tau.is_cpu else f"<on {self.tau.device}>"
+        shown = f"{self.tau:.6g}" if _readable(self.tau) else f"<on {self.tau.device}>"
         return f"tau={shown}, hard={self.hard}, dim={self.dim}, eval_mode={self.eval_mode!r}"
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -171,13 +172,21 @@ class GumbelSoftmax(nn.Module):
             missing_keys.remove(key)
 
 
-def _kept(tau: Tensor, logits: Tensor) -> Tensor:
+def _kept(tau: Tensor, logits: Tensor) -> float | Tensor:
     """The tau of this pass, which a later write into the buffer does not reach: ``backward`` needs it."""
     if isinstance(logits, torch.fx.Proxy):  # a node of its own, for the traced graph to read the buffer in each pass
         return logits.tracer.create_proxy("call_method", "clone", (tau,), {})  # pyright: ignore[reportReturnType]
+    if _readable(tau) and isinstance(logits, Tensor) and logits.is_cpu and _plain(logits):
+        return tau.item()  # no device to wait for, and a draw at a number takes half the time of one at a tensor
     # torch.jit.trace compares two traces, and makes the second one without gradients.
     recorded = torch.is_grad_enabled() or torch.jit.is_tracing()  # pyright: ignore[reportPrivateImportUsage]
     return tau.clone() if recorded else tau
+
+
+def _readable(tau: Tensor) -> bool:
+    """Whether the value is here to be read: torch.func.functional_call may have put a learned or mapped tau in place of
+    the buffer."""
+    return type(tau) is Tensor and tau.is_cpu and not tau.requires_grad and tau.dim() == 0
 
 
 def _tau(value: Any) -> float:
