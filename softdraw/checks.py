@@ -7,6 +7,7 @@ Numpy's numbers count as numbers; a bool does not.
 
 from __future__ import annotations
 
+import math
 import numbers
 import operator
 import reprlib
@@ -47,12 +48,37 @@ def number(name: str, value: object, allowed: str = "a number") -> float:
     """Returns a Python or numpy number as a number; raises a TypeError that says what is ``allowed`` for the rest."""
     if isinstance(value, _NUMBERS) and not isinstance(value, bool):
         if type(value) is int and not -_LARGE < value < _LARGE:
-            raise ValueError(f"{name} must fit in a float, got {given(value)}")
+            raise ValueError(f"{name} must be a number that a float can hold, got {given(value)}")
         return value  # pyright: ignore[reportReturnType] (a tracer uses a SymFloat as a float)
     if isinstance(value, numbers.Real) and not isinstance(value, bool):
         return float(value)
     way = f": write {name}.item()" if isinstance(value, Tensor) and value.numel() == 1 else ""
     raise TypeError(f"{name} must be {allowed}, got {given(value)}{way}")
+
+
+def scalar(name: str, value: object, advice: str = "write a float") -> float:
+    """Returns a number, or a tensor without dimensions and without a gradient, as a float."""
+    if isinstance(value, Tensor) and value.dim() == 0 and not value.requires_grad and not value.is_meta:
+        value = value.item()
+    if isinstance(value, bool) or not isinstance(value, (numbers.Real, *_NUMBERS)):
+        raise TypeError(f"{name} must be a number, got {given(value)}: {advice}")
+    return float(number(name, value))
+
+
+def finite(name: str, value: object) -> float:
+    """``scalar``, and not infinite or NaN."""
+    x = scalar(name, value)
+    if not math.isfinite(x):
+        raise ValueError(f"{name} must be finite, got {x}: write a finite number")
+    return x
+
+
+def count(name: str, value: object, least: int, meaning: str) -> int:
+    """``integer`` of at least ``least``."""
+    x = integer(name, value, meaning)
+    if x < least:
+        raise ValueError(f"{name} must be at least {least}, got {x}: {meaning}")
+    return x
 
 
 def check_bool(name: str, value: object) -> None:

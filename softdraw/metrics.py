@@ -16,7 +16,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from softdraw.arguments import compute_dtype
-from softdraw.scalars import described, integer
+from softdraw.checks import count, given
 
 __all__ = ["CodeUsage", "code_usage"]
 
@@ -78,13 +78,13 @@ def code_usage(
 
 def _check_codes(codes: object) -> None:
     if not isinstance(codes, Tensor) or codes.dtype == torch.bool or codes.is_complex():
-        raise TypeError(f"codes must be probabilities, one-hots as floats, or int64 indices, got {described(codes)}")
+        raise TypeError(f"codes must be probabilities, one-hots as floats, or int64 indices, got {given(codes)}")
 
 
 def _dimension(name: str, dim: Any, codes: Tensor) -> int:
     """``dim`` counted from the front."""
     n = codes.dim()
-    if not -n <= integer(name, dim, -(2**31), "it is a dimension of codes") < n:
+    if not -n <= count(name, dim, -(2**31), "it is a dimension of codes") < n:
         raise IndexError(f"{name} must be from {-n} to {n - 1} for codes of shape {tuple(codes.shape)}, got {dim}")
     return dim % n
 
@@ -115,8 +115,8 @@ class CodeUsage:
     hard: Tensor  # (groups, K): rows whose argmax the code is
 
     def __init__(self, num_codes: int, groups: int = 1) -> None:
-        self.num_codes = integer("num_codes", num_codes, 1, "it is K, the size of the codebook")
-        self.groups = integer("groups", groups, 1, "it is the number of latents with codebooks of their own")
+        self.num_codes = count("num_codes", num_codes, 1, "it is K, the size of the codebook")
+        self.groups = count("groups", groups, 1, "it is the number of latents with codebooks of their own")
         self.reset()
 
     def reset(self) -> None:

@@ -13,7 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from softdraw.distributed import matched
+from softdraw.distributed import PLAIN, matched
+from softdraw.private_torch import forward_mode, unobserved
 
 
 def masked(logits: Tensor, mask: Tensor | None) -> Tensor:
@@ -50,10 +51,18 @@ def log_probs(x: Tensor) -> Tensor:
     allowed stays at -inf, without a gradient.
     """
     top = x.detach().amax(-1, keepdim=True)
+    if _finite(top):
+        return x.log_softmax(-1)
     limit = torch.where(x.detach() == top, 0.0, -math.inf).to(x.dtype)
     nothing = top == -math.inf
     x = torch.where(top == math.inf, value_of(limit, x), x)
     return x.masked_fill(nothing, 0).log_softmax(-1).masked_fill(nothing, -math.inf)
+
+
+def _finite(top: Tensor) -> bool:
+    """Whether every row has a finite largest logit, where it can be read: on the CPU, outside graphs."""
+    readable = type(top) in PLAIN and top.is_cpu and not torch.compiler.is_compiling() and unobserved()
+    return readable and bool(top.isfinite().all())
 
 
 def logsumexp(logits: Tensor) -> Tensor:
@@ -69,8 +78,13 @@ def times(coefficient: Tensor, x: Tensor) -> Tensor:
 
 def value_of(value: Tensor, gradient: Tensor) -> Tensor:
     """The value of the first with the gradient of the second, bit for bit: ``straight_through`` without its checks."""
-    function = _Compiled if torch.compiler.is_compiling() else _StraightThrough
-    return function.apply(value, gradient)
+    if torch.compiler.is_compiling():
+        return _Compiled.apply(value, gradient)
+    y = _StraightThrough.apply(value, gradient)
+    if not forward_mode():
+        return y
+    # A jvp is not differentiated again. The sum, whose bracket is 0, has every derivative where it is finite.
+    return torch.where(gradient.isfinite(), value.detach() + (gradient - gradient.detach()), y)
 
 
 class _Compiled(torch.autograd.Function):

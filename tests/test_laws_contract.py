@@ -365,3 +365,17 @@ def test_kl_with_poisson_is_torchs():
     ours = kl_divergence(softdraw.Bernoulli(x), torch.distributions.Poisson(rate))
     theirs = kl_divergence(torch.distributions.Bernoulli(logits=x), torch.distributions.Poisson(rate))
     assert_close(ours, theirs)
+
+
+def test_second_derivatives_in_forward_mode_alone():
+    """torch.func differentiates no jvp of an autograd.Function again: it would be 0, without an error."""
+    x = one_hot_logits(2, 3)
+
+    def f(x):
+        s = torch.sin(x)
+        return (softdraw.straight_through(s.detach().round(), s) * s).sum()
+
+    reference = torch.autograd.functional.hessian(f, x)
+    assert_close(torch.func.jacfwd(torch.func.jacfwd(f))(x), reference)
+    entropy = lambda x: softdraw.OneHotCategorical(x).entropy().sum()  # noqa: E731
+    assert_close(torch.func.jacfwd(torch.func.jacfwd(entropy))(x), torch.autograd.functional.hessian(entropy, x))

@@ -2,7 +2,6 @@
 
 import math
 import warnings
-from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -93,7 +92,6 @@ def test_a_trace_agrees_with_itself(mode):
     torch.testing.assert_close(traced(LOGITS.flip(0)), module(LOGITS.flip(0), mode=mode, seed=3))
 
 
-@pytest.mark.xfail(find_spec("softdraw.operators.noiseless") is None, strict=True, reason="noise=False is opaque yet")
 @pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning")
 @pytest.mark.parametrize("mask", [None, torch.tensor([True, False, True, True, False])])
 @pytest.mark.parametrize("eval_mode", ["argmax", "softmax"])

@@ -10,9 +10,10 @@ import torch
 import torch.fx
 from torch import Tensor, nn
 
+from softdraw.checks import count, given, scalar
 from softdraw.functional import gumbel_softmax
-from softdraw.operators.operator import _plain
-from softdraw.scalars import described, integer, number
+from softdraw.operators.operator import is_plain
+from softdraw.overrides import refuse_script
 
 Mode = Literal["argmax", "softmax", "sample"]
 _MODES = get_args(Mode)
@@ -85,7 +86,7 @@ class GumbelSoftmax(nn.Module):
         self.reset_parameters()
         _check_hard(hard)
         _check_mode("eval_mode", eval_mode)
-        self.hard, self.dim = hard, integer("dim", dim, -(2**31), "it names the dimension of the categories")
+        self.hard, self.dim = hard, count("dim", dim, -(2**31), "it names the dimension of the categories")
         self.eval_mode: Mode = eval_mode
 
     def reset_parameters(self) -> None:
@@ -122,6 +123,9 @@ class GumbelSoftmax(nn.Module):
         return gumbel_softmax(
             logits, relaxation, hard, dim=self.dim, mask=mask, seed=seed, generator=generator, rows=rows
         )
+
+    def __prepare_scriptable__(self) -> None:
+        refuse_script("softdraw.nn.GumbelSoftmax")
 
     def extra_repr(self) -> str:
         """What ``print(module)`` shows. A tau on an accelerator is not read, since that would wait for the device."""
@@ -176,7 +180,7 @@ def _kept(tau: Tensor, logits: Tensor) -> float | Tensor:
     """The tau of this pass, which a later write into the buffer does not reach: ``backward`` needs it."""
     if isinstance(logits, torch.fx.Proxy):  # a node of its own, for the traced graph to read the buffer in each pass
         return logits.tracer.create_proxy("call_method", "clone", (tau,), {})  # pyright: ignore[reportReturnType]
-    if _readable(tau) and isinstance(logits, Tensor) and logits.is_cpu and _plain(logits):
+    if _readable(tau) and isinstance(logits, Tensor) and logits.is_cpu and is_plain(logits):
         return tau.item()  # no device to wait for, and a draw at a number takes half the time of one at a tensor
     # torch.jit.trace compares two traces, and makes the second one without gradients.
     recorded = torch.is_grad_enabled() or torch.jit.is_tracing()  # pyright: ignore[reportPrivateImportUsage]
@@ -192,9 +196,9 @@ def _readable(tau: Tensor) -> bool:
 def _tau(value: Any) -> float:
     """``value`` as a positive number that float32 can hold."""
     if isinstance(value, (nn.Module, nn.Parameter)) or (isinstance(value, Tensor) and value.requires_grad):
-        raise TypeError(f"tau must be a number, got {described(value)}: pass what is learned to the call, tau=...")
+        raise TypeError(f"tau must be a number, got {given(value)}: pass what is learned to the call, tau=...")
     logits = isinstance(value, Tensor) and value.dim() > 0
-    tau = number("tau", value, "logits go to the call, as in GumbelSoftmax()(logits)" if logits else "write a float")
+    tau = scalar("tau", value, "logits go to the call, as in GumbelSoftmax()(logits)" if logits else "write a float")
     if not 0 < tau < math.inf:
         raise ValueError(f"tau must be positive and finite, got {tau}: it relaxes the draw; small is close to one-hot")
     limits = torch.finfo(torch.float32)
@@ -203,7 +207,7 @@ def _tau(value: Any) -> float:
 
 def _check_hard(hard: object) -> None:
     if not isinstance(hard, bool):
-        raise TypeError(f"hard must be a bool, got {described(hard)}: write hard=True for exact one-hots, or dim=...")
+        raise TypeError(f"hard must be a bool, got {given(hard)}: write hard=True for exact one-hots, or dim=...")
 
 
 def _check_mode(name: str, mode: object) -> None:

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from softdraw.scalars import number
+from softdraw.checks import scalar
 
 
 class LearnedTau(nn.Module):
@@ -43,7 +43,7 @@ class LearnedTau(nn.Module):
 
     def __init__(self, init: float = 1.0, floor: float = 0.1) -> None:
         super().__init__()
-        self.init, self.floor = number("init", init), number("floor", floor)
+        self.init, self.floor = scalar("init", init), scalar("floor", floor)
         if not math.inf > self.init > self.floor >= 0:
             raise ValueError(
                 f"init and floor must be finite, init > floor >= 0, got init={init} and floor={floor}: "

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from softdraw.scalars import number
+from softdraw.checks import scalar
 
 
 def owners(target: object, attr: str) -> list[Any]:
@@ -32,7 +32,7 @@ def check_write(owner: Any, attr: str, value: float) -> None:
     elif held is None and isinstance(owner, nn.Module) and attr in owner._buffers:
         raise TypeError(f"{where} is a buffer that is None: register it as torch.tensor(1.0)")
     elif held is not None and not isinstance(held, Tensor):
-        number(where, held, "a schedule writes numbers; name a number with attr=...")
+        scalar(where, held, "a schedule writes numbers; name a number with attr=...")
 
 
 def write(owner: Any, attr: str, value: float) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from softdraw.scalars import described, finite, number
+from softdraw.checks import finite, given, scalar
 
 Schedule = Callable[[int], float]
 
@@ -27,7 +27,7 @@ class _Schedule:
 
     def __call__(self, step: int) -> float:
         """The value at ``step``, from 0 on."""
-        t = number("step", step, "write int(step)")
+        t = scalar("step", step, "write int(step)")
         if not t >= 0:
             raise ValueError(f"step must be at least 0, got {step}: steps count from 0")
         return self._at(t)
@@ -158,7 +158,7 @@ class piecewise(_Schedule):  # noqa: N801
 
     def __post_init__(self) -> None:
         if not isinstance(self.values, Mapping):
-            raise TypeError(f"values must map steps to values, got {described(self.values)}: write {{0: 1.0}}")
+            raise TypeError(f"values must map steps to values, got {given(self.values)}: write {{0: 1.0}}")
         for step in self.values:
             finite("a step of values", step)
         steps = sorted(self.values)

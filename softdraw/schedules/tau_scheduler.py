@@ -9,7 +9,7 @@ from typing import Any
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from softdraw.scalars import described, integer, number
+from softdraw.checks import count, given, scalar
 from softdraw.schedules.attributes import check_write, owners, write
 from softdraw.schedules.curves import Schedule
 
@@ -53,9 +53,9 @@ class TauScheduler(LRScheduler):
         if isinstance(target, type):
             raise TypeError(f"target must be an object, got the class {target.__name__}: write {target.__name__}(...)")
         if not isinstance(attr, str):
-            raise TypeError(f"attr must be a str, the name of an attribute, got {described(attr)}: write 'tau'")
+            raise TypeError(f"attr must be a str, the name of an attribute, got {given(attr)}: write 'tau'")
         if optimizer is not None and not hasattr(optimizer, "param_groups"):
-            raise TypeError(f"optimizer must be a torch optimizer or None, got {described(optimizer)}: leave it out")
+            raise TypeError(f"optimizer must be a torch optimizer or None, got {given(optimizer)}: leave it out")
         self.schedule, self.attr, self.optimizer = schedule, attr, optimizer
         self._owners = owners(target, attr)
         self._write(0)
@@ -81,14 +81,14 @@ class TauScheduler(LRScheduler):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Go to the saved step and write the value that the schedule has there."""
         if not isinstance(state, Mapping) or "last_step" not in state:
-            got = f"keys {list(state)}" if isinstance(state, Mapping) else described(state)
+            got = f"keys {list(state)}" if isinstance(state, Mapping) else given(state)
             raise ValueError(f"state must be what TauScheduler.state_dict() gave, with last_step, got {got}")
         self._write(state["last_step"])
 
     def _write(self, step: Any) -> None:
         """All owners get the value at ``step``, or none does and an error says why."""
-        step = integer("step", step, 0, "steps are ints and count from 0")
-        value = number(f"the value of {self.schedule!r} at step {step}", self.schedule(step), "return a float")
+        step = count("step", step, 0, "steps are ints and count from 0")
+        value = scalar(f"the value of {self.schedule!r} at step {step}", self.schedule(step), "return a float")
         if math.isnan(value):
             raise ValueError(f"schedule must return a number, got nan from {self.schedule!r} at step {step}")
         for owner in self._owners:
@@ -102,4 +102,4 @@ def _schedule_error(schedule: Any) -> str:
     wanted = "schedule must be a function step -> value, got"
     if isinstance(schedule, type):
         return f"{wanted} the class {schedule.__name__}: write {schedule.__name__}(...)"
-    return f"{wanted} {described(schedule)}: write schedules.constant({described(schedule)})"
+    return f"{wanted} {given(schedule)}: write schedules.constant({schedule!r})"
