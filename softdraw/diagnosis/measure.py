@@ -79,7 +79,7 @@ def diagnose(
         >>> w = torch.tensor([1.0, -1.0, 0.5], dtype=torch.float64)
         >>> report = softdraw.diagnose(lambda y: (y @ w) ** 2, law, [softdraw.StraightThrough(), softdraw.ZGR()])
         >>> [(r.name, round(r.bias.value, 1)) for r in report.rules]
-        [('StraightThrough(tau=1)', 5.9), ('ZGR()', 0.0)]
+        [('StraightThrough(tau=1)', 5.8), ('ZGR()', 0.0)]
 
     Source:
         Hooper and Shekhovtsov (2026), AISTATS, for bias and variance relative to the true gradient.
