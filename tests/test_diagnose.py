@@ -280,14 +280,12 @@ def test_rows_key_the_draws():
 
         law = softdraw.OneHotCategorical(logits[part])
         softdraw.diagnose(f, law, [softdraw.ZGR(), softdraw.LeaveOneOut(2)], samples=100, rows=rows)
-        return samples[1:]  # the first are the states, enumerated
+        return samples[-50:]  # 25 groups of 4 estimates, for each rule
 
     whole, part = seen(slice(None), ids), seen(slice(2, 4), ids[2:4])
-    slower = sum(len(y) for y in whole) > 3000  # the rounds of timing may differ in number; they come first
-    assert slower or len(whole) != len(part) or all(torch.equal(a[:, 2:4], b) for a, b in zip(whole, part, strict=True))
-    last = whole[-1]
-    assert torch.equal(last[:, 2:4], part[-1])
-    assert not torch.equal(last[: len(last) // 2], last[len(last) // 2 :])  # every estimate has draws of its own
+    assert {len(y) for y in whole} == {4, 8}  # one or two samples for each of 4 estimates
+    assert all(torch.equal(a[:, 2:4], b) for a, b in zip(whole, part, strict=True))
+    assert not all(torch.equal(y[0], y[1]) for y in whole)  # every estimate has draws of its own
     assert torch.equal(seen(slice(2, 4), 2)[-1], seen(slice(2, 4), torch.tensor([2, 3]))[-1])
     with pytest.raises(ValueError, match=r"rows must be below 2\*\*32"):
         seen(slice(2, 4), 2**32)
@@ -304,7 +302,7 @@ def test_an_error_of_f_keeps_its_kind_and_shows_the_user_s_frames():
 
 
 def test_the_first_rule_is_timed_as_the_others(monkeypatch):
-    waits = iter([0.2, 0.2])  # the first calls of a process load and compile
+    waits = iter([0.2] * 6)  # the first calls of a process load and compile: here the two first of every rule
 
     def f(y):
         time.sleep(next(waits, 0.002))
