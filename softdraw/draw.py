@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, distributions
 
+from softdraw.arguments import INTEGERS
 from softdraw.laws import Law, OneHotCategorical, from_torch
+from softdraw.rules import default
 from softdraw.rules.pathwise import Pathwise
 from softdraw.rules.score_function import Objective, ScoreFunction
 from softdraw.seeds import seed_for
@@ -71,7 +74,7 @@ def draw(
 def expect(
     f: Callable[[Tensor], Any],
     law: distributions.Distribution | Tensor,
-    rule: Pathwise | ScoreFunction,
+    rule: Pathwise | ScoreFunction | None = None,
     *,
     samples: int | None = None,
     seed: int | Tensor | None = None,
@@ -83,13 +86,22 @@ def expect(
     .. math:: E_{D \sim p_\theta}[f(D)] \quad \text{and} \quad \nabla_\theta E_{D \sim p_\theta}[f(D)]
 
     Args:
-        f: maps samples of shape ``(S, *batch, *event)`` to values of shape ``(S, *batch)``. A score-function rule needs
-            values only, so f may leave torch; a pathwise rule differentiates f.
+        f: maps samples of shape ``(S, *batch, *event)`` to values of shape ``(S, *batch)``: real numbers of any dtype,
+            bool included. A score-function rule needs values only, so f may leave torch; a pathwise rule
+            differentiates f.
         law: as for :func:`draw`. Several variables under one value of f: ``torch.distributions.Independent(law, n)``
             makes the last n batch dimensions part of the event.
-        rule: any rule.
-        samples: S for a pathwise rule, default 1. A score-function rule carries its own.
-        seed, generator, rows: as for :func:`draw`.
+        rule: any rule. Default, the first that applies: the law's own rule if the user gave it one and f is
+            differentiable at its sample; ``Exact()`` (no bias) if f sees at most 16 joint states (``samples``, if
+            given); ``ZGR()`` (biased unless f is quadratic) if f is differentiable at its sample; for a black box
+            ``DisARM(pairs=2)`` for bits, else ``LeaveOneOut(4)`` (no bias). f is evaluated once at a sample that
+            requires a gradient, and it is a black box if it raises there or if its value's graph does not lead back to
+            the sample. Where no gradient is wanted: the mean of plain draws. Under torch.compile, give a rule.
+        samples: S for a pathwise rule, default 1. For the default rule: evaluations of f. Any other score-function rule
+            has its own number.
+        seed, generator: as for :func:`draw`.
+        rows: as for :func:`draw`: ids of the samples in the batch key the draws of every rule, so that a part of a
+            batch with its ids has the draws that it has in the whole.
 
     Returns:
         The estimate, of the law's batch shape.
@@ -98,7 +110,8 @@ def expect(
         That of the rule for the logits; parameters inside f get the gradient of the mean over the samples.
 
     Raises:
-        TypeError: the rule does not serve the law, naming those that do. ValueError: f returns another shape.
+        TypeError: the rule does not serve the law, naming those that do; f does not return real numbers.
+        ValueError: f returns another shape; samples is below 1, or below 2 for a black box without a rule.
 
     Example:
         >>> logits = torch.zeros(4, requires_grad=True)
@@ -108,20 +121,28 @@ def expect(
         tensor(1.2500, grad_fn=<AddBackward0>)
         >>> softdraw.expect(f, bits, softdraw.LeaveOneOut(samples=64), seed=0).backward(); logits.grad
         tensor([0.1210, 0.2371, 0.2391, 0.3700])
+        >>> softdraw.expect(f, bits)  # 16 joint states, so the default rule is Exact()
+        tensor(1.2500, grad_fn=<AddBackward0>)
 
     Source:
         Each rule names its own.
     """
     ours, joint = as_law(law)
-    if not isinstance(rule, (Pathwise, ScoreFunction)):
-        raise TypeError(f"rule must be a gradient rule such as softdraw.LeaveOneOut(samples=4), got {_name(rule)}")
-    rule.check_serves(ours)
-    if isinstance(rule, ScoreFunction) and samples is not None:
-        raise ValueError(f"samples={samples} is for pathwise rules: {type(rule).__name__} has its own number of them")
+    if not callable(f):
+        raise TypeError(f"f must be a function of the samples, got {type(f).__name__}")
+    if rule is not None:
+        if not isinstance(rule, (Pathwise, ScoreFunction)):
+            raise TypeError(f"rule must be a gradient rule such as softdraw.LeaveOneOut(samples=4), got {_name(rule)}")
+        rule.check_serves(ours)
+    count = None if samples is None else _count(samples)
+    if isinstance(rule, ScoreFunction) and count is not None:
+        raise ValueError(f"samples={count} is for pathwise rules: {type(rule).__name__} has its own number of them")
     objective = Objective(f, ours, joint, seed_for(ours.theta, seed, generator), rows)
+    if rule is None:
+        return default.estimate(objective, count)
     if isinstance(rule, ScoreFunction):
         return rule.estimate(objective)
-    y = ours.rsample((1 if samples is None else samples,), rule=rule, seed=objective.seed, rows=rows)
+    y = ours.rsample((count or 1,), rule=rule, seed=objective.seed, rows=rows)
     return objective.values(y).mean(0)
 
 
@@ -142,6 +163,19 @@ def as_law(law: Any) -> tuple[Law, int]:
         f"Independent of one, or logits, got {_name(law)}"
         + (": a relaxed law has its own gradient, law.rsample()" if "Relaxed" in type(law).__name__ else "")
     )
+
+
+def _count(samples: object) -> int:
+    """``samples`` as an int of at least 1; numpy's are taken too."""
+    try:
+        if isinstance(samples, bool):
+            raise TypeError
+        count = samples if isinstance(samples, INTEGERS) else operator.index(samples)  # pyright: ignore
+    except TypeError:
+        raise TypeError(f"samples must be an int of at least 1, got {type(samples).__name__} {samples!r}") from None
+    if count < 1:
+        raise ValueError(f"samples must be an int of at least 1, got {count}: it is how often f is evaluated")
+    return count  # pyright: ignore[reportReturnType]
 
 
 def _name(x: object) -> str:

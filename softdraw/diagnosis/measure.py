@@ -12,31 +12,17 @@ from typing import Any
 import torch
 from torch import Tensor, distributions
 
-from softdraw.diagnosis.cost import cost
+from softdraw.diagnosis.candidates import candidates
+from softdraw.diagnosis.cost import costs
+from softdraw.diagnosis.failure import users_part
 from softdraw.diagnosis.gradients import Moments, Problem, Sums, variance
 from softdraw.diagnosis.report import Interval, Measured, Report
 from softdraw.draw import as_law
-from softdraw.rules import (
-    ZGR,
-    GappedStraightThrough,
-    GumbelRao,
-    LeaveOneOut,
-    ReinMax,
-    StraightThrough,
-    StraightThroughGumbel,
-)
+from softdraw.rules import LeaveOneOut
+from softdraw.rules.needs import check_serves
 from softdraw.rules.pathwise import Pathwise
 from softdraw.rules.score_function import ScoreFunction
 
-RULES = (
-    StraightThrough(),
-    StraightThroughGumbel(0.5),
-    GumbelRao(0.5, 20),
-    GappedStraightThrough(),
-    ZGR(),
-    ReinMax(1.3),
-    LeaveOneOut(4),
-)
 _REFERENCE = LeaveOneOut(16)
 _ROUNDING = 1e-12  # of a squared relative bias in float32
 
@@ -44,10 +30,11 @@ _ROUNDING = 1e-12  # of a squared relative bias in float32
 def diagnose(
     f: Callable[[Tensor], Any],
     law: distributions.Distribution,
-    rules: Sequence[Pathwise | ScoreFunction] = RULES,
+    rules: Sequence[Pathwise | ScoreFunction] | None = None,
     samples: int = 2000,
     *,
     seed: int = 0,
+    rows: int | Tensor = 0,
     time_budget: float = 60.0,
     exact_limit: int = 100_000,
     progress: bool = False,
@@ -64,51 +51,92 @@ def diagnose(
     Args:
         f: as for :func:`softdraw.expect`; may be a whole model. Pathwise rules differentiate it.
         law: as for :func:`softdraw.draw`; ``Independent`` for several variables under one value of f.
-        rules: the rules to compare.
-        samples: gradient estimates a rule.
+        rules: the rules to compare. Default: seven common pathwise and score-function rules; where f gives no gradient
+            at its sample, score-function rules only, and the report says so.
+        samples: gradient estimates a rule, at least 50.
         seed: makes the report's statistics reproducible; every rule sees the same draws.
+        rows: as for :func:`softdraw.expect`, below 2^32: with its ids, a part of a batch has the draws that it has in
+            the whole. Every estimate has draws of its own.
         time_budget: seconds; the last rules get fewer samples when it runs out, and the report says how many.
         exact_limit: joint states up to which the truth is enumerated.
         progress: show a progress bar (needs rich).
 
     Returns:
-        A :class:`softdraw.diagnosis.Report`: ``print`` it for the table and a sentence of advice, ``plot`` it.
+        A :class:`softdraw.diagnosis.Report`: ``print`` it for the table and the advice, ``plot`` it, ``to_dict`` it.
+        Rules are compared at equal cost: by the error of the mean of as many estimates as 100 evaluations of f allow,
+        bias^2 + variance * (evaluations an estimate) / 100.
 
     Gradient:
         None. Neither the logits nor the parameters of f are changed.
 
     Raises:
-        TypeError, ValueError: a rule does not serve the law; f returns another shape or has no gradient for a pathwise
-            rule; the true gradient is zero; samples below 50.
+        TypeError, ValueError: a rule does not serve the law; f returns another shape, is NaN or infinite, or has no
+            gradient for a pathwise rule that was given; the true gradient is zero; samples below 50. An error that f
+            itself raises passes through, with the user's part of its traceback.
 
     Example:
         >>> law = softdraw.OneHotCategorical(torch.tensor([1.0, 0.0, -1.0], dtype=torch.float64))
         >>> w = torch.tensor([1.0, -1.0, 0.5], dtype=torch.float64)
         >>> report = softdraw.diagnose(lambda y: (y @ w) ** 2, law, [softdraw.StraightThrough(), softdraw.ZGR()])
         >>> [(r.name, round(r.bias.value, 1)) for r in report.rules]
-        [('StraightThrough(tau=1)', 5.9), ('ZGR()', 0.0)]
+        [('StraightThrough(tau=1)', 5.8), ('ZGR()', 0.0)]
 
     Source:
         Hooper and Shekhovtsov (2026), AISTATS, for bias and variance relative to the true gradient.
     """
-    if samples < 50 or time_budget <= 0 or not rules:
-        raise ValueError(
-            f"diagnose needs samples >= 50, time_budget > 0 and at least one rule, got {samples}, {time_budget} "
-            f"and {len(rules)} rules"
-        )
-    problem, started = Problem(f, *as_law(law)), time.monotonic()
+    _check(rules, samples, time_budget)
+    try:
+        return _diagnose(Problem(f, *as_law(law), rows), rules, samples, seed, time_budget, exact_limit, progress)
+    except Exception as error:
+        error.__traceback__ = users_part(error.__traceback__) or error.__traceback__
+        raise error
+
+
+def _diagnose(
+    problem: Problem,
+    rules: Sequence[Any] | None,
+    samples: int,
+    seed: int,
+    time_budget: float,
+    exact_limit: int,
+    progress: bool,
+) -> Report:
+    started = time.monotonic()
     master = torch.Generator().manual_seed(seed)  # every rule sees the same draws, the reference others
     rule_seed, truth_seed = (int(torch.randint(2**62, (), generator=master)) for _ in range(2))
+    rules, notes = candidates(problem, truth_seed) if rules is None else (rules, ())
+    for rule in rules:
+        check_serves(rule, problem.law)
     with _bar(progress) as advance:
         truth = _truth(problem, exact_limit, 10 * samples, truth_seed, started + time_budget / 2, advance)
+        prices = costs(problem, rules, time.monotonic() + time_budget / 10)
         measured = []
         for i, rule in enumerate(rules):
             deadline = time.monotonic() + (started + time_budget - time.monotonic()) / (len(rules) - i)
-            price, moments = cost(problem, rule), Moments()
+            moments = Moments()
             _collect(problem, rule, moments, samples, rule_seed, deadline, truth)
-            measured.append(_summarise(rule, problem.evaluations, moments, truth, price))
+            measured.append(_summarise(rule, problem.evaluations, moments, truth, prices[i]))
             advance((i + 2) / (len(rules) + 1))
-    return Report(truth.source, truth.norm, tuple(measured))
+    return Report(truth.source, truth.norm, tuple(measured), notes)
+
+
+def _check(rules: Sequence[Any] | None, samples: int, time_budget: float) -> None:
+    if isinstance(samples, bool) or not isinstance(samples, int):
+        raise TypeError(f"samples must be an int, got {type(samples).__name__}")
+    if samples < 50:
+        raise ValueError(f"diagnose needs samples >= 50 for its error bars, got {samples}")
+    if not time_budget > 0:
+        raise ValueError(f"time_budget must be above 0 seconds, got {time_budget}")
+    if isinstance(rules, (Pathwise, ScoreFunction)):
+        raise TypeError(
+            f"rules must be a list of rules, got {type(rules).__name__}: write [{type(rules).__name__}(...)]"
+        )
+    if rules is not None and not rules:
+        raise ValueError("rules must name at least one rule, got none: leave the argument out for the common ones")
+    for rule in rules or ():
+        if not isinstance(rule, (Pathwise, ScoreFunction)):
+            what = f"the class {rule.__name__}" if isinstance(rule, type) else type(rule).__name__
+            raise TypeError(f"rules must be gradient rules such as softdraw.ReinMax(), got {what}")
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,19 @@
-"""What ``diagnose`` found: numbers, a table, a picture, a sentence of advice."""
+"""What ``diagnose`` found: numbers, a ranking at equal cost, advice, and the forms that they are read in."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-_HORIZON = 100  # gradients that training effectively averages: momentum, batch, slow change of the logits
+from softdraw.diagnosis import shown
+from softdraw.rules.score_function import ScoreFunction
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+EVALUATIONS = 100  # of f, that training effectively averages over: momentum, batch, slow change of the logits
+_MANY = 10**9
 
 
 class Interval(NamedTuple):
@@ -19,6 +27,11 @@ class Interval(NamedTuple):
     def of(cls, value: float, deviation: float) -> Interval:
         """The interval of a normal estimate."""
         return cls(value, value - 1.96 * deviation, value + 1.96 * deviation)
+
+    @property
+    def half(self) -> float:
+        """Half the width."""
+        return (self.high - self.low) / 2
 
 
 @dataclass(frozen=True)
@@ -38,93 +51,112 @@ class Measured:
     def name(self) -> str:
         """The rule with its numbers, ``ReinMax(tau=1.3)``."""
         values = ((x.name, getattr(self.rule, x.name)) for x in fields(self.rule))
-        shown = [f"{name}={v:g}" for name, v in values if isinstance(v, (int, float))]
-        return f"{type(self.rule).__name__}({', '.join(shown)})"
+        numbers = [f"{name}={v:g}" for name, v in values if isinstance(v, (int, float))]
+        return f"{type(self.rule).__name__}({', '.join(numbers)})"
 
     @property
     def unbiased(self) -> bool:
         """Whether no bias shows above the noise."""
         return self.bias.low <= 0
 
-    def error(self, averaged: int) -> float:
-        """Squared relative error of a mean of that many gradients."""
-        return (0.0 if self.unbiased else self.bias.value**2) + self.variance.value / averaged
+    def error(self, evaluations: float) -> float:
+        """Squared relative error of the mean of as many estimates as that many evaluations of f allow.
+
+        bias^2 + variance * n / evaluations for a rule of n evaluations; infinite where not one estimate is allowed.
+        """
+        if self.evaluations > evaluations:
+            return math.inf
+        bias = 0.0 if isinstance(self.rule, ScoreFunction) else self.bias.value  # score-function rules have none
+        return bias**2 + self.variance.value * self.evaluations / evaluations
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Report:
-    """``truth`` says where the true gradient comes from, ``norm`` is its length, ``rules`` are as they were given."""
+    """``truth`` says where the true gradient comes from, ``norm`` is its length, ``rules`` are as they were given.
+
+    ``notes`` say which rules were left out, and why. In a notebook the report shows as a table.
+    """
 
     truth: str
     norm: float
     rules: tuple[Measured, ...]
+    notes: tuple[str, ...] = ()
 
-    def __str__(self) -> str:
-        header = ("rule", "f evals", "bias", "variance", "cosine", "ms/draw", "kB/draw", "draws")
-        rows = [header, *(_cells(r) for r in self.rules)]
-        widths = [max(len(row[i]) for row in rows) for i in range(len(header))]
-        lines = [
-            "  ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))])
-            for row in rows
-        ]
-        return "\n".join(
-            [
-                f"True gradient: {self.truth}; length {self.norm:.4g}.",
-                "Bias and variance are relative to it, intervals are 95 %, kB are kept for the backward pass.",
-                "",
-                lines[0],
-                "-" * len(lines[0]),
-                *lines[1:],
-                "",
-                self.advice,
-            ]
-        )
+    @property
+    def evaluations(self) -> int:
+        """The evaluations of f at which the rules are compared: 100, or those of the cheapest rule if it takes more."""
+        return max(EVALUATIONS, min(r.evaluations for r in self.rules))
+
+    def ranked(self, evaluations: float | None = None) -> list[Measured]:
+        """The rules, least error first, at equal cost in evaluations of f; the quicker first where errors tie."""
+        budget = self.evaluations if evaluations is None else evaluations
+        return sorted(self.rules, key=lambda r: (float(f"{r.error(budget):.2g}"), r.milliseconds / r.evaluations))
 
     @property
     def advice(self) -> str:
-        """One plain sentence: which rule, at which cost, and when another."""
-        count = min(r.evaluations for r in self.rules)
-        cheap = sorted((r for r in self.rules if r.evaluations == count), key=lambda r: r.error(_HORIZON))
-        best, others = cheap[0], cheap[1:]
-        sentence = f"With {count} evaluation{'s' * (count > 1)} of f per step and about {_HORIZON} steps averaged, "
-        sentence += f"{best.name}: {_bias(best)}"
-        if others:
-            ratio = best.variance.value / max(others[0].variance.value, 1e-300)
-            sentence += f", variance {ratio:.2g} times that of {others[0].name} ({_bias(others[0])})"
-        steady = min(cheap, key=lambda r: r.error(1))
-        gain = steady.error(10**12) - best.error(10**12)
-        if steady is not best and gain > 0:
-            turn = (best.variance.value - steady.variance.value) / gain
-            sentence += f"; prefer {steady.name} ({_bias(steady)}) if fewer than about {turn:.2g} are averaged"
-        dear = [r for r in self.rules if r.evaluations > count and r.unbiased]
-        if dear and not best.unbiased:
-            top = min(dear, key=lambda r: r.error(_HORIZON))
-            sentence += f"; {top.name} shows no bias, at {top.evaluations} evaluations of f"
+        """One plain sentence: which rule at equal cost, and when another."""
+        budget = self.evaluations
+        best, *others = self.ranked()
+        sentence = f"With {budget} evaluations of f, {best.name} has the least error, {self._error(best)}"
+        if others and others[0].error(budget) < math.inf:
+            sentence += f"; next is {others[0].name}, {self._error(others[0])}"
+        few = self.ranked(min(r.evaluations for r in self.rules))[0]
+        many = self.ranked(_MANY)[0]
+        if few is not best and few.error(best.evaluations) < best.error(best.evaluations):
+            sentence += f"; with fewer than about {shown.short(_crossing(few, best))}, prefer {few.name}"
+        if many is not best and many.error(_MANY) < best.error(_MANY):
+            sentence += f"; with more than about {shown.short(_crossing(best, many))}, prefer {many.name}"
         return sentence + "."
 
-    def plot(self, path: str) -> None:
-        """Write the bias-variance picture to ``path`` (needs matplotlib)."""
+    def _error(self, r: Measured) -> str:
+        error = 100 * math.sqrt(r.error(self.evaluations))
+        bias = f"bias {shown.short(100 * r.bias.value)} %"
+        if r.unbiased:
+            bias = "no bias" if isinstance(r.rule, ScoreFunction) else f"bias below {shown.short(100 * r.bias.high)} %"
+        return f"{shown.short(error)} % of the gradient ({bias})"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything in plain numbers, strings and lists, for JSON; an infinite error is None."""
+
+        def row(r: Measured) -> dict[str, Any]:
+            error = math.sqrt(r.error(self.evaluations))
+            intervals = {name: getattr(r, name)._asdict() for name in ("bias", "variance", "cosine")}
+            numbers = {name: getattr(r, name) for name in ("draws", "evaluations", "milliseconds", "bytes", "unbiased")}
+            return {"name": r.name, **numbers, **intervals, "error": error if error < math.inf else None}
+
+        return {
+            "truth": self.truth,
+            "norm": self.norm,
+            "evaluations": self.evaluations,
+            "rules": [row(r) for r in self.rules],
+            "ranking": [r.name for r in self.ranked()],
+            "advice": self.advice,
+            "notes": list(self.notes),
+        }
+
+    def plot(self, path: str | None = None) -> Figure:
+        """The bias-variance picture as a matplotlib figure, also written to ``path`` where one is given."""
         try:
             from softdraw.diagnosis.picture import picture
         except ModuleNotFoundError as missing:
             raise ModuleNotFoundError("plot needs matplotlib: pip install 'softdraw[cli]'") from missing
-        picture(self, path)
+        figure = picture(self)
+        if path is not None:
+            figure.savefig(path, dpi=150)
+        return figure
+
+    def __str__(self) -> str:
+        return shown.text(self)
+
+    def __repr__(self) -> str:
+        return f"Report({len(self.rules)} rules, best at equal cost: {self.ranked()[0].name}; print it for the table)"
+
+    def _repr_html_(self) -> str:
+        return shown.html(self)
 
 
-def _bias(r: Measured) -> str:
-    return "bias within noise" if r.unbiased else f"bias {100 * r.bias.value:.3g} %"
-
-
-def _cells(r: Measured) -> tuple[str, ...]:
-    bias = f"< {r.bias.high:.2g}" if r.unbiased else f"{r.bias.value:.3g} [{r.bias.low:.3g}, {r.bias.high:.3g}]"
-    half = (r.variance.high - r.variance.low) / 2, (r.cosine.high - r.cosine.low) / 2
-    return (
-        r.name,
-        str(r.evaluations),
-        bias,
-        f"{r.variance.value:.3g} ± {half[0]:.1g}",
-        f"{r.cosine.value:.3f} ± {half[1]:.3f}",
-        f"{r.milliseconds:.2f}",
-        f"{r.bytes / 1000:.1f}",
-        str(r.draws),
-    )
+def _crossing(few: Measured, many: Measured) -> float:
+    """The evaluations from which on ``many`` has less error than ``few``."""
+    bias = few.error(_MANY) - many.error(_MANY)
+    spread = many.variance.value * many.evaluations - few.variance.value * few.evaluations
+    return max(many.evaluations, spread / bias if bias > 0 else 0.0)

@@ -1,8 +1,8 @@
 r"""Polynomial programming: 128 binary latents are trained by each rule, and the exact loss at the end is compared.
 
-    min over theta of E_{X_i ~ Cat(softmax theta_i)} [(1/L) sum_i |X_i - c|^p],   L = 128, c = .45
+    min over theta of E_{X_i ~ Cat(softmax theta_i)} [(1/L) sum_i |X_i - c|^p],   L = 128, c = 0.45
 
-X_i is the first coordinate of a one-hot of two; theta starts uniform in (-.01, .01); 64 joint samples a step; Adam at
+X_i is the first coordinate of a one-hot of two; theta starts uniform in (-0.01, 0.01); 64 joint samples a step; Adam at
 1e-3; 8,000 steps. The optimum is c^p, every X_i being 0, and a biased rule does not reach it.
 
 Source: Liu et al. (2023), "Bridging discrete and backpropagation"; the figures are those of a numpy
@@ -41,7 +41,7 @@ PUBLISHED: list[tuple[str, Pathwise | ScoreFunction | None, dict[float, float]]]
     ("DisARM, 32 pairs", DisARM(SAMPLES // 2), {1.5: 0.30301, 2.0: 0.20358, 3.0: 0.09194}),
     ("ReinMax tau=1", ReinMax(1.0), {1.5: 0.30528, 2.0: 0.20372, 3.0: 0.09154}),
     ("ZGR", ZGR(), {1.5: 0.30528, 2.0: 0.20372, 3.0: 0.09154}),
-    ("ST-GS tau=.1", StraightThroughGumbel(0.1), {1.5: 0.33621, 2.0: 0.22043, 3.0: 0.09464}),
+    ("ST-GS tau=0.1", StraightThroughGumbel(0.1), {1.5: 0.33621, 2.0: 0.22043, 3.0: 0.09464}),
     ("ST", StraightThrough(), {1.5: 0.35227, 2.0: 0.24754, 3.0: 0.12133}),
     ("GST gap=1", GappedStraightThrough(), {1.5: 0.35227, 2.0: 0.24754, 3.0: 0.12133}),
 ]

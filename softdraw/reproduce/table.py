@@ -27,4 +27,4 @@ class Table:
 
 def figure(x: float) -> str:
     """Four significant digits; what is only rounding error is 0."""
-    return "0" if abs(x) < 1e-12 else f"{x:.4g}"
+    return "0" if abs(x) < 1e-10 else f"{x:.4g}"

@@ -56,5 +56,5 @@ class Exact(ScoreFunction):
             which = torch.arange(first, min(first + self.chunk, states), device=objective.law.theta.device)
             y = objective.joint_states(which.view(-1, *[1] * len(objective.batch)))
             p, value = objective.log_prob(y).exp(), objective.values(y)
-            total = total + torch.where(p > 0, p * value, 0 * p).sum(0)  # f may be infinite where nothing can be
+            total = total + (p * torch.where(p > 0, value, 0)).sum(0)  # f may be infinite where nothing can be
         return total

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import prod
+from math import log, prod
 from typing import Any, ClassVar
 
 import torch
@@ -67,8 +67,11 @@ class Objective:
         return self.total(self.law.log_prob_wide(sample))
 
     def values(self, sample: Tensor) -> Tensor:
-        """f at ``sample``; f may return anything that becomes a tensor of real numbers of shape ``(S, *batch)``."""
-        out = self.f(sample)
+        """f at ``sample``."""
+        return self.checked(self.f(sample), sample)
+
+    def checked(self, out: Any, sample: Tensor) -> Tensor:
+        """What f returned at ``sample``: anything that becomes a tensor of real numbers of shape ``(S, *batch)``."""
         try:
             out = torch.as_tensor(out, device=sample.device)
         except (TypeError, ValueError, RuntimeError):
@@ -124,9 +127,15 @@ class Objective:
 
 
 def count_states(law: Any, joint: int) -> int:
-    """The number of joint states of a law's last ``joint`` batch dimensions."""
+    """The number of joint states of a law's last ``joint`` batch dimensions; 10^300 stands for all that is more."""
+    shape, most = law.batch_shape, 10**300  # a number that messages can show
+    return law.states ** prod(shape[len(shape) - joint :]) if states_within(law, joint, most) else most
+
+
+def states_within(law: Any, joint: int, limit: int) -> bool:
+    """Whether there are at most ``limit`` joint states, without forming a number of a million digits."""
     shape = law.batch_shape
-    return law.states ** prod(shape[len(shape) - joint :])
+    return prod(shape[len(shape) - joint :]) * log(law.states) <= log(limit) + 1e-9
 
 
 def score(weight: Tensor, log_prob: Tensor) -> Tensor:

@@ -77,7 +77,7 @@ class SumAndSample(ScoreFunction):
     def _summed(self, objective: Objective, top: Tensor) -> Tensor:
         y = objective.joint_states(top.movedim(-1, 0))
         p, value = objective.log_prob(y).exp(), objective.values(y)
-        return torch.where(p > 0, p * value, 0 * p).sum(0)
+        return (p * torch.where(p > 0, value, 0)).sum(0)  # f may be infinite where nothing can be
 
     def _sampled(self, objective: Objective, drawn: Tensor, log_p: Tensor, others: Tensor) -> Tensor:
         q = log_p.masked_fill(~others, -math.inf).exp().sum(-1)
