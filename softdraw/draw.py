@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, distributions
 
-from softdraw.arguments import INTEGERS
+from softdraw.checks import count
 from softdraw.laws import Law, OneHotCategorical, from_torch
 from softdraw.rules import default
 from softdraw.rules.pathwise import Pathwise
@@ -134,15 +133,15 @@ def expect(
         if not isinstance(rule, (Pathwise, ScoreFunction)):
             raise TypeError(f"rule must be a gradient rule such as softdraw.LeaveOneOut(samples=4), got {_name(rule)}")
         rule.check_serves(ours)
-    count = None if samples is None else _count(samples)
-    if isinstance(rule, ScoreFunction) and count is not None:
-        raise ValueError(f"samples={count} is for pathwise rules: {type(rule).__name__} has its own number of them")
+    s = None if samples is None else count("samples", samples, 1, "it is S, the number of draws that are averaged")
+    if isinstance(rule, ScoreFunction) and s is not None:
+        raise ValueError(f"samples={s} is for pathwise rules: {type(rule).__name__} has its own number of them")
     objective = Objective(f, ours, joint, seed_for(ours.theta, seed, generator), rows)
     if rule is None:
-        return default.estimate(objective, count)
+        return default.estimate(objective, s)
     if isinstance(rule, ScoreFunction):
         return rule.estimate(objective)
-    y = ours.rsample((count or 1,), rule=rule, seed=objective.seed, rows=rows)
+    y = ours.rsample((s or 1,), rule=rule, seed=objective.seed, rows=rows)
     return objective.values(y).mean(0)
 
 
@@ -164,18 +163,6 @@ def as_law(law: Any) -> tuple[Law, int]:
         + (": a relaxed law has its own gradient, law.rsample()" if "Relaxed" in type(law).__name__ else "")
     )
 
-
-def _count(samples: object) -> int:
-    """``samples`` as an int of at least 1; numpy's are taken too."""
-    try:
-        if isinstance(samples, bool):
-            raise TypeError
-        count = samples if isinstance(samples, INTEGERS) else operator.index(samples)  # pyright: ignore
-    except TypeError:
-        raise TypeError(f"samples must be an int of at least 1, got {type(samples).__name__} {samples!r}") from None
-    if count < 1:
-        raise ValueError(f"samples must be an int of at least 1, got {count}: it is how often f is evaluated")
-    return count  # pyright: ignore[reportReturnType]
 
 
 def _name(x: object) -> str:

@@ -19,7 +19,6 @@ from softdraw.diagnosis.gradients import Moments, Problem, Sums, variance
 from softdraw.diagnosis.report import Interval, Measured, Report
 from softdraw.draw import as_law
 from softdraw.rules import LeaveOneOut
-from softdraw.rules.needs import check_serves
 from softdraw.rules.pathwise import Pathwise
 from softdraw.rules.score_function import ScoreFunction
 
@@ -106,7 +105,7 @@ def _diagnose(
     rule_seed, truth_seed = (int(torch.randint(2**62, (), generator=master)) for _ in range(2))
     rules, notes = candidates(problem, truth_seed) if rules is None else (rules, ())
     for rule in rules:
-        check_serves(rule, problem.law)
+        rule.check_serves(problem.law)
     with _bar(progress) as advance:
         truth = _truth(problem, exact_limit, 10 * samples, truth_seed, started + time_budget / 2, advance)
         prices = costs(problem, rules, time.monotonic() + time_budget / 10)
