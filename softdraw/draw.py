@@ -93,9 +93,9 @@ def expect(
         rule: any rule. Default, the first that applies: the law's own rule if the user gave it one and f is
             differentiable at its sample; ``Exact()`` (no bias) if f sees at most 16 joint states (``samples``, if
             given); ``ZGR()`` (biased unless f is quadratic) if f is differentiable at its sample; for a black box
-            ``DisARM(pairs=2)`` for bits, else ``LeaveOneOut(4)`` (no bias). f is evaluated once at a sample that
-            requires a gradient, and it is a black box if it raises there or if its value's graph does not lead back to
-            the sample. Where no gradient is wanted: the mean of plain draws. Under torch.compile, give a rule.
+            ``LeaveOneOut(4)`` (no bias), or ``DisARM(1)`` for bits if ``samples=2``. f is evaluated once at a sample
+            that requires a gradient, and it is a black box if it raises there or if its value's graph does not lead
+            back to the sample. Where no gradient is wanted: the mean of plain draws. Under torch.compile, give a rule.
         samples: S for a pathwise rule, default 1. For the default rule: evaluations of f. Any other score-function rule
             has its own number.
         seed, generator: as for :func:`draw`.
@@ -162,7 +162,6 @@ def as_law(law: Any) -> tuple[Law, int]:
         f"Independent of one, or logits, got {_name(law)}"
         + (": a relaxed law has its own gradient, law.rsample()" if "Relaxed" in type(law).__name__ else "")
     )
-
 
 
 def _name(x: object) -> str:

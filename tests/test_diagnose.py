@@ -1,27 +1,21 @@
-"""diagnose against enumerated bias and variance; its truth, its budget, its report, its command."""
+"""diagnose against enumerated bias and variance; its truth, its budget, its refusals."""
 
-import json
 import math
 import subprocess
 import sys
 import time
 import traceback
-from xml.etree import ElementTree
 
 import pytest
 import torch
 from torch.distributions import Independent
 
 import softdraw
-from softdraw.cli import run
 from softdraw.diagnosis import RULES as RULES_BY_DEFAULT
-from softdraw.diagnosis import Interval, Measured, Report
 from softdraw.diagnosis.cost import costs
 from softdraw.diagnosis.gradients import Problem
-from softdraw.errors import InputError
 from softdraw.reproduce import bias_variance
 from softdraw.rules.score_function import ScoreFunction
-from softdraw.rules.spelling import parse_rule
 from tests.laws import Subset
 from tests.methods import enumerated, one_hot_logits
 
@@ -165,67 +159,6 @@ def test_refusals():
         softdraw.diagnose(F, LAW, RULES, samples=3)
 
 
-def test_report_in_words_and_picture(report, tmp_path):
-    text = str(report)
-    for word in ("StraightThrough(tau=1)", "ReinMax(tau=2)", "LeaveOneOut(samples=4)", "20000", "± "):
-        assert word in text
-    assert all(len(line) <= 80 for line in text.splitlines())
-    best, second, *_ = sorted(report.rules, key=lambda r: at_equal_cost(r, 100))
-    assert report.advice.startswith(f"With 100 evaluations of f, {best.name} has the least error, ")
-    assert f"; next is {second.name}, " in report.advice
-    report.plot(str(tmp_path / "a.png"))
-    assert (tmp_path / "a.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
-
-
-def at_equal_cost(r, evaluations):
-    """Squared relative error of the mean of as many estimates as there are evaluations of f for."""
-    bias = 0.0 if isinstance(r.rule, ScoreFunction) else r.bias.value
-    return bias**2 + r.variance.value * r.evaluations / evaluations if r.evaluations <= evaluations else math.inf
-
-
-def measured(rule, evaluations, bias, variance, ms=1.0):
-    around = [Interval(x, x * 0.9, x * 1.1) for x in (bias, variance, 0.5)]
-    return Measured(rule, 1000, evaluations, *around, ms, 100.0)
-
-
-def test_rules_are_ranked_at_equal_cost():
-    st = measured(softdraw.StraightThrough(), 1, 0.5, 1.0)
-    zgr = measured(softdraw.ZGR(), 1, 0.3, 9.0)
-    loo = measured(softdraw.LeaveOneOut(4), 4, 0.0, 1.2)  # 4.8 at one evaluation
-    table = measured(softdraw.Exact(), 1000, 0.0, 0.0)  # cannot be had for 100 evaluations
-    found = Report("exact", 1.0, (st, zgr, loo, table))
-    assert found.ranked() == [loo, zgr, st, table]
-    assert [r.error(100) for r in found.rules] == pytest.approx([0.26, 0.18, 0.048, math.inf])
-    # ST and leave-one-out cross where 0.25 + 1 / n = 4.8 / n, so at n = 15.2; Exact is better from 1,000 on.
-    assert "with fewer than about 15, prefer StraightThrough(tau=1)" in found.advice
-    assert "with more than about 1000, prefer Exact" in found.advice
-    assert found.ranked(10)[0] is st
-    assert found.ranked(2000)[0] is table
-    only = Report("exact", 1.0, (table,))
-    assert only.evaluations == 1000
-    assert only.advice.startswith("With 1000 evaluations of f, Exact")
-    quick = measured(softdraw.ReinMax(1.0), 1, 0.3, 9.01, ms=0.5)  # no better than ZGR but for its time
-    assert Report("exact", 1.0, (zgr, quick)).ranked() == [quick, zgr]
-
-
-def test_the_advice_is_never_worse_in_every_column_at_equal_evaluations():
-    # The old advice took the best of the rules with one evaluation: here GappedStraightThrough, of 5 times the error.
-    torch.manual_seed(0)
-    w, v = torch.randn(12, 16, dtype=torch.float64), torch.randn(16, dtype=torch.float64)
-    law = Independent(softdraw.OneHotCategorical(one_hot_logits(3, 4)), 1)
-    found = softdraw.diagnose(lambda y: torch.tanh(y.flatten(-2) @ w) @ v, law, samples=1000)
-    best = found.ranked()[0]
-    for other in found.rules:
-        beaten = [
-            other.bias.value < best.bias.low,
-            other.variance.high * other.evaluations < best.variance.low * best.evaluations,
-        ]
-        assert not all(beaten)
-    assert best.rule == softdraw.LeaveOneOut(4)
-    errors = [at_equal_cost(r, 100) for r in found.rules]
-    assert at_equal_cost(best, 100) == pytest.approx(min(errors), rel=0.06)  # ties are of two digits
-
-
 def box(y):
     return y.numpy().sum(-1) ** 3
 
@@ -337,162 +270,6 @@ def test_refused_arguments():
         for limit in (1, 100):
             with pytest.raises(error, match=message):
                 softdraw.diagnose(f, LAW, [softdraw.LeaveOneOut(2)], exact_limit=limit)
-
-
-def test_report_in_a_notebook_and_as_numbers(report):
-    assert repr(report) == f"Report(4 rules, best at equal cost: {report.ranked()[0].name}; print it for the table)"
-    page = ElementTree.fromstring(report._repr_html_())
-    rows = [[cell.text or cell[0].text for cell in row] for row in page.iter("tr")]
-    assert [row[0] for row in rows] == ["rule", *(r.name for r in report.rules)]
-    assert next(b.text for b in page.iter("b")) == report.ranked()[0].name
-    numbers = json.loads(json.dumps(report.to_dict()))
-    assert numbers["norm"] == report.norm
-    assert numbers["rules"][0]["bias"] == report.rules[0].bias._asdict()
-    assert numbers["rules"][3]["error"] == pytest.approx(at_equal_cost(report.rules[3], 100) ** 0.5)
-    assert numbers["ranking"] == [r.name for r in report.ranked()]
-    dear = Report("exact", 1.0, (report.rules[0], measured(softdraw.Exact(), 1000, 0.0, 0.0)))
-    assert json.loads(json.dumps(dear.to_dict(), allow_nan=False))["rules"][1]["error"] is None
-    figure = report.plot()
-    assert [text.get_text() for text in figure.axes[0].get_legend().get_texts()][3] == "LeaveOneOut(samples=4), 4"
-
-
-def test_command(tmp_path, monkeypatch, capsys):
-    (tmp_path / "own_problem.py").write_text(
-        "import torch, softdraw\n"
-        "def make():\n"
-        "    law = softdraw.OneHotCategorical(torch.tensor([1.0, 0.0, -1.0]))\n"
-        "    return lambda y: (y @ torch.tensor([1.0, -1.0, 0.5])) ** 2, law\n"
-    )
-    monkeypatch.chdir(tmp_path)
-    words = ["own_problem:make", "--rules", "st,reinmax:tau=1.1", "--samples", "100", "--picture", "p.png"]
-    assert run(["diagnose", *words]) == 0
-    out = capsys.readouterr().out
-    assert "StraightThrough(tau=1)" in out
-    assert "ReinMax(tau=1.1)" in out
-    assert (tmp_path / "p.png").exists()
-    for arguments, message in (
-        (["own_problem:nope"], "own_problem has no nope"),
-        (["no_such_module:make"], "there is no module no_such_module"),
-        (["own_problem"], "does not name a function"),
-        (["own_problem:make", "--rules", "foo"], "there is no rule 'foo'"),
-        (["own_problem:make", "--rules", "reinmax:tau=0"], "tau of ReinMax must be positive"),
-        (["own_problem:make", "--rules", "zgr:tau=1"], "it takes nothing"),
-        (["own_problem:make", "--rules", "disarm"], "DisARM does not serve OneHotCategorical"),
-        (["own_problem:make", "--picture", "no/such/p.png"], "there is no folder"),
-        (["own_problem:make", "--samples", "1"], "samples >= 50"),
-    ):
-        assert run(["diagnose", *arguments]) == 2
-        error = capsys.readouterr().err
-        assert message in error
-        assert error.count("\n") == 1
-
-
-OWN = """
-import os, torch, softdraw
-W = torch.tensor([1.0, -1.0, 0.5])
-law = softdraw.OneHotCategorical(torch.tensor([1.0, 0.0, -1.0]))
-def make():
-    import beside  # found while the function runs, too
-    return lambda y: (y @ W) ** 2, law
-def box():
-    return lambda y: (y @ W).numpy() ** 2, law
-def detached():
-    return lambda y: (y.detach() @ W) ** 2, law
-def nan():
-    return lambda y: (y @ W) / 0, law
-def crash():
-    def f(y):
-        return {}["targets"] * y
-    return f, law
-def crash_at_once():
-    raise ValueError("bad data")
-"""
-
-
-@pytest.fixture
-def own(tmp_path, monkeypatch):
-    (tmp_path / "code").mkdir()
-    (tmp_path / "code" / "made_up.py").write_text(OWN)
-    (tmp_path / "code" / "beside.py").write_text("")
-    (tmp_path / "code" / "broken.py").write_text("import no_such_thing")
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-def test_command_takes_a_path_and_gives_json(own, capsys):
-    before = list(sys.path)
-    assert run(["diagnose", "code/made_up.py:make", "--rules", "zgr,loo", "--samples", "50", "--json"]) == 0
-    assert {r["name"] for r in json.loads(capsys.readouterr().out)["rules"]} == {"ZGR()", "LeaveOneOut(samples=4)"}
-    assert run(["diagnose", "code/made_up.py:box", "--samples", "50"]) == 0
-    assert "so pathwise rules are left out" in capsys.readouterr().out
-    assert sys.path == before
-
-
-def test_command_shows_the_user_s_traceback(own, capsys):
-    for name, kind, frames in (("crash", "KeyError: 'targets'", 1), ("crash_at_once", "ValueError: bad data", 1)):
-        assert run(["diagnose", f"code/made_up.py:{name}"]) == 2
-        lines = capsys.readouterr().err.splitlines()
-        assert lines[0] == "Traceback (most recent call last):"
-        assert kind in lines
-        assert sum(line.startswith("  File") for line in lines) == frames
-        assert lines[-1].startswith(f"softdraw: code/made_up.py:{name} raised {kind.partition(':')[0]}")
-    assert run(["diagnose", "code/broken.py:make"]) == 2
-    assert "no_such_thing" in capsys.readouterr().err
-
-
-def test_command_names_what_is_wrong(own, capsys):
-    (own / "made_up.py").write_text(OWN)
-    for arguments, message in (
-        (["code/made_up.py:maek"], "code/made_up.py has no maek: did you mean code/made_up.py:make?"),
-        (["code/none.py:make"], "there is no file code/none.py"),
-        (["code/made_up.py"], "does not name a function"),
-        (["code/made_up.py:nan"], "f must be finite"),
-        (["code/made_up.py:detached", "--rules", "zgr"], "ZGR is a pathwise rule"),
-        (["code/made_up.py:make", "--rules", "foo"], "--rules: there is no rule 'foo'"),
-        (["code/made_up.py:make", "--samples", "3"], "--samples 3: "),
-        (["code/made_up.py:make", "--budget", "0"], "--budget 0: "),
-        (["code/made_up.py:make", "--picture", "."], "--picture .: its name must end in one of ."),
-        (
-            ["code/made_up.py:make", "--picture", "code.png/x.png"],
-            "--picture code.png/x.png: there is no folder code.png",
-        ),
-        (["code/made_up.py:make", "--picture", "p.doc"], ", .pdf, "),
-    ):
-        assert run(["diagnose", *arguments]) == 2
-        error = capsys.readouterr().err
-        assert message in error
-        assert error.count("\n") == 1
-
-
-def test_a_picture_that_cannot_be_written(own, capsys, monkeypatch):
-    words = ["diagnose", "code/made_up.py:make", "--rules", "zgr", "--samples", "50", "--picture"]
-    (own / "taken.png").mkdir()
-    assert run([*words, "taken.png"]) == 2
-    assert capsys.readouterr().err == "softdraw: --picture taken.png: it cannot be written: choose another place\n"
-
-    def full(*_, **__):
-        raise OSError(30, "Read-only file system")
-
-    monkeypatch.setattr("matplotlib.figure.Figure.savefig", full)  # known only when it is tried
-    assert run([*words, "p.png"]) == 2
-    assert capsys.readouterr().err == "softdraw: --picture p.png: Read-only file system\n"
-
-
-def test_rules_as_words():
-    for word in ("st", "StraightThrough", "straight-through"):
-        assert parse_rule(word) == softdraw.StraightThrough()
-    assert parse_rule("gst") == softdraw.GappedStraightThrough()
-    assert parse_rule("gumbel-rao:tau=.5:samples=20") == softdraw.GumbelRao(0.5, 20)
-    assert parse_rule("gumbel-softmax") == softdraw.GumbelSoftmax()
-    with pytest.raises(InputError, match="does not make a ReinMax"):
-        parse_rule("reinmax:tau")
-
-
-def test_reproduce_command(capsys):
-    assert run(["reproduce", "polynomial", "--steps", "2"]) == 0
-    assert "Ours after 2 steps, not 8000" in capsys.readouterr().out
-    assert run(["reproduce", "polynomial", "--p", "4"]) == 2
-    assert "choose 1.5, 2 or 3" in capsys.readouterr().err
 
 
 def test_import_stays_light():

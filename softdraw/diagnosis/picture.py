@@ -62,7 +62,7 @@ def picture(report: Report) -> Figure:
         )
     axes.set(xscale="log", yscale="log")  # after the points: without any, matplotlib has no decade to show
     axes.set_title("hollow: bias within noise, at most this", loc="right", fontsize=9, color="0.4")
-    axes.set_title("Gradient rules on this objective, at equal cost", loc="left", fontsize=11)
+    axes.set_title("Gradient rules on this objective", loc="left", fontsize=11)
     axes.legend(title="rule, evaluations of f", loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, fontsize=9)
     axes.spines[["top", "right"]].set_visible(False)
     for axis, get, put in ((axes.xaxis, axes.get_xlim, axes.set_xlim), (axes.yaxis, axes.get_ylim, axes.set_ylim)):

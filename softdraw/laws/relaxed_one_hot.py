@@ -26,7 +26,7 @@ from softdraw.numerics import log_probs, logsumexp, masked
 from softdraw.operators.operator import is_plain
 from softdraw.operators.softmax import softmax
 from softdraw.rules.conditional_noise import Noise
-from softdraw.seeds import prepare_seed
+from softdraw.seeds import seed_for
 
 
 class RelaxedOneHotCategorical(Distribution):
@@ -186,7 +186,7 @@ class RelaxedOneHotCategorical(Distribution):
         ids = prepare_rows(rows, self.batch_shape, x.device)
         ids = row_ids(self.batch_shape, x.device) if ids is None else ids
         tau = checked(self._tau, x.dtype)
-        key = prepare_seed(seed, generator, x.device)
+        key = seed_for(x, seed, generator)
         return x + Noise(key, ids.unsqueeze(0), drawn=True).gumbel(x, 0)[0], tau
 
 

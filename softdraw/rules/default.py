@@ -69,7 +69,8 @@ def black_box(law: Any, samples: int | None) -> ScoreFunction:
             f"samples must be at least 2 where f gives no gradient at its sample (a black box), got {count}: "
             "the values of samples are compared with each other. Raise it, or give a rule such as Reinforce(baseline)"
         )
-    return DisARM(pairs=count // 2) if Need.BITS in law.offers else LeaveOneOut(samples=count)
+    # A pair of DisARM beats two samples of leave-one-out; two pairs have 1.0 to 1.7 times the variance of four samples.
+    return DisARM(pairs=1) if count == 2 and Need.BITS in law.offers else LeaveOneOut(samples=count)
 
 
 def _reaches(start: Any, goal: Any) -> bool:
