@@ -4,7 +4,7 @@ import json
 import sys
 
 import pytest
-from softdraw.rules.words import parse_rule
+from softdraw.rules.spelling import parse_rule
 
 import softdraw
 from softdraw.cli import run
