@@ -252,7 +252,8 @@ def _prepare_row_ids(rows: Tensor, batch: torch.Size, device: torch.device) -> T
 def _broadcasts(shape: torch.Size | list[int], target: torch.Size | list[int]) -> bool:
     if len(shape) > len(target):
         return False
-    return all(a in (1, b) for a, b in zip(reversed(shape), reversed(target), strict=False))
+    # Of one length for zip: torch.compile of torch 2.6 stops at reversed() iterators of two lengths.
+    return all(a in (1, b) for a, b in zip(shape, target[len(target) - len(shape) :], strict=True))
 
 
 def per_row(tau: float | Tensor, logits: Tensor) -> Tensor:

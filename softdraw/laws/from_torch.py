@@ -11,10 +11,8 @@ from softdraw.laws.one_hot import OneHotCategorical
 
 def from_torch(law: distributions.Distribution) -> CategoricalLaw | None:
     """``OneHotCategorical``, ``Categorical`` (as its one-hot law) and ``Bernoulli`` as ours; None for any other law."""
-    if isinstance(law, distributions.OneHotCategorical):
-        law = law._categorical
-    if isinstance(law, distributions.Categorical):
-        probs = _given_probs(law)
+    if isinstance(law, (distributions.OneHotCategorical, distributions.Categorical)):
+        probs = _given_probs(getattr(law, "_categorical", law))
         return OneHotCategorical(law.logits) if probs is None else OneHotCategorical(probs=probs)
     if isinstance(law, distributions.Bernoulli):
         probs = _given_probs(law)
@@ -22,7 +20,7 @@ def from_torch(law: distributions.Distribution) -> CategoricalLaw | None:
     return None
 
 
-def _given_probs(law: distributions.Categorical | distributions.Bernoulli) -> Tensor | None:
+def _given_probs(law: distributions.Distribution) -> Tensor | None:
     """The probabilities that the law was made from, if it was: torch's logits of a probability of 0 end at log(eps)."""
     probs = vars(law).get("probs")
     return probs if getattr(law, "_param", None) is probs else None

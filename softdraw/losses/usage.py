@@ -160,7 +160,7 @@ def keep_ratio(
         raise ValueError(f"ratio must be from 0 to 1, got {ratio}")
     x, mask = kept_bits(logits, mask)
     w = weights(x, mask, weight, "the logits")
-    over = tuple(range(x.dim())) if dim is None else (_gate_dim(dim, x),)
+    over = tuple(range(x.dim())) if dim is None else (_gate_dim(dim, x) % x.dim(),)
     share = mean_row(x.sigmoid().unsqueeze(-1), w, over).squeeze(-1)
     return reduce((share - ratio) ** 2, total_over(w, over) != 0, None, reduction)
 
