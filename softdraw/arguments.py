@@ -56,7 +56,7 @@ def call_error(misplaced: tuple, unknown: dict) -> TypeError:
 
 def check_flags(hard: object, noise: object, seed: object, generator: object, rows: object) -> None:
     """Checks that both flags are bools, and that without noise no argument asks for a certain noise."""
-    check_bool("hard", hard)
+    check_bool("hard", hard, for_int="dim goes by keyword, dim=...")
     check_bool("noise", noise)
     if noise:
         return

@@ -9,6 +9,7 @@ from torch.nn.functional import softplus
 
 from softdraw.arguments import check_floating, compute_dtype, prepare_mask
 from softdraw.laws.categorical import CategoricalLaw, from_probabilities
+from softdraw.laws.checks import check_value
 from softdraw.operators.operator import is_plain
 from softdraw.rules.needs import Need
 from softdraw.rules.pathwise import Pathwise
@@ -132,7 +133,8 @@ class Bernoulli(CategoricalLaw):
 
     def covariance_product(self, grad: Tensor) -> Tensor:
         """p (1 - p) g."""
-        return self.variance * grad
+        check_value("grad", grad, self)
+        return self.variance * grad.to(self.theta.dtype)
 
     def _log_odds(self) -> Tensor:
         scores = self.scores()

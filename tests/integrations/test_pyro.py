@@ -88,7 +88,7 @@ def test_sequential_enumeration_has_the_exact_elbo():
     def guide(x):
         pyro.sample("z", OneHot(Q[0]), infer={"enumerate": "sequential"})
 
-    assert_close(TraceEnum_ELBO(max_plate_nesting=0).loss(model, guide, X[0]), exact_elbo(Q[0], X[0]).item())
+    assert_close(-TraceEnum_ELBO(max_plate_nesting=0).loss(model, guide, X[0]), exact_elbo(Q[0], X[0]).item())
 
 
 def test_sites_that_the_model_alone_has_are_summed_out():
@@ -191,7 +191,7 @@ def test_masked_sites_count_nothing():
         with pyro.plate("rows", 2):
             pyro.sample("z", OneHot(Q).mask(keep), infer={"enumerate": "parallel"})
 
-    assert_close(TraceEnum_ELBO(max_plate_nesting=1).loss(model, guide, X), exact_elbo(Q)[0].item())
+    assert_close(-TraceEnum_ELBO(max_plate_nesting=1).loss(model, guide, X), exact_elbo(Q)[0].item())
 
 
 def test_plates_expand_a_law_and_its_copies_are_independent():
