@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, distributions
 
+from softdraw.checks import given, integer
 from softdraw.laws import Law, OneHotCategorical, from_torch
 from softdraw.rules.pathwise import Pathwise
 from softdraw.rules.score_function import Objective, ScoreFunction
@@ -112,16 +113,21 @@ def expect(
     Source:
         Each rule names its own.
     """
+    if not callable(f) or isinstance(f, Tensor):
+        raise TypeError(f"f must be a function of samples, got {given(f)}: write lambda y: ...")
     ours, joint = as_law(law)
     if not isinstance(rule, (Pathwise, ScoreFunction)):
         raise TypeError(f"rule must be a gradient rule such as softdraw.LeaveOneOut(samples=4), got {_name(rule)}")
     rule.check_serves(ours)
     if isinstance(rule, ScoreFunction) and samples is not None:
         raise ValueError(f"samples={samples} is for pathwise rules: {type(rule).__name__} has its own number of them")
+    count = 1 if samples is None else integer("samples", samples, "the number of draws")
+    if count < 1:
+        raise ValueError(f"samples must be at least 1, got {count}: leave it out for one")
     objective = Objective(f, ours, joint, prepare_seed(seed, generator, ours.theta.device), rows)
     if isinstance(rule, ScoreFunction):
         return rule.estimate(objective)
-    y = ours.rsample((1 if samples is None else samples,), rule=rule, seed=objective.seed, rows=rows)
+    y = ours.rsample((count,), rule=rule, seed=objective.seed, rows=rows)
     return objective.values(y).mean(0)
 
 

@@ -179,8 +179,12 @@ class RelaxedOneHotCategorical(Distribution):
 
     def contains(self, value: Tensor) -> Tensor:
         """Whether each value is on the simplex, up to the rounding of its dtype, as bools of the batch shape."""
-        x = value.to(compute_dtype(self.theta.dtype))
-        rounding = max(1e-6, torch.finfo(value.dtype).eps) if value.is_floating_point() else 1e-6
+        x, rounding = value.to(compute_dtype(self.theta.dtype)), 1e-6
+        if value.is_floating_point():
+            # Each y is off by at most eps / 2 of itself, and by half of the smallest number where it underflows.
+            limits = torch.finfo(value.dtype)
+            smallest = limits.smallest_normal * limits.eps
+            rounding = max(rounding, limits.eps + value.shape[-1] * smallest / 2)
         return (x >= 0).all(-1) & ((x.sum(-1) - 1).abs() <= rounding)
 
     def __repr__(self) -> str:

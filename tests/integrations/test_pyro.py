@@ -1,4 +1,4 @@
-"""Laws as sample sites of Pyro, through Pyro's mixin alone: exact ELBOs by enumeration, unbiased gradients otherwise."""
+"""Laws as sample sites of Pyro, by its mixin alone: exact ELBOs by enumeration, unbiased gradients otherwise."""
 
 import math
 
@@ -53,7 +53,7 @@ def exact_elbo(q_logits, x=X):
     return (log_q.exp() * (log_joint - log_q)).sum(-1)
 
 
-def mixture(x, copies=None):
+def mixture(x):
     """z ~ prior, x ~ N(<z, means>, 1), for every row of a plate; the density is quadratic in z."""
     with pyro.plate("rows", x.shape[-1], dim=-1):
         z = pyro.sample("z", OneHot(PRIOR.log()))
@@ -122,7 +122,7 @@ COPIES = 400
 
 
 def gradient_in_rows(particles, vectorize, **settings):
-    """The gradient of Pyro's estimate of the ELBO for 400 rows with a copy of the parameters each, and the exact one."""
+    """The gradient of Pyro's ELBO estimate for 400 rows with a copy of the parameters each, and the exact one."""
     q, x = Q[0].repeat(COPIES, 1).requires_grad_(), X[0].repeat(COPIES)
     elbo = Trace_ELBO(num_particles=particles, vectorize_particles=vectorize, max_plate_nesting=1)
     (found,) = torch.autograd.grad(-elbo.differentiable_loss(mixture, guide_of(q, **settings), x), q)
