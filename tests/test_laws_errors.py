@@ -68,6 +68,7 @@ def of_construction(kind, make):
     tensors = BAD["logits"] if kind == "bits" else BAD["logits to draw from"]
     yield "logits", make, [v for v in tensors if v is not None]
     yield "probs", lambda v: make(probs=v), [*[v for v in tensors if v is not None], -X.abs(), X * NAN, X * INF]
+    yield "probs", lambda v: make(probs=v), [X.exp().to(torch.float8_e4m3fn), X.exp().to(torch.float8_e5m2)]
     yield "logits or probs", lambda v: make(X, probs=v), [X.exp()]
     yield "logits or probs", make, [None]
     yield "mask", lambda v: make(X, v), BAD["mask"]

@@ -203,3 +203,58 @@ def test_positional_arguments_are_logits_first():
     assert_close(softdraw.OneHotCategorical(probs=x).probs, td.OneHotCategorical(x).probs)
     for law in (softdraw.OneHotCategorical, softdraw.Bernoulli):
         assert "first positional argument is ``logits``; torch's is ``probs``" in law.__doc__
+
+
+def test_a_relaxed_law_under_vmap_and_compile():
+    """The check of tau's values, which reads them, is left out where nothing may be read."""
+    x, tau = logits(3, 4), torch.tensor([0.5, 0.7, 2.0], dtype=torch.float64)
+    value = softdraw.RelaxedOneHotCategorical(tau, x).sample(seed=0)
+    expected = softdraw.RelaxedOneHotCategorical(tau, x).log_prob(value)
+
+    def log_prob(tau, x, value):
+        return softdraw.RelaxedOneHotCategorical(tau, x).log_prob(value)
+
+    assert_close(torch.vmap(log_prob)(tau, x, value), expected)
+    number = torch.vmap(lambda x, value: log_prob(0.7, x, value))(x, value)
+    assert_close(number, softdraw.RelaxedOneHotCategorical(0.7, x).log_prob(value))
+    default = td.Distribution._validate_args
+    try:
+        compiled = torch.compile(log_prob, fullgraph=True, backend="eager")
+        assert_close(compiled(tau, x, value), expected)
+    finally:
+        td.Distribution.set_default_validate_args(default)  # torch.compile turns it off
+
+
+def test_the_documented_differences_from_torch():
+    """docs/other-libraries.md has them in a table."""
+    never, never_torchs = (
+        law(probs=torch.tensor([0.0, 1.0])) for law in (softdraw.OneHotCategorical, td.OneHotCategorical)
+    )
+    zero = torch.tensor([1.0, 0.0])
+    assert never.log_prob(zero) == -torch.inf
+    assert_close(never_torchs.log_prob(zero).item(), -15.9, rtol=0, atol=0.05)
+    nothing = torch.zeros(2)
+    assert not softdraw.OneHotCategorical(probs=nothing).sample().any()
+    with pytest.raises(ValueError, match="probs"):
+        td.OneHotCategorical(probs=nothing, validate_args=True)
+    assert td.Categorical(probs=nothing, validate_args=False).probs.isnan().all()
+    half = torch.tensor([0.5])
+    assert softdraw.Bernoulli(probs=half).mode == 0
+    assert td.Bernoulli(probs=half).mode.isnan()
+    bad = torch.tensor([float("nan"), 0.0])
+    assert softdraw.OneHotCategorical(bad).probs.isnan().all()
+    for law in (softdraw.OneHotCategorical, td.OneHotCategorical):
+        with pytest.raises(ValueError, match="logits"):
+            law(logits=bad, validate_args=True)
+
+
+def test_a_relaxed_value_off_the_face_of_a_mask_has_no_density():
+    law = softdraw.RelaxedOneHotCategorical(0.7, logits(4), MASK)
+    on, off = torch.tensor([[0.2, 0.0, 0.5, 0.3], [0.2, 0.1, 0.4, 0.3]], dtype=torch.float64)
+    face = td.RelaxedOneHotCategorical(torch.tensor(0.7, dtype=torch.float64), logits=logits(4)[MASK])
+    assert_close(law.log_prob(on), face.log_prob(on[MASK]))
+    assert law.log_prob(off) == law.log_prob_log(off.log()) == -torch.inf
+    log_y = law.rsample_log((50,), seed=0)
+    assert log_y[:, 1].max() == -torch.inf
+    assert law.log_prob_log(log_y).isfinite().all()
+    assert law.log_prob(law.sample((50,), seed=0)).isfinite().all()

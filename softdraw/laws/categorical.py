@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from softdraw import numerics
-from softdraw.arguments import compute_dtype
+from softdraw.arguments import check_floating, compute_dtype
 from softdraw.checks import check_bool
 from softdraw.laws.checks import check_states
 from softdraw.laws.law import Law
@@ -104,6 +104,13 @@ class CategoricalLaw(Law):
             value = self.embed(value.to(logits.dtype)).reshape(math.prod(shape), *logits.shape)
         y = pathwise.draw(rule, logits, mask, seed, rows, math.prod(shape), value)
         return self.extract(y.reshape(*shape, *logits.shape))
+
+
+def check_probabilities(probs: Tensor) -> None:
+    """``probs`` is floating point, of a dtype whose logarithms tell small probabilities apart and have a -inf."""
+    check_floating("probs", probs)
+    if probs.dtype.itemsize == 1:
+        raise TypeError(f"probs must have 16 bits or more, got {probs.dtype}: write probs.half(), or give logits=")
 
 
 def from_probabilities(probs: Tensor) -> Tensor:

@@ -38,10 +38,10 @@ class Law(Distribution):
 
     A new law gives ``draw_exactly`` and ``log_prob_wide``, says in ``offers`` what it has for rules, and gives that.
 
-    Parameters are checked for type and shape. Their values are not looked at: -inf forbids, and NaN makes its own row
-    NaN. Samples given to ``log_prob`` and ``draw`` are checked on the CPU, as torch's setting
-    (``Distribution.set_default_validate_args``) has it. On an accelerator a check would wait for the device, so there
-    only ``validate_args=True`` asks for it; that also checks the parameters.
+    Parameters are checked for type and shape. The values of logits are not looked at: -inf forbids, and NaN makes its
+    own row NaN. Probabilities are looked at on the CPU. Samples given to ``log_prob`` and ``draw`` are checked on the
+    CPU, as torch's setting (``Distribution.set_default_validate_args``) has it. On an accelerator a check would wait
+    for the device, so there only ``validate_args=True`` asks for it; that also checks that no logit is NaN.
     """
 
     has_rsample = False  # True where the user gave a rule: other libraries then take the law for reparametrised

@@ -43,14 +43,15 @@ class RelaxedOneHotCategorical(Distribution):
         tau: > 0, a number or a tensor that broadcasts with the logits' *batch* shape (no dimension for categories);
             ``temperature=``, torch's name for it, is taken as well.
         logits: unnormalised log-probabilities, ``(*batch, K)``, any floating dtype.
-        probs: in place of logits: probabilities, ``(*batch, K)``, not negative; divided by their sum.
+        probs: in place of logits: probabilities, ``(*batch, K)``, of 16 bits or more, not negative; divided by their
+            sum.
         mask: bool, True = allowed, broadcasts to the logits; the law then lives on the face of the allowed categories.
         validate_args: whether samples given to ``log_prob`` must be on the simplex. Default: torch's setting, on the
-            CPU. True also checks on an accelerator, which waits for it, and checks the logits.
+            CPU. True also checks on an accelerator, which waits for it, and checks that no logit is NaN.
 
     Returns:
         A ``torch.distributions.Distribution``, its batch shape that of tau and the logits' batch together, its event
-        shape ``(K,)``.
+        shape ``(K,)``. A row with NaN or +inf among its logits is NaN, in samples and in ``log_prob``.
 
     Gradient:
         ``rsample`` and ``rsample_log`` are reparametrised, ``log_prob`` is exact; logits and tau both get theirs.
@@ -159,7 +160,8 @@ class RelaxedOneHotCategorical(Distribution):
         return (z - logsumexp(z)).reshape(*shape, *self.theta.shape)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """The log-density of ``value`` on the simplex; a zero counts as the smallest normal number, so it is finite."""
+        """The log-density of ``value`` on the simplex; a zero counts as the smallest normal number, so it is finite.
+        Where a forbidden category has a part of the value it is -inf."""
         check_value("value", value, self)
         check_support(value, self)
         x = value.to(compute_dtype(self.theta.dtype))
@@ -194,19 +196,27 @@ class RelaxedOneHotCategorical(Distribution):
         return f"{type(self).__name__}(tau={tau}, logits of shape {tuple(self.theta.shape)}{mask})"
 
     def _log_density(self, log_y: Tensor) -> Tensor:
-        x, tau = self.scores(), checked(self._tau, log_y.dtype)
+        x, tau = self.scores(), self._temperature(log_y.dtype)
         allowed = x != -math.inf
         z = torch.where(allowed, x - tau * torch.where(allowed, log_y, 0), -math.inf)
         k = allowed.sum(-1).to(log_y.dtype)
-        constant = torch.lgamma(k.clamp_min(1)) + (k - 1).clamp_min(0) * tau.log().squeeze(-1)
-        return constant + torch.where(allowed, z, 0).sum(-1) - k * logsumexp(z).squeeze(-1)
+        log_tau = tau.log().squeeze(-1) if tau.dim() else tau.log()  # vmap squeezes no tensor without dimensions
+        constant = torch.lgamma(k.clamp_min(1)) + (k - 1).clamp_min(0) * log_tau
+        density = constant + torch.where(allowed, z, 0).sum(-1) - k * logsumexp(z).squeeze(-1)
+        zero = math.log(torch.finfo(log_y.dtype).tiny) + 1  # log_prob takes a zero for tiny
+        return density.masked_fill((~allowed & (log_y > zero)).any(-1), -math.inf)
+
+    def _temperature(self, dtype: torch.dtype) -> Tensor:
+        """tau in the compute dtype; a tensor's values are checked wherever they can be read."""
+        readable = is_plain(self._tau) or not self._tau.is_cpu
+        return checked(self._tau, dtype) if readable else self._tau.to(dtype)
 
     def _noisy(self, sample_shape: Sequence[int], seed: Any, generator: Any, rows: Any) -> tuple[Tensor, Tensor]:
         """Scores theta + G, ``(samples, *batch, K)``, and the temperature that broadcasts to them."""
         x = self.scores().expand(math.prod(sample_shape), *self.theta.shape)
         ids = prepare_rows(rows, self.batch_shape, x.device)
         ids = row_ids(self.batch_shape, x.device) if ids is None else ids
-        tau = checked(self._tau, x.dtype)
+        tau = self._temperature(x.dtype)
         key = prepare_seed(seed, generator, x.device)
         return x + Noise(key, ids.unsqueeze(0), drawn=True).gumbel(x, 0)[0], tau
 
