@@ -21,6 +21,7 @@ from softdraw.checks import (
     check_device,
     check_floating,
     check_mask,
+    check_real,
     check_tensor,
     given,
     integer,
@@ -69,7 +70,7 @@ def call_error(misplaced: tuple, unknown: dict) -> TypeError:
 
 def check_flags(hard: object, noise: object, seed: object, generator: object, rows: object) -> None:
     """Checks that both flags are bools, and that without noise no argument asks for a certain noise."""
-    check_bool("hard", hard)
+    check_bool("hard", hard, for_int="dim goes by keyword, dim=...")
     check_bool("noise", noise)
     if noise:
         return
@@ -280,3 +281,12 @@ def check_count(rule: object, name: str, value: object, least: int = 1) -> None:
     name = f"{name} of {type(rule).__name__}"
     if integer(name, value, f"at least {least}") < least:
         raise ValueError(f"{name} must be at least {least}, got {value}")
+
+
+def check_weight(rule: object, name: str, value: object) -> None:
+    """``value`` is a finite number or a real tensor, such as a baseline or the weight of a control variate."""
+    name = f"{name} of {type(rule).__name__}"
+    if isinstance(value, Tensor):
+        check_real(name, value)
+    elif not math.isfinite(number(name, value, "a number or a real tensor")):
+        raise ValueError(f"{name} must be finite, got {value}: write 0.0 for none")

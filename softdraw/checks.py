@@ -81,11 +81,12 @@ def count(name: str, value: object, least: int, meaning: str) -> int:
     return x
 
 
-def check_bool(name: str, value: object) -> None:
-    """Checks that ``value`` is True or False. A truthy value is refused: it may be another argument in this place."""
+def check_bool(name: str, value: object, for_int: str = "") -> None:
+    """Checks that ``value`` is True or False. A truthy value is refused: it may be another argument in this place,
+    which ``for_int`` names."""
     if not isinstance(value, (bool, torch.SymBool)):
-        way = ": dim goes by keyword, dim=..." if type(value) is int else f": write bool({name})"
-        raise TypeError(f"{name} must be a bool, True or False, got {given(value)}{way}")
+        way = for_int if for_int and type(value) is int else f"write bool({name})"
+        raise TypeError(f"{name} must be a bool, True or False, got {given(value)}: {way}")
 
 
 def check_tensor(name: str, x: Tensor, kind: str = "tensor") -> None:

@@ -4,11 +4,11 @@ import json
 import sys
 
 import pytest
-from softdraw.rules.spelling import parse_rule
 
 import softdraw
 from softdraw.cli import run
 from softdraw.errors import InputError
+from softdraw.rules.spelling import parse_rule
 
 
 def test_command(tmp_path, monkeypatch, capsys):

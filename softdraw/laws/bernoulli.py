@@ -8,7 +8,8 @@ from torch.distributions import constraints
 from torch.nn.functional import softplus
 
 from softdraw.arguments import check_floating, compute_dtype, prepare_mask
-from softdraw.laws.categorical import CategoricalLaw, from_probabilities
+from softdraw.laws.categorical import CategoricalLaw, check_probabilities, from_probabilities
+from softdraw.laws.checks import check_value
 from softdraw.operators.operator import is_plain
 from softdraw.rules.needs import Need
 from softdraw.rules.pathwise import Pathwise
@@ -27,11 +28,11 @@ class Bernoulli(CategoricalLaw):
     Args:
         logits: log-odds of 1, ``batch``, any floating dtype; kept as given. -inf is a bit that is always 0, +inf one
             that is always 1.
-        probs: in place of logits: probabilities of 1, ``batch``, from 0 to 1, both included.
+        probs: in place of logits: probabilities of 1, ``batch``, of 16 bits or more, from 0 to 1, both included.
         mask: bool, False = 1 is forbidden: the bit is always 0, with zero gradient. Broadcasts to the logits.
         rule: the gradient of ``rsample``; default ``ZGR()``. ``has_rsample`` is True where a rule is given.
         validate_args: whether samples given to ``log_prob`` must be 0 or 1. Default: torch's setting, on the CPU;
-            True also checks on an accelerator, which waits for it, and checks the logits.
+            True also checks on an accelerator, which waits for it, and that no logit is NaN.
 
     Returns:
         A ``torch.distributions.Distribution`` with batch shape ``batch`` and event shape ``()``.
@@ -132,7 +133,8 @@ class Bernoulli(CategoricalLaw):
 
     def covariance_product(self, grad: Tensor) -> Tensor:
         """p (1 - p) g."""
-        return self.variance * grad
+        check_value("grad", grad, self)
+        return self.variance * grad.to(self.theta.dtype)
 
     def _log_odds(self) -> Tensor:
         scores = self.scores()
@@ -141,7 +143,7 @@ class Bernoulli(CategoricalLaw):
 
 def log_odds(probs: Tensor) -> Tensor:
     """log(p / (1 - p)), +-inf where a bit is certain, with a gradient that is 0 there."""
-    check_floating("probs", probs)
+    check_probabilities(probs)
     if is_plain(probs) and probs.is_cpu and not bool(((probs >= 0) & (probs <= 1)).all()):
         raise ValueError(
             f"probs must be from 0 to 1, got values from {probs.min().item()} to {probs.max().item()}: "

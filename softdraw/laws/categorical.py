@@ -9,7 +9,9 @@ import torch
 from torch import Tensor
 
 from softdraw import numerics
-from softdraw.arguments import compute_dtype
+from softdraw.arguments import check_floating, compute_dtype
+from softdraw.checks import check_bool
+from softdraw.laws.checks import check_states
 from softdraw.laws.law import Law
 from softdraw.rules import pathwise
 from softdraw.rules.needs import Need
@@ -62,15 +64,17 @@ class CategoricalLaw(Law):
     def log_prob_wide(self, value: Tensor) -> Tensor:
         """log p(value), ``(..., *batch)``; -inf for a forbidden category."""
         chosen = self.embed(value.to(compute_dtype(self.theta.dtype)))
-        return numerics.times(chosen, self.log_probs().expand(chosen.shape)).sum(-1)
+        return numerics.times(*torch.broadcast_tensors(chosen, self.log_probs())).sum(-1)
 
     def state(self, index: Tensor) -> Tensor:
         """The samples numbered ``index``."""
+        check_states(index, self.states)
         one_hot = numerics.one_hot(index, self.states, compute_dtype(self.theta.dtype))
         return self.extract(one_hot).to(self.theta.dtype)
 
     def enumerate_support(self, expand: bool = True) -> Tensor:
         """Every sample, ``(C, *batch, *event)``, or ``(C, 1, ..., *event)`` unexpanded; forbidden ones too."""
+        check_bool("expand", expand)
         index = torch.arange(self.states, device=self.theta.device).view(-1, *[1] * len(self.batch_shape))
         every = self.state(index)
         return every.expand(-1, *self.batch_shape, *self.event_shape) if expand else every
@@ -100,6 +104,13 @@ class CategoricalLaw(Law):
             value = self.embed(value.to(logits.dtype)).reshape(math.prod(shape), *logits.shape)
         y = pathwise.draw(rule, logits, mask, seed, rows, math.prod(shape), value)
         return self.extract(y.reshape(*shape, *logits.shape))
+
+
+def check_probabilities(probs: Tensor) -> None:
+    """``probs`` is floating point, of a dtype whose logarithms tell small probabilities apart and have a -inf."""
+    check_floating("probs", probs)
+    if probs.dtype.itemsize == 1:
+        raise TypeError(f"probs must have 16 bits or more, got {probs.dtype}: write probs.half(), or give logits=")
 
 
 def from_probabilities(probs: Tensor) -> Tensor:

@@ -19,7 +19,14 @@ from torch.distributions import Distribution, constraints
 from softdraw import numerics
 from softdraw.arguments import compute_dtype, per_row, prepare_rows, prepare_shape
 from softdraw.distributed import matched
-from softdraw.operators.operator import is_plain
+from softdraw.laws.checks import (
+    batch_index,
+    check_parameters,
+    check_sample,
+    check_support,
+    check_value,
+    prepare_batch,
+)
 from softdraw.rules import pathwise
 from softdraw.rules.needs import Need
 from softdraw.rules.pathwise import Pathwise
@@ -32,10 +39,10 @@ class Law(Distribution):
 
     A new law gives ``draw_exactly`` and ``log_prob_wide``, says in ``offers`` what it has for rules, and gives that.
 
-    Parameters are checked for type and shape. Their values are not looked at: -inf forbids, and NaN makes its own row
-    NaN. Samples given to ``log_prob`` and ``draw`` are checked on the CPU, as torch's setting
-    (``Distribution.set_default_validate_args``) has it. On an accelerator a check would wait for the device, so there
-    only ``validate_args=True`` asks for it; that also checks the parameters.
+    Parameters are checked for type and shape. The values of logits are not looked at: -inf forbids, and NaN makes its
+    own row NaN. Probabilities are looked at on the CPU. Samples given to ``log_prob`` and ``draw`` are checked on the
+    CPU, as torch's setting (``Distribution.set_default_validate_args``) has it. On an accelerator a check would wait
+    for the device, so there only ``validate_args=True`` asks for it; that also checks that no logit is NaN.
     """
 
     has_rsample = False  # True where the user gave a rule: other libraries then take the law for reparametrised
@@ -52,6 +59,7 @@ class Law(Distribution):
         self.rule = ZGR() if rule is None else self._checked_rule(rule)
         if rule is not None:
             self.has_rsample = True
+        check_parameters(theta, validate_args)
         batch_dims = theta.dim() - self.event_dims
         super().__init__(theta.shape[:batch_dims], theta.shape[batch_dims:], validate_args=validate_args is True)
         if validate_args is None:
@@ -107,20 +115,13 @@ class Law(Distribution):
 
     def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> Any:
         """The law with its batch expanded; the copies' draws are independent."""
-        shape = (*batch_shape, *self.event_shape)
+        shape = (*prepare_batch(batch_shape, self), *self.event_shape)
         allowed = None if self.allowed is None else self.allowed.expand(shape)
         return self.replace(self.theta.expand(shape), allowed, _instance)
 
     def __getitem__(self, index: Any) -> Any:
         """The law of a part of the batch: ``law[i]``, ``law[2:5]``, ``law[..., 0]``."""
-        index = index if isinstance(index, tuple) else (index,)
-        whole = (*index, *[slice(None)] * self.event_dims) if any(i is Ellipsis for i in index) else index
-        taken = sum(getattr(i, "ndim", 1) if getattr(i, "dtype", None) == torch.bool else 1 for i in _consuming(index))
-        if taken > len(self.batch_shape):
-            raise IndexError(
-                f"index has {taken} dimensions and the batch {tuple(self.batch_shape)} of the law "
-                f"{len(self.batch_shape)}: a law is indexed by its batch, not by its categories"
-            )
+        whole = batch_index(index, self)
         return self.replace(self.theta[whole], None if self.allowed is None else self.allowed[whole])
 
     def sample(
@@ -150,8 +151,8 @@ class Law(Distribution):
         rule = self.rule if rule is None else self._checked_rule(rule)
         shape = prepare_shape("sample_shape", sample_shape)
         if value is not None:
-            shape = self._sample_shape_of(value, shape)
-            self._validate(value)
+            shape = check_sample(value, shape, self)
+            check_support(value, self)
         key, ids = self._source(seed, generator, rows)
         return self.draw_with(rule, shape, value, key, ids)
 
@@ -167,7 +168,15 @@ class Law(Distribution):
 
     def log_prob(self, value: Tensor) -> Tensor:
         """log p(value), ``(..., *batch)``; -inf for what is forbidden."""
-        return self.log_prob_wide(self._checked_value(value)).to(self.theta.dtype)
+        check_value("value", value, self)
+        check_support(value, self)
+        value = matched("value", value.to(compute_dtype(self.theta.dtype)), self.theta)
+        return self.log_prob_wide(value).to(self.theta.dtype)
+
+    def contains(self, value: Tensor) -> Tensor:
+        """Whether each value is in the support, as bools of the batch shape."""
+        support: constraints.Constraint = self.support  # pyright: ignore[reportAssignmentType]
+        return support.check(value.to(compute_dtype(self.theta.dtype)))
 
     def __repr__(self) -> str:
         mask = "" if self.allowed is None else ", masked"
@@ -184,48 +193,6 @@ class Law(Distribution):
         rule.check_serves(self)
         return rule
 
-    def _sample_shape_of(self, value: Tensor, sample_shape: tuple[int, ...]) -> tuple[int, ...]:
-        own = self.batch_shape + self.event_shape
-        if not isinstance(value, Tensor):
-            raise TypeError(f"value must be a tensor, the sample itself, got {type(value).__name__}")
-        extra = value.dim() - len(own)
-        if extra < 0 or value.shape[extra:] != own or (sample_shape and value.shape[:extra] != sample_shape):
-            raise ValueError(
-                f"value must have the shape (*sample_shape, *batch, *event), which ends in {tuple(own)} here"
-                f"{f' after {tuple(sample_shape)}' if sample_shape else ''}, got {tuple(value.shape)}"
-            )
-        return tuple(value.shape[:extra])
-
-    def _checked_value(self, value: Tensor) -> Tensor:
-        """``value`` in the compute dtype, once its shape and values are seen to fit."""
-        if not isinstance(value, Tensor):
-            raise TypeError(f"value must be a tensor, got {type(value).__name__}: write torch.tensor(...) first")
-        if self.event_shape and value.shape[-1:] != self.event_shape:
-            raise ValueError(
-                f"value must end in the event shape {tuple(self.event_shape)}, got shape {tuple(value.shape)}: "
-                "an index becomes a one-hot by torch.nn.functional.one_hot(index, K)"
-            )
-        self._validate(value)
-        return matched("value", value.to(compute_dtype(self.theta.dtype)), self.theta)
-
-    def _validate(self, value: Tensor) -> None:
-        """``value`` is in the support, wherever the law has one: a row that is NaN or allows nothing takes anything."""
-        asked = "_validate_args" in vars(self)
-        if not self._validate_args or not is_plain(value) or not (asked or value.is_cpu):
-            return
-        support: constraints.Constraint = self.support  # pyright: ignore[reportAssignmentType]
-        legal = support.check(value.to(compute_dtype(self.theta.dtype)))
-        if bool(legal.all()):
-            return
-        top = self.scores().detach().reshape(*self.batch_shape, -1).amax(-1)
-        wrong = ~legal & top.isfinite()
-        if bool(wrong.any()):
-            first = wrong.expand(value.shape[: value.dim() - self.event_dims]).nonzero()[0].tolist()
-            raise ValueError(
-                f"value must be within the support of {type(self).__name__} ({support}), got "
-                f"{value[tuple(first)].tolist()} at {first}; validate_args=False leaves values unchecked"
-            )
-
 
 def refused_rule(rule: object) -> str:
     """Why ``rule`` is no pathwise rule, and what to write."""
@@ -236,8 +203,3 @@ def refused_rule(rule: object) -> str:
         f"rule must be a pathwise rule such as softdraw.ReinMax(), got {name}: "
         "a score-function rule, such as LeaveOneOut, goes to softdraw.expect"
     )
-
-
-def _consuming(index: tuple) -> list[Any]:
-    """The parts of an index that each take a dimension of what is indexed."""
-    return [i for i in index if i is not None and i is not Ellipsis]

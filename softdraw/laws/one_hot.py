@@ -7,8 +7,9 @@ from torch import Tensor
 from torch.distributions import constraints
 
 from softdraw import numerics
-from softdraw.arguments import check_floating, check_logits, compute_dtype, prepare_mask, tau_tensor
-from softdraw.laws.categorical import CategoricalLaw, from_probabilities
+from softdraw.arguments import check_logits, compute_dtype, prepare_mask, tau_tensor
+from softdraw.laws.categorical import CategoricalLaw, check_probabilities, from_probabilities
+from softdraw.laws.checks import check_value
 from softdraw.operators import draws
 from softdraw.operators.operator import is_plain
 from softdraw.rules.pathwise import Pathwise
@@ -23,19 +24,19 @@ class OneHotCategorical(CategoricalLaw):
 
     Args:
         logits: unnormalised log-probabilities, ``(*batch, K)``, any floating dtype.
-        probs: in place of logits: probabilities, ``(*batch, K)``, not negative; divided by their sum. A category of
-            probability 0 is never drawn.
+        probs: in place of logits: probabilities, ``(*batch, K)``, of 16 bits or more, not negative; divided by their
+            sum. A category of probability 0 is never drawn; a row of zeros allows nothing.
         mask: bool, True = allowed, broadcasts to the logits. A forbidden category has log-probability -inf and zero
             probability, samples and gradient; a row with nothing allowed is all zero.
         rule: the gradient of ``rsample``; default ``ZGR()``. ``has_rsample`` is True where a rule is given.
         validate_args: whether samples given to ``log_prob`` must be one-hots. Default: torch's setting, on the CPU;
-            True also checks on an accelerator, which waits for it, and checks the logits.
+            True also checks on an accelerator, which waits for it, and that no logit is NaN.
 
     Returns:
         A ``torch.distributions.Distribution`` with batch shape ``batch`` and event shape ``(K,)``. Numbers are computed
         in float32 (float64 for float64) and cast to the dtype of the logits. ``logits`` are normalised, as torch's;
         ``theta`` are those that were given. A row with logits of +inf has the limit law, uniform over them, in
-        ``log_prob``, ``entropy`` and ``probs``; its samples are NaN.
+        ``log_prob``, ``entropy`` and ``probs``; its samples and its mode are NaN.
 
     Gradient:
         Of ``log_prob``, ``entropy``, ``mean`` and ``variance``: exact. Of ``rsample``: that of the rule.
@@ -123,6 +124,7 @@ class OneHotCategorical(CategoricalLaw):
 
     def covariance_product(self, grad: Tensor) -> Tensor:
         """J(p) g = p (g - <p, g>)."""
+        check_value("grad", grad, self)
         p = self.log_probs().exp()
         return numerics.softmax_vjp(p, grad.to(p.dtype)).to(self.theta.dtype)
 
@@ -133,11 +135,16 @@ def parameters(logits: Tensor | None, probs: Tensor | None) -> Tensor:
         raise TypeError(f"logits or probs must be given, and only one, got {'neither' if logits is None else 'both'}")
     if probs is None:
         return logits  # pyright: ignore[reportReturnType]
-    check_floating("probs", probs)
+    check_probabilities(probs)
     if probs.dim() == 0:
         raise ValueError("probs must have a dimension of categories, got a 0-d tensor: give it the shape (..., K)")
-    if is_plain(probs) and probs.is_cpu and not bool((probs >= 0).all()):
-        raise ValueError(f"probs must not be negative or NaN, got {probs.min().item()}: logits go to logits=")
+    if probs.shape[-1] == 0:
+        raise ValueError(f"probs must have at least one category, got shape {tuple(probs.shape)}")
     wide = probs.to(compute_dtype(probs.dtype))
     total = wide.sum(-1, keepdim=True)
+    if is_plain(probs) and probs.is_cpu and not bool((wide >= 0).all() & total.isfinite().all()):
+        raise ValueError(
+            f"probs must not be negative or NaN, and their sum must be finite, got values from {wide.min().item()} to "
+            f"{wide.max().item()}: logits go to logits="
+        )
     return from_probabilities(wide / torch.where(total == 0, 1, total)).to(probs.dtype)

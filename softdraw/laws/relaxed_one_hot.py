@@ -21,6 +21,7 @@ from softdraw.arguments import (
     tau_tensor,
 )
 from softdraw.kernels.reference import checked
+from softdraw.laws.checks import check_parameters, check_support, check_value, prepare_batch
 from softdraw.laws.one_hot import parameters
 from softdraw.numerics import log_probs, logsumexp, masked
 from softdraw.operators.operator import is_plain
@@ -42,14 +43,15 @@ class RelaxedOneHotCategorical(Distribution):
         tau: > 0, a number or a tensor that broadcasts with the logits' *batch* shape (no dimension for categories);
             ``temperature=``, torch's name for it, is taken as well.
         logits: unnormalised log-probabilities, ``(*batch, K)``, any floating dtype.
-        probs: in place of logits: probabilities, ``(*batch, K)``, not negative; divided by their sum.
+        probs: in place of logits: probabilities, ``(*batch, K)``, of 16 bits or more, not negative; divided by their
+            sum.
         mask: bool, True = allowed, broadcasts to the logits; the law then lives on the face of the allowed categories.
         validate_args: whether samples given to ``log_prob`` must be on the simplex. Default: torch's setting, on the
-            CPU. True also checks on an accelerator, which waits for it, and checks the logits.
+            CPU. True also checks on an accelerator, which waits for it, and checks that no logit is NaN.
 
     Returns:
         A ``torch.distributions.Distribution``, its batch shape that of tau and the logits' batch together, its event
-        shape ``(K,)``.
+        shape ``(K,)``. A row with NaN or +inf among its logits is NaN, in samples and in ``log_prob``.
 
     Gradient:
         ``rsample`` and ``rsample_log`` are reparametrised, ``log_prob`` is exact; logits and tau both get theirs.
@@ -97,6 +99,7 @@ class RelaxedOneHotCategorical(Distribution):
         self.theta, self.allowed = theta.expand(shape), None if allowed is None else allowed.expand(shape)
         per_row = tau.expand(batch).unsqueeze(-1) if isinstance(tau, Tensor) and tau.dim() else tau
         self._tau = tau_tensor(per_row, self.theta, len(batch))  # pyright: ignore[reportArgumentType]
+        check_parameters(theta, validate_args)
         super().__init__(batch, theta.shape[-1:], validate_args=validate_args is True)
         if validate_args is None:
             del self._validate_args  # torch's setting holds, also where it changes later
@@ -114,12 +117,12 @@ class RelaxedOneHotCategorical(Distribution):
     @property
     def logits(self) -> Tensor:
         """Normalised log-probabilities of the categories, ``(*batch, K)``."""
-        return log_probs(self._scores()).to(self.theta.dtype)
+        return log_probs(self.scores()).to(self.theta.dtype)
 
     @property
     def probs(self) -> Tensor:
         """Probabilities of the categories, ``(*batch, K)``: how often each is the largest."""
-        return log_probs(self._scores()).exp().to(self.theta.dtype)
+        return log_probs(self.scores()).exp().to(self.theta.dtype)
 
     @property
     def param_shape(self) -> torch.Size:
@@ -128,6 +131,7 @@ class RelaxedOneHotCategorical(Distribution):
 
     def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> Any:
         """The law with its batch expanded; the copies' draws are independent."""
+        batch_shape = prepare_batch(batch_shape, self)
         shape = torch.Size((*batch_shape, *self.event_shape))
         new = self.__new__(type(self)) if _instance is None else _instance
         vars(new).update(vars(self))
@@ -156,36 +160,63 @@ class RelaxedOneHotCategorical(Distribution):
         return (z - logsumexp(z)).reshape(*shape, *self.theta.shape)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """The log-density of ``value`` on the simplex; a zero counts as the smallest normal number, so it is finite."""
-        if self._validate_args and is_plain(value) and ("_validate_args" in vars(self) or value.is_cpu):
-            self._validate_sample(value)
+        """The log-density of ``value`` on the simplex; a zero counts as the smallest normal number, so it is finite.
+        Where a forbidden category has a part of the value it is -inf."""
+        check_value("value", value, self)
+        check_support(value, self)
         x = value.to(compute_dtype(self.theta.dtype))
         log_y = x.clamp_min(torch.finfo(x.dtype).tiny).log()
-        allowed = self._scores() != -math.inf
+        allowed = self.scores() != -math.inf
         jacobian = torch.where(allowed, log_y, 0).sum(-1)
         return (self._log_density(log_y) - jacobian).to(self.theta.dtype)
 
     def log_prob_log(self, log_value: Tensor) -> Tensor:
         """The log-density of ``log_value`` = log y, with respect to log y (that of y less its Jacobian, sum log y)."""
+        check_value("log_value", log_value, self)
         return self._log_density(log_value.to(compute_dtype(self.theta.dtype))).to(self.theta.dtype)
 
+    def scores(self) -> Tensor:
+        """The logits in float32 or float64, -inf where forbidden."""
+        return masked(self.theta.to(compute_dtype(self.theta.dtype)), self.allowed)
+
+    def contains(self, value: Tensor) -> Tensor:
+        """Whether each value is on the simplex, up to the rounding of its dtype, as bools of the batch shape."""
+        x, rounding = value.to(compute_dtype(self.theta.dtype)), 1e-6
+        if value.is_floating_point():
+            # Each y is off by at most eps / 2 of itself, and by half of the smallest number where it underflows.
+            limits = torch.finfo(value.dtype)
+            smallest = limits.smallest_normal * limits.eps
+            rounding = max(rounding, limits.eps + value.shape[-1] * smallest / 2)
+        return (x >= 0).all(-1) & ((x.sum(-1) - 1).abs() <= rounding)
+
+    def __repr__(self) -> str:
+        mask = "" if self.allowed is None else ", masked"
+        tau = self._tau.item() if is_plain(self._tau) and self._tau.is_cpu and not self._tau.dim() else None
+        tau = f"of shape {tuple(self.tau.shape)}" if tau is None else f"{tau:g}"
+        return f"{type(self).__name__}(tau={tau}, logits of shape {tuple(self.theta.shape)}{mask})"
+
     def _log_density(self, log_y: Tensor) -> Tensor:
-        x, tau = self._scores(), checked(self._tau, log_y.dtype)
+        x, tau = self.scores(), self._temperature(log_y.dtype)
         allowed = x != -math.inf
         z = torch.where(allowed, x - tau * torch.where(allowed, log_y, 0), -math.inf)
         k = allowed.sum(-1).to(log_y.dtype)
-        constant = torch.lgamma(k.clamp_min(1)) + (k - 1).clamp_min(0) * tau.log().squeeze(-1)
-        return constant + torch.where(allowed, z, 0).sum(-1) - k * logsumexp(z).squeeze(-1)
+        log_tau = tau.log().squeeze(-1) if tau.dim() else tau.log()  # vmap squeezes no tensor without dimensions
+        constant = torch.lgamma(k.clamp_min(1)) + (k - 1).clamp_min(0) * log_tau
+        density = constant + torch.where(allowed, z, 0).sum(-1) - k * logsumexp(z).squeeze(-1)
+        zero = math.log(torch.finfo(log_y.dtype).tiny) + 1  # log_prob takes a zero for tiny
+        return density.masked_fill((~allowed & (log_y > zero)).any(-1), -math.inf)
 
-    def _scores(self) -> Tensor:
-        return masked(self.theta.to(compute_dtype(self.theta.dtype)), self.allowed)
+    def _temperature(self, dtype: torch.dtype) -> Tensor:
+        """tau in the compute dtype; a tensor's values are checked wherever they can be read."""
+        readable = is_plain(self._tau) or not self._tau.is_cpu
+        return checked(self._tau, dtype) if readable else self._tau.to(dtype)
 
     def _noisy(self, sample_shape: Sequence[int], seed: Any, generator: Any, rows: Any) -> tuple[Tensor, Tensor]:
         """Scores theta + G, ``(samples, *batch, K)``, and the temperature that broadcasts to them."""
-        x = self._scores().expand(math.prod(sample_shape), *self.theta.shape)
+        x = self.scores().expand(math.prod(sample_shape), *self.theta.shape)
         ids = prepare_rows(rows, self.batch_shape, x.device)
         ids = row_ids(self.batch_shape, x.device) if ids is None else ids
-        tau = checked(self._tau, x.dtype)
+        tau = self._temperature(x.dtype)
         key = seed_for(x, seed, generator)
         return x + Noise(key, ids.unsqueeze(0), drawn=True).gumbel(x, 0)[0], tau
 

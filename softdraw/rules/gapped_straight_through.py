@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from softdraw.arguments import check_tau, per_row
+from softdraw.checks import number
 from softdraw.numerics import softmax_vjp
 from softdraw.operators.softmax import softmax
 from softdraw.rules.conditional_noise import Noise
@@ -23,7 +24,7 @@ class GappedStraightThrough(Pathwise):
               m_1 = (\max \theta - \theta_x) D, \quad m_2 = \mathrm{relu}(\theta - \max \theta + \mathrm{gap}) (1 - D)
 
     Args:
-        tau: > 0, a number or a tensor, one per row; .5 to 1 in the paper.
+        tau: > 0, a number or a tensor, one per row; 0.5 to 1 in the paper.
         gap: >= 0, in units of the logits; 1 in the paper.
 
     Gradient:
@@ -48,8 +49,9 @@ class GappedStraightThrough(Pathwise):
 
     def __post_init__(self) -> None:
         check_tau(self, self.tau)
-        if isinstance(self.gap, bool) or not isinstance(self.gap, (int, float)) or not 0 <= self.gap < float("inf"):
-            raise ValueError(f"gap of GappedStraightThrough must be a finite number >= 0, got {self.gap!r}")
+        name = "gap of GappedStraightThrough"
+        if not 0 <= number(name, self.gap) < float("inf"):
+            raise ValueError(f"{name} must be a finite number >= 0, got {self.gap}: the paper's is 1.0")
 
     def vjp(self, law: Family, sample: Tensor, grad: Tensor, noise: Noise) -> Tensor:
         logits = law.theta

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from softdraw.arguments import check_count, check_tau
+from softdraw.arguments import check_count, check_tau, check_weight
 from softdraw.rules.needs import Need
 from softdraw.rules.relax import controlled
-from softdraw.rules.score_function import Objective, ScoreFunction
+from softdraw.rules.score_function import Objective, ScoreFunction, check_broadcasts
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,7 +32,8 @@ class Rebar(ScoreFunction):
         ``(g**2).sum().backward(inputs=[eta, tau])``. The loss itself sends them no gradient.
 
     Raises:
-        TypeError, ValueError: tau is no positive number, or samples no int of at least 1.
+        TypeError, ValueError: tau is no positive number, eta no finite number or real tensor, or samples no int of at
+            least 1; f has no gradient at relaxed samples.
 
     Example:
         >>> logits = torch.zeros(3, requires_grad=True)
@@ -52,10 +53,13 @@ class Rebar(ScoreFunction):
 
     def __post_init__(self) -> None:
         check_tau(self, self.tau, learned=True)
+        check_weight(self, "eta", self.eta)
         check_count(self, "samples", self.samples)
 
     def estimate(self, objective: Objective) -> Tensor:
         def control(y: Tensor) -> Tensor:
-            return self.eta * objective.values(y)
+            value = objective.values(y)
+            check_broadcasts("eta of Rebar", self.eta, value)
+            return self.eta * value
 
         return controlled(objective, control, self.tau, self.samples)

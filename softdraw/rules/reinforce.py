@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from softdraw.arguments import check_count
-from softdraw.rules.score_function import Objective, ScoreFunction, score
+from softdraw.arguments import check_count, check_weight
+from softdraw.rules.score_function import Objective, ScoreFunction, check_broadcasts, score
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,7 +25,8 @@ class Reinforce(ScoreFunction):
         Unbiased for any f; the variance grows with (f - baseline)^2 and with the number of variables.
 
     Raises:
-        TypeError, ValueError: samples is no int of at least 1.
+        TypeError, ValueError: samples is no int of at least 1; baseline is no finite number or real tensor, or does
+            not broadcast to the values.
 
     Example:
         >>> logits = torch.zeros(3, requires_grad=True)
@@ -42,9 +43,11 @@ class Reinforce(ScoreFunction):
     samples: int = 1
 
     def __post_init__(self) -> None:
+        check_weight(self, "baseline", self.baseline)
         check_count(self, "samples", self.samples)
 
     def estimate(self, objective: Objective) -> Tensor:
         y = objective.sample(self.samples)
         value = objective.values(y)
+        check_broadcasts("baseline of Reinforce", self.baseline, value)
         return (value + score((value - self.baseline).detach(), objective.log_prob(y))).mean(0)

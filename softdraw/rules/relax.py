@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from softdraw.arguments import check_count, check_tau
+from softdraw.checks import given
 from softdraw.operators.softmax import softmax
 from softdraw.rules.conditional_noise import condition
 from softdraw.rules.needs import Need
@@ -36,7 +37,8 @@ class Relax(ScoreFunction):
         then ``(g**2).sum().backward(inputs=[*control.parameters()])``. The loss itself sends them no gradient.
 
     Raises:
-        TypeError, ValueError: tau is no positive number, samples no int of at least 1, control not callable.
+        TypeError, ValueError: tau is no positive number, samples no int of at least 1, control not callable; control
+            returns another shape than f, or values without a gradient.
 
     Example:
         >>> logits = torch.zeros(3, requires_grad=True)
@@ -56,7 +58,9 @@ class Relax(ScoreFunction):
 
     def __post_init__(self) -> None:
         if not callable(self.control):
-            raise TypeError(f"control of Relax must be callable, got {type(self.control).__name__}")
+            raise TypeError(
+                f"control of Relax must be callable, got {given(self.control)}: give a function of relaxed samples"
+            )
         check_tau(self, self.tau, learned=True)
         check_count(self, "samples", self.samples)
 
@@ -74,7 +78,8 @@ def controlled(objective: Objective, control: Callable, tau: float | Tensor, sam
     x, z, d, noise = objective.scores(samples)
     given = condition(x, d, noise.gumbel(x, 1)[0])
     hard, relaxed, conditional = (law.extract(y).to(law.theta.dtype) for y in (d, softmax(z, tau), softmax(given, tau)))
-    value, free, fixed = objective.values(hard), control(relaxed), control(conditional)
+    value = objective.values(hard)
+    free, fixed = (_controls(control(y), value, z.requires_grad) for y in (relaxed, conditional))
     out = value + score(value.detach() - fixed, objective.log_prob(hard))
     if z.requires_grad:  # not x: under no_grad a parameter still wants its gradient
         path = _through(free, z) - _through(fixed, given)
@@ -82,7 +87,21 @@ def controlled(objective: Objective, control: Callable, tau: float | Tensor, sam
     return out.mean(0)
 
 
+def _controls(found: object, value: Tensor, differentiated: bool) -> Tensor:
+    """What a control returned, once it is seen to be a value for each of f's, with a gradient where one is taken."""
+    if not isinstance(found, Tensor) or found.shape != value.shape:
+        raise TypeError(
+            f"control must return a tensor of the shape of f's values, {tuple(value.shape)}, got {given(found)}"
+        )
+    if differentiated and not found.requires_grad:
+        raise ValueError(
+            "control must be differentiable at relaxed samples (Rebar's is f itself), and it returned values without a "
+            "graph: for an f outside of torch write Relax(control), or LeaveOneOut(), which needs none"
+        )
+    return found
+
+
 def _through(value: Tensor, scores: Tensor) -> Tensor:
     """Zero, with the gradient of ``value`` that passes through ``scores``, and through nothing else."""
-    slope = torch.autograd.grad(value.sum(), scores, create_graph=True)[0]
+    slope = torch.autograd.grad(value.sum(), scores, create_graph=True, materialize_grads=True)[0]
     return slope * torch.where(scores == -torch.inf, 0, scores - scores.detach())

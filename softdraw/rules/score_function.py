@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from softdraw.arguments import compute_dtype, prepare_rows, row_ids
+from softdraw.checks import check_device
 from softdraw.rules.conditional_noise import Noise
 from softdraw.rules.needs import Need
 from softdraw.rules.rule import Rule
@@ -146,3 +147,17 @@ def score(weight: Tensor, log_prob: Tensor) -> Tensor:
 def silent(x: Tensor) -> Tensor:
     """Zero, with the gradient of x."""
     return x - x.detach()
+
+
+def check_broadcasts(name: str, weight: float | Tensor, value: Tensor) -> None:
+    """``weight`` is a number, or a tensor that broadcasts to the values of f, ``(S, *batch)``, on their device."""
+    if not isinstance(weight, Tensor):
+        return
+    if weight.dim() or weight.is_meta:
+        check_device(name, weight, value.device, "f")
+    tail = value.shape[max(value.dim() - weight.dim(), 0) :]
+    if weight.dim() > value.dim() or any(m not in (1, n) for m, n in zip(weight.shape, tail, strict=True)):
+        raise ValueError(
+            f"{name} of shape {tuple(weight.shape)} does not broadcast to the values of f, of shape "
+            f"{tuple(value.shape)}: samples first, then the batch"
+        )

@@ -1,0 +1,150 @@
+"""One check for each kind of argument of a law: its settings, values, batch shapes and indices.
+
+A check takes the law, which has ``theta``, ``batch_shape`` and ``event_shape``. Values are read on the CPU alone,
+unless the user asks for more by ``validate_args=True``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from softdraw.arguments import compute_dtype, prepare_shape
+from softdraw.checks import check_device, check_real, check_tensor, given
+from softdraw.operators.operator import is_plain
+
+
+def check_parameters(theta: Tensor, validate_args: object) -> None:
+    """``validate_args`` is a bool or None, and where it is True no parameter is NaN."""
+    if not (validate_args is None or isinstance(validate_args, bool)):
+        raise TypeError(f"validate_args must be True, False or None (torch's setting), got {given(validate_args)}")
+    if validate_args and is_plain(theta):
+        wrong = theta.to(compute_dtype(theta.dtype)).isnan()
+        if bool(wrong.any()):
+            raise ValueError(
+                f"logits must not be NaN where validate_args=True, got NaN at {wrong.nonzero()[0].tolist()}: "
+                "without it a NaN row gives NaN"
+            )
+
+
+def check_value(name: str, value: Tensor, law: Any) -> None:
+    """``value`` is a real tensor on the law's device, of its event shape, and broadcasts with its batch."""
+    check_real(name, value)
+    if value.dim() or value.is_meta:  # a number of its own is at home on every device
+        check_device(name, value, law.theta.device)
+    events = len(law.event_shape)
+    if events and value.shape[-events:] != law.event_shape:
+        raise ValueError(
+            f"{name} must end in the event shape {tuple(law.event_shape)}, got shape {tuple(value.shape)}: "
+            "an index becomes a one-hot by torch.nn.functional.one_hot(index, K)"
+        )
+    batch = value.shape[: value.dim() - events]
+    if not _broadcast_together(batch, law.batch_shape):
+        raise ValueError(
+            f"{name} of shape {tuple(value.shape)} does not broadcast with the batch {tuple(law.batch_shape)} of the "
+            "law: each dimension, counted from the last, must be equal or 1 in one of the two"
+        )
+
+
+def check_sample(value: Tensor, sample_shape: tuple[int, ...], law: Any) -> tuple[int, ...]:
+    """``value`` is a sample of the law, ``(*sample_shape, *batch, *event)``; returns its sample shape."""
+    check_real("value", value)
+    check_device("value", value, law.theta.device)
+    own = law.batch_shape + law.event_shape
+    extra = value.dim() - len(own)
+    if extra < 0 or value.shape[extra:] != own or (sample_shape and value.shape[:extra] != sample_shape):
+        raise ValueError(
+            f"value must have the shape (*sample_shape, *batch, *event), which ends in {tuple(own)} here"
+            f"{f' after {tuple(sample_shape)}' if sample_shape else ''}, got {tuple(value.shape)}"
+        )
+    return tuple(value.shape[:extra])
+
+
+def check_support(value: Tensor, law: Any) -> None:
+    """``value`` is in the support wherever the law has one: a row that is NaN or allows nothing takes anything."""
+    asked = "_validate_args" in vars(law)
+    if not law._validate_args or not is_plain(value) or not (asked or value.is_cpu):
+        return
+    legal = law.contains(value)
+    if bool(legal.all()):
+        return
+    top = law.scores().detach().reshape(*law.batch_shape, -1).amax(-1)
+    wrong = ~legal & top.isfinite()
+    if bool(wrong.any()):
+        first = wrong.nonzero()[0].tolist()
+        got = value.expand(*wrong.shape, *law.event_shape)[tuple(first)]
+        raise ValueError(
+            f"value must be within the support of {type(law).__name__} ({law.support}), got {_few(got)} at {first}; "
+            "validate_args=False leaves values unchecked"
+        )
+
+
+def prepare_batch(batch_shape: Sequence[int], law: Any) -> tuple[int, ...]:
+    """The batch shape that the law is expanded to."""
+    shape, own = prepare_shape("batch_shape", batch_shape), law.batch_shape
+    tail = shape[len(shape) - len(own) :]
+    if len(shape) < len(own) or any(a != b and a != 1 for a, b in zip(own, tail, strict=True)):
+        raise ValueError(
+            f"batch_shape must end in the law's own {tuple(own)}, in which a 1 may be any size, got {shape}: "
+            "to keep a part of the batch, index the law"
+        )
+    return shape
+
+
+def check_states(index: Tensor, states: int) -> None:
+    """``index`` numbers states: an integer tensor from 0 to ``states`` - 1."""
+    check_tensor("index", index)
+    if index.dtype == torch.bool or index.is_floating_point() or index.is_complex():
+        raise TypeError(f"index must be a tensor of integers, got {given(index)}: write index.long()")
+    if is_plain(index) and index.is_cpu and index.numel() and not 0 <= int(index.min()) <= int(index.max()) < states:
+        raise IndexError(
+            f"index must be from 0 to {states - 1}, got values from {int(index.min())} to {int(index.max())}"
+        )
+
+
+def batch_index(index: Any, law: Any) -> tuple:
+    """``law[index]`` as the index of its parameters, which takes no dimension of their events."""
+    parts = tuple(_as_tensor(i) for i in (index if isinstance(index, tuple) else (index,)))
+    events = len(law.event_shape)
+    whole = (*parts, *[slice(None)] * events) if any(i is Ellipsis for i in parts) else parts
+    taken = sum(_dimensions(i) for i in parts if i is not None and i is not Ellipsis)
+    if taken > len(law.batch_shape):
+        raise IndexError(
+            f"index has {taken} dimensions and the batch {tuple(law.batch_shape)} of the law "
+            f"{len(law.batch_shape)}: a law is indexed by its batch, not by its categories"
+        )
+    try:
+        law.theta[whole]
+    except (IndexError, TypeError, ValueError, RuntimeError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise IndexError(
+            f"index must fit the batch {tuple(law.batch_shape)} of the law, got {given(index)}: {reason}"
+        ) from None
+    return whole
+
+
+def _as_tensor(part: Any) -> Any:
+    """A list or an array of an index as a tensor, whose dtype says how many dimensions it takes."""
+    if isinstance(part, Tensor) or not (isinstance(part, list) or hasattr(part, "__array__")):
+        return part
+    try:
+        return torch.as_tensor(part)
+    except (TypeError, ValueError, RuntimeError):
+        raise IndexError(f"index must hold integers or bools, got {given(part)}") from None
+
+
+def _dimensions(part: Any) -> int:
+    """How many dimensions a part of an index takes: a mask takes all of its own."""
+    return part.dim() if isinstance(part, Tensor) and part.dtype in (torch.bool, torch.uint8) else 1
+
+
+def _broadcast_together(a: Sequence[int], b: Sequence[int]) -> bool:
+    return all(m == n or m == 1 or n == 1 for m, n in zip(reversed(a), reversed(b), strict=False))
+
+
+def _few(x: Tensor) -> str:
+    """The values of a short tensor, or the first ones of a long one."""
+    return str(x.tolist()) if x.numel() <= 8 else f"[{', '.join(str(v) for v in x.flatten()[:8].tolist())}, ...]"
