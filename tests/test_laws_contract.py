@@ -10,7 +10,6 @@ from torch.distributions import Independent, kl_divergence
 from torch.testing import assert_close
 
 import softdraw
-from softdraw.rules.needs import Need
 from tests.laws import LAWS, Subset, logits
 from tests.methods import PATHWISE, SCORE, label, one_hot_logits
 
@@ -73,15 +72,13 @@ def test_samples_have_the_law(make):
             assert chisquare(observed[expected > 0], 20_000 * expected[expected > 0]).pvalue > 1e-4
 
 
-@every_law
+@pytest.mark.parametrize("make", [make for name, make in LAWS.items() if name != "2 of 4"])
 @pytest.mark.parametrize(
     "dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float8_e4m3fn, torch.float8_e5m2]
 )
 def test_every_dtype_is_computed_in_float32(make, dtype):
     narrow = make(logits(dtype))
     wide = make(narrow.theta.double())
-    if isinstance(narrow, Subset):
-        pytest.skip("a law of the tests")
     support = narrow.enumerate_support()
     for name in ("mean", "variance", "mode", "probs"):
         found = getattr(narrow, name)
@@ -166,11 +163,9 @@ def test_a_rule_that_does_not_serve_a_law_is_refused_with_what_it_needs(make):
 
 
 @every_law
-@pytest.mark.parametrize("rule", PATHWISE, ids=label)
+@pytest.mark.parametrize("rule", [softdraw.StraightThrough(), softdraw.ZGR()], ids=label)
 def test_pathwise_rules_of_a_family(make, rule):
     """The mean over all samples, against the exact gradient: straight-through of a linear f, ZGR of a quadratic one."""
-    if rule.needs is not Need.FAMILY or getattr(rule, "tau", 1.0) != 1.0:
-        pytest.skip("not exact, or no rule of an exponential family")
     theta = logits().requires_grad_()
     law = make(theta)
     every, p = states(law)

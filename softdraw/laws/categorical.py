@@ -81,13 +81,8 @@ class CategoricalLaw(Law):
 
     def uniform(self) -> CategoricalLaw:
         """The uniform law over what is allowed: the other side of a KL to the uniform prior."""
-        forbidden = self.scores_of_theta() == -math.inf
-        level = torch.zeros(self.theta.shape, dtype=compute_dtype(self.theta.dtype), device=self.theta.device)
-        return self.replace(level.masked_fill(forbidden, -math.inf).to(self.theta.dtype), self.allowed)
-
-    def scores_of_theta(self) -> Tensor:
-        """theta in float32 or float64, -inf where forbidden, without gradient."""
-        return Law.scores(self).detach()
+        x = Law.scores(self).detach()  # of theta, whose shape the uniform law has, not of one-hots
+        return self.replace(x.masked_fill(x != -math.inf, 0).to(self.theta.dtype), self.allowed)
 
     def draw_exactly(self, shape: tuple[int, ...], seed: Tensor, rows: Tensor | None) -> Tensor:
         """Exact samples, as of ``softdraw.gumbel_max``."""
