@@ -113,15 +113,15 @@ def gumbel_softmax(
         return handed_over(gumbel_softmax, logits, tau, hard, *misplaced, **options, col_start=col_start, **unknown)
     if misplaced or unknown:
         raise call_error(misplaced, unknown)
-    unkeyed = noise or (seed is generator is None and type(rows) is int and rows == 0)
-    if type(hard) is not bool or type(noise) is not bool or not unkeyed:
+    if noise is not True or (hard is not False and hard is not True):
         check_flags(hard, noise, seed, generator, rows)
     dim = check_logits(logits, dim)
     x = last(logits, dim)
     relaxation = prepare_tau(tau, logits, dim)
-    ids = rows_of(rows, x)
-    allowed = prepare_mask(mask, logits, dim)
-    if type(col_start) is not int or col_start:  # 0 needs no check, and a small draw takes microseconds
+    # What is left at its default is not checked: a small draw takes microseconds.
+    ids = None if type(rows) is int and rows == 0 else rows_of(rows, x)
+    allowed = None if mask is None else prepare_mask(mask, logits, dim)
+    if type(col_start) is not int or col_start:
         col_start = check_col_start(col_start, x.shape[-1])
     operation = draws.gumbel_softmax_hard if hard else draws.gumbel_softmax_soft
     if noise:

@@ -18,29 +18,29 @@ from softdraw.arguments import Draw, Tau, compute_dtype
 from softdraw.kernels import reference
 from softdraw.kernels.native import CALL, STORAGE, library
 
-_pack = CALL.pack
+_pack, _empty_like, _threads = CALL.pack, torch.empty_like, torch.get_num_threads  # looked up once
 DTYPES = {getattr(torch, name): code for name, code in STORAGE.items()}
 _LIMITS = {dtype: (torch.finfo(dtype).tiny, torch.finfo(dtype).max) for dtype in (torch.float32, torch.float64)}
 
 
 def soft(draw: Draw) -> Tensor:
     """The relaxed draw: rows of the simplex, in the dtype and layout of the logits."""
-    return _run("soft", torch.empty_like(draw.logits), draw)
+    return _run("soft", _empty_like(draw.logits), draw)
 
 
 def hard(draw: Draw) -> Tensor:
     """The exact draw as a one-hot, in the dtype and layout of the logits; tau is checked, and moves no draw."""
-    return _run("hard", torch.empty_like(draw.logits), draw)
+    return _run("hard", _empty_like(draw.logits), draw)
 
 
 def soft_backward(y: Tensor, grad: Tensor, tau: Tau) -> Tensor:
     """The gradient for the logits of a soft draw ``y``."""
-    return _run("soft_backward", torch.empty_like(y), Draw(y, tau, None), grad)
+    return _run("soft_backward", _empty_like(y), Draw(y, tau, None), grad)
 
 
 def hard_backward(draw: Draw, grad: Tensor) -> Tensor:
     """The straight-through gradient for the logits: that of the soft draw with the same noise, made again here."""
-    return _run("hard_backward", torch.empty_like(draw.logits), draw, grad)
+    return _run("hard_backward", _empty_like(draw.logits), draw, grad)
 
 
 def index(draw: Draw, samples: int) -> Tensor:
@@ -95,7 +95,7 @@ def _run(name: str, out: Tensor, draw: Draw, grad: Tensor | None = None, samples
         col_start,
         stream,
         samples,
-        torch.get_num_threads(),
+        _threads(),
     )
     _function(name)(call, layout)
     return out

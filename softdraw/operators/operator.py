@@ -110,9 +110,10 @@ class Differentiable(Operation):
         wanted = x.requires_grad or (type(tau) is not float and tau.requires_grad)
         return self._recorded if wanted and is_grad_enabled() else self._bare
 
-    def seeded(self, seed: int | Tensor | None, generator: Any, x: Tensor, *rest: Any) -> Tensor:
-        """As for every operation, but the seed comes after tau, the first of the rest."""
-        tau, rows, mask, col_start = rest
+    def seeded(  # pyright: ignore[reportIncompatibleMethodOverride]  (named inputs: unpacking takes time)
+        self, seed: int | Tensor | None, generator: Any, x: Tensor, tau: Any, rows: Any, mask: Any, col_start: int
+    ) -> Tensor:
+        """As for every operation, but the seed comes after tau."""
         run, needs_seed_later = self.form(x, tau)
         if seed is not None or generator is not None or needs_seed_later or not x.is_cpu:
             return run(x, tau, seed_for(x, seed, generator), rows, mask, col_start)
