@@ -252,6 +252,7 @@ print(torch.equal(torch.jit.load({str(tmp_path / "net.pt")!r})(x), want))
     assert run(code).strip() == "True"
 
 
+@pytest.mark.integrations
 @pytest.mark.parametrize("dynamo", [False, True])
 @pytest.mark.parametrize("hard", [False, True])
 @pytest.mark.parametrize("options", [{}, {"mask": torch.tensor([True, False, True, True, True])}])
