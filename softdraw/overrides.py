@@ -18,7 +18,7 @@ from softdraw.distributed import is_dtensor, replicating
 
 Function = TypeVar("Function", bound=Callable)
 
-_ORDINARY = frozenset((Tensor, torch.nn.Parameter, int, float, bool, str, tuple, type(None)))
+_ORDINARY = (Tensor, torch.nn.Parameter, int, float, bool, str, tuple, type(None))  # torch.compile of 2.6 needs a tuple
 
 
 def overridable(function: Function) -> Function:
@@ -40,7 +40,7 @@ def overridable(function: Function) -> Function:
 
 def stands_in(*given: Any) -> bool:
     """Whether an argument has a ``__torch_function__`` of its own. A mode has no say: its calls are torch's own."""
-    kinds = {type(x) for x in given} - _ORDINARY
+    kinds = {type(x) for x in given}.difference(_ORDINARY)
     return any(getattr(kind, "__torch_function__", None) is not None for kind in kinds) and has_torch_function(given)
 
 

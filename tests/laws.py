@@ -20,7 +20,7 @@ from tests.methods import one_hot_logits
 class Subset(Law):
     """k of n items, p(z) proportional to exp(<theta, z>), as a k-hot vector; every subset is listed."""
 
-    offers = frozenset({Need.SAMPLES, Need.STATES, Need.FAMILY})
+    offers = (Need.SAMPLES, Need.STATES, Need.FAMILY)
     support = constraints.independent(constraints.boolean, 1)
     arg_constraints = {}  # noqa: RUF012
     has_enumerate_support = True

@@ -56,7 +56,7 @@ class Bernoulli(CategoricalLaw):
 
     arg_constraints = {"logits": constraints.real}  # noqa: RUF012  # pyright: ignore (torch's own form)
     support = constraints.boolean  # pyright: ignore
-    offers = CategoricalLaw.offers | {Need.BITS}
+    offers = (*CategoricalLaw.offers, Need.BITS)
     event_dims = 0
 
     def __init__(

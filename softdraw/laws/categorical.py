@@ -23,7 +23,7 @@ class CategoricalLaw(Law):
     ``extract`` map samples to and from them."""
 
     has_enumerate_support = True
-    offers = frozenset({Need.SAMPLES, Need.STATES, Need.FAMILY, Need.NOISE})
+    offers = (Need.SAMPLES, Need.STATES, Need.FAMILY, Need.NOISE)
 
     @abstractmethod
     def one_hot_logits(self) -> tuple[Tensor, Tensor | None]:

@@ -46,7 +46,7 @@ class Law(Distribution):
     """
 
     has_rsample = False  # True where the user gave a rule: other libraries then take the law for reparametrised
-    offers: ClassVar[frozenset[Need]]
+    offers: ClassVar[tuple[Need, ...]]
     event_dims: ClassVar[int] = 1
     theta: Tensor
     allowed: Tensor | None
