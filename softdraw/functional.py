@@ -108,11 +108,11 @@ def gumbel_softmax(
         Jang, Gu and Poole (2017), "Categorical reparameterization with Gumbel-softmax", eqs. 1 and 2;
         Maddison, Mnih and Teh (2017), "The concrete distribution", eq. 10.
     """
-    if has_torch_function_variadic(logits, tau, mask, seed, rows) and stands_in(logits, tau, mask, seed, rows):
-        options = {"dim": dim, "mask": mask, "noise": noise, "seed": seed, "generator": generator, "rows": rows}
-        return handed_over(gumbel_softmax, logits, tau, hard, *misplaced, **options, col_start=col_start, **unknown)
     if misplaced or unknown:
         raise call_error(misplaced, unknown)
+    if has_torch_function_variadic(logits, tau, mask, seed, rows) and stands_in(logits, tau, mask, seed, rows):
+        options = {"dim": dim, "mask": mask, "noise": noise, "seed": seed, "generator": generator, "rows": rows}
+        return handed_over(gumbel_softmax, logits, tau, hard, **options, col_start=col_start)
     if noise is not True or (hard is not False and hard is not True):
         check_flags(hard, noise, seed, generator, rows)
     dim = check_logits(logits, dim)

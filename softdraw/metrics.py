@@ -16,7 +16,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from softdraw.arguments import compute_dtype
-from softdraw.checks import count, given
+from softdraw.checks import count, given, integer
 
 __all__ = ["CodeUsage", "code_usage"]
 
@@ -84,7 +84,7 @@ def _check_codes(codes: object) -> None:
 def _dimension(name: str, dim: Any, codes: Tensor) -> int:
     """``dim`` counted from the front."""
     n = codes.dim()
-    if not -n <= count(name, dim, -(2**31), "it is a dimension of codes") < n:
+    if not -n <= integer(name, dim, "a dimension of codes") < n:
         raise IndexError(f"{name} must be from {-n} to {n - 1} for codes of shape {tuple(codes.shape)}, got {dim}")
     return dim % n
 

@@ -60,7 +60,7 @@ def seed_tensor(seed: int | Tensor, device: torch.device) -> Tensor:
         if seed.dtype != torch.int64 or seed.dim() != 0:
             raise TypeError(
                 f"seed must be an int or a 0-d int64 tensor, got a tensor of {seed.dtype} and shape "
-                f"{tuple(seed.shape)}: write torch.tensor(seed)"
+                f"{tuple(seed.shape)}: write seed.long().reshape(())"
             )
         check_tensor("seed", seed)
         if seed.is_meta and device.type != "meta":

@@ -125,9 +125,13 @@ def test_arguments_are_checked_when_the_graph_runs():
     traced = torch.fx.symbolic_trace(lambda x: softdraw.gumbel_softmax(x, -1.0))
     with pytest.raises(ValueError, match="tau must be positive"):
         traced(make((3, 4)))
-    traced = torch.fx.symbolic_trace(lambda x: softdraw.gumbel_softmax(x, 1.0, False, 1))
-    with pytest.raises(TypeError, match="as a fourth"):
-        traced(make((3, 4)))
+    # A call that no signature allows is refused while it is traced.
+    for call, message in (
+        (lambda x: softdraw.gumbel_softmax(x, 1.0, False, 1), "as a fourth"),
+        (lambda x: softdraw.gumbel_softmax(x, eps=1e-5), "got eps=float 1e-05: leave it out"),
+    ):
+        with pytest.raises(TypeError, match=message):
+            torch.fx.symbolic_trace(call)
 
 
 def test_a_tensor_like_takes_the_call():

@@ -10,6 +10,7 @@ from torch.nn.functional import softplus
 from softdraw.arguments import check_floating, compute_dtype, prepare_mask
 from softdraw.laws.categorical import CategoricalLaw, check_probabilities, from_probabilities
 from softdraw.laws.checks import check_value
+from softdraw.numerics import masked
 from softdraw.operators.operator import is_plain
 from softdraw.rules.needs import Need
 from softdraw.rules.pathwise import Pathwise
@@ -84,10 +85,10 @@ class Bernoulli(CategoricalLaw):
     def one_hot_logits(self) -> tuple[Tensor, Tensor | None]:
         """Logits (0, theta), ``(*batch, 2)``, or (-inf, 0) for theta = inf: category 0 is the bit 0."""
         theta = self.theta if self.theta.dtype.itemsize > 1 else self.theta.to(compute_dtype(self.theta.dtype))
-        sure = theta == torch.inf
-        off = torch.zeros_like(theta).masked_fill(sure, -torch.inf)
-        logits, mask = torch.stack((off, theta.masked_fill(sure, 0)), -1), self.allowed
-        return logits, None if mask is None else torch.stack((torch.ones_like(mask), mask), -1)
+        theta = masked(theta, self.allowed)  # before inf is looked at: a bit that is forbidden is 0 whatever its theta
+        always = theta == torch.inf
+        off = torch.zeros_like(theta).masked_fill(always, -torch.inf)
+        return torch.stack((off, theta.masked_fill(always, 0)), -1), None
 
     def embed(self, value: Tensor) -> Tensor:
         """(1 - b, b)."""
@@ -116,8 +117,7 @@ class Bernoulli(CategoricalLaw):
     @property
     def variance(self) -> Tensor:
         """p (1 - p)."""
-        x = self._log_odds()
-        return (torch.sigmoid(x) * torch.sigmoid(-x)).to(self.theta.dtype)
+        return self._variance().to(self.theta.dtype)
 
     def log_probs(self) -> Tensor:
         """log p(0) and log p(1), float32 or float64, ``(*batch, 2)``; finite gradients where one of them is certain."""
@@ -134,7 +134,12 @@ class Bernoulli(CategoricalLaw):
     def covariance_product(self, grad: Tensor) -> Tensor:
         """p (1 - p) g."""
         check_value("grad", grad, self)
-        return self.variance * grad.to(self.theta.dtype)
+        variance = self._variance()
+        return (variance * grad.to(variance.dtype)).to(self.theta.dtype)
+
+    def _variance(self) -> Tensor:
+        x = self._log_odds()
+        return torch.sigmoid(x) * torch.sigmoid(-x)
 
     def _log_odds(self) -> Tensor:
         scores = self.scores()

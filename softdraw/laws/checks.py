@@ -37,9 +37,9 @@ def check_value(name: str, value: Tensor, law: Any) -> None:
         check_device(name, value, law.theta.device)
     events = len(law.event_shape)
     if events and value.shape[-events:] != law.event_shape:
+        way = "" if name != "value" else ": an index becomes a one-hot by torch.nn.functional.one_hot(index, K)"
         raise ValueError(
-            f"{name} must end in the event shape {tuple(law.event_shape)}, got shape {tuple(value.shape)}: "
-            "an index becomes a one-hot by torch.nn.functional.one_hot(index, K)"
+            f"{name} must end in the event shape {tuple(law.event_shape)}, got shape {tuple(value.shape)}{way}"
         )
     batch = value.shape[: value.dim() - events]
     if not _broadcast_together(batch, law.batch_shape):
@@ -131,7 +131,7 @@ def _as_tensor(part: Any) -> Any:
     if isinstance(part, Tensor) or not (isinstance(part, list) or hasattr(part, "__array__")):
         return part
     try:
-        return torch.as_tensor(part)
+        return torch.empty(0, dtype=torch.int64) if isinstance(part, list) and not part else torch.as_tensor(part)
     except (TypeError, ValueError, RuntimeError):
         raise IndexError(f"index must hold integers or bools, got {given(part)}") from None
 

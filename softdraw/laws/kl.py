@@ -37,6 +37,11 @@ def _log_probs(law: Any) -> Tensor:
 @register_kl(Bernoulli, distributions.Bernoulli)
 @register_kl(distributions.Bernoulli, Bernoulli)
 def _kl_categorical(p: Any, q: Any) -> Tensor:
+    if p.event_shape != q.event_shape:
+        raise ValueError(
+            f"kl_divergence needs laws over the same categories, got {type(p).__name__} of event shape "
+            f"{tuple(p.event_shape)} and {type(q).__name__} of {tuple(q.event_shape)}"
+        )
     dtype = p.theta.dtype if isinstance(p, CategoricalLaw) else p.logits.dtype
     return _divergence(_log_probs(p), _log_probs(q)).to(dtype)
 

@@ -20,8 +20,9 @@ from softdraw.arguments import (
     row_ids,
     tau_tensor,
 )
+from softdraw.distributed import matched
 from softdraw.kernels.reference import checked
-from softdraw.laws.checks import check_parameters, check_support, check_value, prepare_batch
+from softdraw.laws.checks import batch_index, check_parameters, check_support, check_value, prepare_batch
 from softdraw.laws.one_hot import parameters
 from softdraw.numerics import log_probs, logsumexp, masked
 from softdraw.operators.operator import is_plain
@@ -129,6 +130,16 @@ class RelaxedOneHotCategorical(Distribution):
         """The shape of the logits."""
         return self.theta.shape
 
+    def __getitem__(self, index: Any) -> Any:
+        """The law of a part of the batch: ``law[i]``, ``law[2:5]``, ``law[..., 0]``."""
+        whole = batch_index(index, self)
+        new = self.__new__(type(self))
+        vars(new).update(vars(self))
+        new.theta, new.allowed = self.theta[whole], None if self.allowed is None else self.allowed[whole]
+        new._tau = self._tau.expand(*self.batch_shape, 1)[whole] if self._tau.dim() else self._tau
+        new._batch_shape = new.theta.shape[:-1]
+        return new
+
     def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> Any:
         """The law with its batch expanded; the copies' draws are independent."""
         batch_shape = prepare_batch(batch_shape, self)
@@ -214,6 +225,7 @@ class RelaxedOneHotCategorical(Distribution):
     def _noisy(self, sample_shape: Sequence[int], seed: Any, generator: Any, rows: Any) -> tuple[Tensor, Tensor]:
         """Scores theta + G, ``(samples, *batch, K)``, and the temperature that broadcasts to them."""
         x = self.scores().expand(math.prod(sample_shape), *self.theta.shape)
+        rows = matched("rows", rows, self.theta) if isinstance(rows, Tensor) else rows
         ids = prepare_rows(rows, self.batch_shape, x.device)
         ids = row_ids(self.batch_shape, x.device) if ids is None else ids
         tau = self._temperature(x.dtype)

@@ -10,7 +10,7 @@ import torch
 import torch.fx
 from torch import Tensor, nn
 
-from softdraw.checks import count, given, scalar
+from softdraw.checks import check_bool, given, integer, scalar
 from softdraw.functional import gumbel_softmax
 from softdraw.operators.operator import is_plain
 from softdraw.overrides import refuse_script
@@ -84,9 +84,9 @@ class GumbelSoftmax(nn.Module):
         self._reset_tau = _tau(tau)
         self.register_buffer("tau", torch.empty((), dtype=torch.float32))
         self.reset_parameters()
-        _check_hard(hard)
+        check_bool("hard", hard, "dim goes by keyword, dim=...")
         _check_mode("eval_mode", eval_mode)
-        self.hard, self.dim = hard, count("dim", dim, -(2**31), "it names the dimension of the categories")
+        self.hard, self.dim = hard, integer("dim", dim, "it names the dimension of the categories")
         self.eval_mode: Mode = eval_mode
 
     def reset_parameters(self) -> None:
@@ -116,7 +116,7 @@ class GumbelSoftmax(nn.Module):
             mode = "sample" if self.training else self.eval_mode
         _check_mode("mode", mode)
         hard = self.hard if hard is None else hard
-        _check_hard(hard)
+        check_bool("hard", hard, "dim goes by keyword, dim=...")
         relaxation = _kept(self.tau, logits) if tau is None else tau
         if mode != "sample":  # torch's own operations where a graph is recorded, so that it needs no softdraw
             return gumbel_softmax(logits, relaxation, mode == "argmax", dim=self.dim, mask=mask, noise=False)
@@ -203,11 +203,6 @@ def _tau(value: Any) -> float:
         raise ValueError(f"tau must be positive and finite, got {tau}: it relaxes the draw; small is close to one-hot")
     limits = torch.finfo(torch.float32)
     return min(max(tau, limits.tiny), limits.max)
-
-
-def _check_hard(hard: object) -> None:
-    if not isinstance(hard, bool):
-        raise TypeError(f"hard must be a bool, got {given(hard)}: write hard=True for exact one-hots, or dim=...")
 
 
 def _check_mode(name: str, mode: object) -> None:

@@ -86,7 +86,7 @@ class Objective:
                 f"{tuple(out.shape)}: where one value depends on several variables, wrap the law in "
                 "torch.distributions.Independent(law, n)"
             )
-        return out if out.is_floating_point() else out.to(compute_dtype(sample.dtype))
+        return out.to(torch.float64 if out.dtype == torch.float64 else compute_dtype(sample.dtype))
 
     def total(self, x: Tensor) -> Tensor:
         """The sum over the joint variables."""
