@@ -1,5 +1,6 @@
 """The mathematics of the pathwise rules: float64, fixed logits, every sample enumerated."""
 
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -11,6 +12,7 @@ from torch.testing import assert_close
 import softdraw
 from tests.methods import PATHWISE, enumerated, label, one_hot_logits
 
+ROOT = Path(__file__).parent.parent
 LOGITS = one_hot_logits(4)
 A = one_hot_logits(4, 4, seed=1)
 B = one_hot_logits(4, seed=2)
@@ -263,8 +265,11 @@ def test_backward_tau_alone_moves_the_gradient():
 
 def test_the_rule_of_the_guide():
     """docs/add-a-rule.md shows a whole change: the rule in it is made and is what it says, the other half of ZGR."""
-    guide = (Path(__file__).parent.parent / "docs" / "add-a-rule.md").read_text()
-    body = guide.split("+++ b/softdraw/rules/darn.py\n")[1].split("diff --git")[0]
+    guide = (ROOT / "docs" / "add-a-rule.md").read_text()
+    diff = guide.split("```diff\n")[1].split("```")[0]
+    checked = subprocess.run(["git", "apply", "--check", "-"], input=diff, text=True, capture_output=True, cwd=ROOT)
+    assert checked.returncode == 0, checked.stderr
+    body = diff.split("+++ b/softdraw/rules/darn.py\n")[1].split("diff --git")[0]
     module = ModuleType("darn")
     sys.modules["darn"] = module  # dataclasses look their module up
     exec("\n".join(line[1:] for line in body.splitlines()[1:]), module.__dict__)

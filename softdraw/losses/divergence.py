@@ -118,7 +118,7 @@ def entropy(
     weight: Tensor | None = None,
     reduction: str = "mean",
 ) -> Tensor:
-    r"""The entropy of each row's law, in nats: subtract it to keep draws spread, add it to make them sure.
+    r"""The entropy of each row's law, in nats: subtract it to keep draws spread, add it to make them certain.
 
     .. math:: H(q) = -\sum_k q_k \log q_k, \qquad q = \mathrm{softmax}(x)
 
