@@ -1,9 +1,9 @@
 """The mathematics that laws, rules, losses and kernels share, one function each, in plain torch.
 
-Categories are in the last dimension, -inf forbids one, and every function is differentiable as often as wanted. At infinite
-logits ``log_probs`` and ``times`` give the limit, in laws and losses alike: a row whose largest logit is +inf tends to the
-uniform law over its +inf logits, and a row of -inf alone allows nothing. ``softmax`` is that of draws: there a row with
-+inf is NaN.
+Categories are in the last dimension, -inf forbids one, and every function is differentiable as often as wanted. At
+infinite logits ``log_probs`` and ``times`` give the limit, in laws and losses alike: a row whose largest logit is +inf
+tends to the uniform law over its +inf logits, and a row of -inf alone allows nothing. ``softmax`` is that of draws:
+there a row with +inf is NaN.
 """
 
 from __future__ import annotations
