@@ -17,8 +17,17 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.compiler import is_compiling
+
+from softdraw.private_torch import unobserved
 
 PLAIN = (Tensor, torch.nn.Parameter)
+
+
+def is_plain(x: object) -> bool:
+    """Whether autograd alone sees what is done with ``x``, so that its values may be read: it is an ordinary tensor,
+    and no tracer, compiler, dispatch mode or torch.func transform is at work."""
+    return type(x) in PLAIN and not is_compiling() and unobserved()
 
 
 def is_dtensor(x: object) -> bool:
@@ -43,8 +52,11 @@ def matched(name: str, x: Tensor, logits: Tensor) -> Tensor:
 
 def check_whole_rows(logits: Tensor) -> None:
     """Every row of ``logits`` (a DTensor, categories last) is whole on one rank."""
-    for placement in _of(logits).placements:
-        shown = f"logits is a DTensor with placements {tuple(_of(logits).placements)}"
+    placements = _of(logits).placements
+    for placement in placements:
+        if placement.is_replicate() or (type(placement) is _tensor().Shard and placement.dim != logits.dim() - 1):
+            continue
+        shown = f"logits is a DTensor with placements {tuple(placements)}"
         if placement.is_partial():
             raise ValueError(f"{shown}, not yet summed over ranks: redistribute it first, to Shard(0) or Replicate()")
         if placement.is_shard(logits.dim() - 1):
@@ -52,8 +64,7 @@ def check_whole_rows(logits: Tensor) -> None:
                 f"{shown}, split over its categories, and a draw needs whole rows: redistribute it first, "
                 "to a shard of another dimension or Replicate()"
             )
-        if type(placement) not in (_tensor().Shard, _tensor().Replicate):
-            raise ValueError(f"{shown}: a draw takes Shard and Replicate, so redistribute it first")
+        raise ValueError(f"{shown}: a draw takes Shard and Replicate, so redistribute it first")
 
 
 def agreed(seed: Tensor, logits: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, distributions
 
-from softdraw.checks import count
+from softdraw.checks import count, given
 from softdraw.laws import Law, OneHotCategorical, from_torch
 from softdraw.rules import default
 from softdraw.rules.pathwise import Pathwise
@@ -22,6 +22,7 @@ def draw(
     law: distributions.Distribution | Tensor,
     rule: Pathwise | None = None,
     sample_shape: Sequence[int] = (),
+    *,
     value: Tensor | None = None,
     seed: int | Tensor | None = None,
     generator: torch.Generator | None = None,
@@ -131,7 +132,10 @@ def expect(
         raise TypeError(f"f must be a function of the samples, got {type(f).__name__}")
     if rule is not None:
         if not isinstance(rule, (Pathwise, ScoreFunction)):
-            raise TypeError(f"rule must be a gradient rule such as softdraw.LeaveOneOut(samples=4), got {_name(rule)}")
+            way = f": write {rule.__name__}()" if isinstance(rule, type) else ""
+            raise TypeError(
+                f"rule must be a gradient rule such as softdraw.LeaveOneOut(samples=4), got {given(rule)}{way}"
+            )
         rule.check_serves(ours)
     s = None if samples is None else count("samples", samples, 1, "it is S, the number of draws that are averaged")
     if isinstance(rule, ScoreFunction) and s is not None:
@@ -159,10 +163,6 @@ def as_law(law: Any) -> tuple[Law, int]:
         return ours, 0
     raise TypeError(
         "law must be softdraw's or torch's OneHotCategorical or Bernoulli, torch's Categorical (drawn as one-hots), "
-        f"Independent of one, or logits, got {_name(law)}"
+        f"Independent of one, or logits, got {given(law) if isinstance(law, type) else type(law).__name__}"
         + (": a relaxed law has its own gradient, law.rsample()" if "Relaxed" in type(law).__name__ else "")
     )
-
-
-def _name(x: object) -> str:
-    return f"the class {x.__name__}: write {x.__name__}(...)" if isinstance(x, type) else type(x).__name__

@@ -172,3 +172,12 @@ def test_an_axis_leaves_out_the_first_tenth():
     low, high = figures.settled([falling, [1.0]])
     assert (low, high) == (pytest.approx(1 - 0.05 * 4), pytest.approx(5 + 0.05 * 4))
     assert figures.settled([[2.0, 2.0]]) == (1.0, 3.0)
+
+
+@pytest.mark.parametrize(
+    ("variants", "seeds", "message"),
+    [({}, 1, "at least one variant"), ({"a": {}}, 2.0, "`seeds`"), ({"a": {}}, True, "`seeds`")],
+)
+def test_a_plan_of_nothing_is_refused_before_a_folder_exists(variants, seeds, message):
+    with pytest.raises(InputError, match=message):
+        plan(variants, seeds)

@@ -18,6 +18,7 @@ from torch.distributions import Distribution, constraints
 
 from softdraw import numerics
 from softdraw.arguments import compute_dtype, per_row, prepare_rows, prepare_shape
+from softdraw.checks import given
 from softdraw.distributed import matched
 from softdraw.laws.checks import (
     batch_index,
@@ -30,6 +31,7 @@ from softdraw.laws.checks import (
 from softdraw.rules import pathwise
 from softdraw.rules.needs import Need
 from softdraw.rules.pathwise import Pathwise
+from softdraw.rules.score_function import ScoreFunction
 from softdraw.rules.zgr import ZGR
 from softdraw.seeds import seed_for
 
@@ -196,10 +198,9 @@ class Law(Distribution):
 
 def refused_rule(rule: object) -> str:
     """Why ``rule`` is no pathwise rule, and what to write."""
+    wanted = f"rule must be a pathwise rule such as softdraw.ReinMax(), got {given(rule)}"
     if isinstance(rule, type) and issubclass(rule, Pathwise):
-        return f"rule must be a pathwise rule, got the class {rule.__name__}: write {rule.__name__}()"
-    name = rule.__name__ if isinstance(rule, type) else type(rule).__name__
-    return (
-        f"rule must be a pathwise rule such as softdraw.ReinMax(), got {name}: "
-        "a score-function rule, such as LeaveOneOut, goes to softdraw.expect"
-    )
+        return f"{wanted}: write {rule.__name__}()"
+    if isinstance(rule, ScoreFunction) or (isinstance(rule, type) and issubclass(rule, ScoreFunction)):
+        return f"{wanted}: a score-function rule goes to softdraw.expect"
+    return wanted

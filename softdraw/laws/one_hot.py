@@ -8,10 +8,10 @@ from torch.distributions import constraints
 
 from softdraw import numerics
 from softdraw.arguments import check_logits, compute_dtype, prepare_mask, tau_tensor
+from softdraw.distributed import is_plain
 from softdraw.laws.categorical import CategoricalLaw, check_probabilities, from_probabilities
 from softdraw.laws.checks import check_value
 from softdraw.operators import draws
-from softdraw.operators.operator import is_plain
 from softdraw.rules.pathwise import Pathwise
 
 

@@ -11,8 +11,8 @@ import torch.fx
 from torch import Tensor, nn
 
 from softdraw.checks import check_bool, given, integer, scalar
+from softdraw.distributed import is_plain
 from softdraw.functional import gumbel_softmax
-from softdraw.operators.operator import is_plain
 from softdraw.overrides import refuse_script
 
 Mode = Literal["argmax", "softmax", "sample"]

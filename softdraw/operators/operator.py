@@ -16,8 +16,8 @@ from torch import Tensor, is_grad_enabled
 from torch.compiler import is_compiling
 
 from softdraw.arguments import number_tensor
-from softdraw.distributed import PLAIN, is_dtensor, on_local_rows
-from softdraw.private_torch import forward_mode, has_storage, quick_apply, transformed, unobserved
+from softdraw.distributed import is_dtensor, is_plain, on_local_rows
+from softdraw.private_torch import forward_mode, has_storage, quick_apply, transformed
 from softdraw.seeds import keep_spare, seed_for, spare_seed
 
 Form = tuple[Callable[..., Tensor], bool]  # what to call, and whether the seed is needed after the call
@@ -43,7 +43,7 @@ class Operation:
 
     def form(self, x: Any, tau: Any = None) -> Form:
         """How to call the operation on ``x``."""
-        return self._bare if _plain(x) else self._form_for_observers()
+        return self._bare if is_plain(x) else self._form_for_observers()
 
     def _form_for_observers(self) -> Form:
         return self._transformed if not is_compiling() and under_torch_func() else self._seen
@@ -54,7 +54,7 @@ class Operation:
         gradients have no storage."""
         if is_grad_enabled() or not has_storage(grad):
             return None
-        return self._body if _plain(grad) else None if under_torch_func() else self
+        return self._body if is_plain(grad) else None if under_torch_func() else self
 
     def __call__(self, *inputs: Any) -> Tensor:
         return self.form(*inputs[:2])[0](*inputs)
@@ -105,7 +105,7 @@ class Differentiable(Operation):
 
     def form(self, x: Any, tau: Any = None) -> Form:
         """How to call the operation on ``x`` and tau."""
-        if not _plain(x):
+        if not is_plain(x):
             return self._form_for_observers()
         wanted = x.requires_grad or (type(tau) is not float and tau.requires_grad)
         return self._recorded if wanted and is_grad_enabled() else self._bare
@@ -156,16 +156,6 @@ def _combined(name: str, body: Callable, setup_context: Callable, backward: Call
 
 def _no_gradient(ctx: Any, inputs: tuple, output: Tensor) -> None:
     ctx.mark_non_differentiable(output)
-
-
-def _plain(x: Tensor) -> bool:
-    """Whether only autograd must see a call on ``x``: no tracer, tensor subclass, dispatch mode or torch.func."""
-    return type(x) in PLAIN and not is_compiling() and unobserved()
-
-
-def is_plain(x: Tensor) -> bool:
-    """Whether the values of ``x`` may be read: no tracer, tensor subclass, dispatch mode or torch.func sees it."""
-    return _plain(x)
 
 
 def under_torch_func() -> bool:

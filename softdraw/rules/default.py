@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from softdraw.operators.operator import is_plain
+from softdraw.distributed import is_plain
 from softdraw.rules.disarm import DisARM
 from softdraw.rules.exact import Exact
 from softdraw.rules.leave_one_out import LeaveOneOut

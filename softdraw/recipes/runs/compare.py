@@ -48,10 +48,12 @@ def plan(variants: Mapping[str, dict[str, Any]], seeds: int) -> list[Run]:
         seeds: how many; they are 0, 1, ...
 
     Raises:
-        InputError: there is no seed.
+        InputError: there is no variant or no seed.
     """
-    if not 1 <= seeds < 2**31:
-        raise InputError(f"`seeds` must be at least 1 and below 2**31, got {seeds}")
+    if not variants:
+        raise InputError("a comparison needs at least one variant, got none")
+    if type(seeds) is not int or not 1 <= seeds < 2**31:
+        raise InputError(f"`seeds` must be at least 1 and below 2**31, an int, got {seeds!r}")
     pairs = [(name, given | {"seed": seed}) for seed in range(seeds) for name, given in variants.items()]
     return [Run(name, given, index) for index, (name, given) in enumerate(pairs)]
 
