@@ -43,8 +43,7 @@ def test_a_file_of_bench_that_cannot_be_written(capsys, tmp_path, name):
     (tmp_path / name).mkdir()
     assert run(["bench", *QUICK, "--out", str(tmp_path)]) == 2
     assert capsys.readouterr().err == (
-        f"softdraw: --out {tmp_path}: {name} cannot be written (Is a directory): free some space, or give another "
-        "folder\n"
+        f"softdraw: --out {tmp_path}: {name} cannot be written (Is a directory): give another folder\n"
     )
 
 

@@ -100,3 +100,11 @@ def test_report_in_a_notebook_and_as_numbers(report):
     assert json.loads(json.dumps(dear.to_dict(), allow_nan=False))["rules"][1]["error"] is None
     figure = report.plot()
     assert [text.get_text() for text in figure.axes[0].get_legend().get_texts()][3] == "LeaveOneOut(samples=4), 4"
+
+
+@pytest.mark.parametrize("f", [lambda y: y.sum(-1) * 0 + 3, lambda y: y.sum(-1), lambda y: y.sum(-1).long()])
+def test_a_constant_objective_is_refused(f):
+    """Its gradient is rounding alone, to which no error is relative."""
+    law = softdraw.OneHotCategorical(torch.tensor([0.3, 0.0, -1.0]))
+    with pytest.raises(ValueError, match="the true gradient of E\\[f\\] is zero"):
+        softdraw.diagnose(f, law, samples=100)

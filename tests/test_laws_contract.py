@@ -245,4 +245,5 @@ def test_laws_pickle_and_say_what_they_are(make):
     assert_close(again.mean, law.mean)
     assert torch.equal(again.sample(seed=3), law.sample(seed=3))
     assert "logits of shape (3, 4)" in repr(law)
-    assert "ZGR()" in repr(law)
+    assert "ZGR()" not in repr(law)  # the default, which the user did not give
+    assert "rule=ZGR()" in repr(softdraw.OneHotCategorical(torch.zeros(3), rule=softdraw.ZGR()))

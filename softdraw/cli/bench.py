@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -64,7 +65,9 @@ def _writing(out: Path) -> Iterator[None]:
     except OSError as error:
         name = f": {Path(error.filename).name}" if error.filename and Path(error.filename) != out else ""
         raise InputError(
-            f"--out {out}{name} cannot be written ({error.strerror}): free some space, or give another folder"
+            f"--out {out}{name} cannot be written ({error.strerror}): "
+            + ("free some space, or " if error.errno == errno.ENOSPC else "")
+            + "give another folder"
         ) from None
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Independent
 
-from softdraw.arguments import prepare_rows, row_ids
+from softdraw.arguments import compute_dtype, prepare_rows, row_ids
 from softdraw.draw import expect
 from softdraw.laws import Law
 from softdraw.rules import Exact, default
@@ -32,6 +32,7 @@ class Problem:
     joint: int
     rows: int | Tensor = 0
     evaluations: int = field(default=0, init=False)
+    largest: float = field(default=0.0, init=False)  # value of f seen
 
     def __post_init__(self) -> None:
         if not callable(self.f):
@@ -55,6 +56,7 @@ class Problem:
             self.evaluations += y.shape[0]
             value = self._objective().values(y.flatten(0, 1))
             self._check_values(value, y.flatten(0, 1), rule)
+            self._see(value)
             return value.unflatten(0, y.shape[:2])
 
         law = Independent(many, self.joint) if self.joint else many
@@ -68,13 +70,23 @@ class Problem:
 
         def f(y: Tensor) -> Any:
             with torch.no_grad():
-                return self.f(y)
+                value = self._objective().values(y)
+            self._see(value)
+            return value
 
         rule = Exact(limit, chunk=max(1, min(4096, _CHUNK // max(1, leaf.numel() * self.law.states))))
         value = expect(f, Independent(law, self.joint) if self.joint else law, rule)
         if not bool(value.isfinite().all()):  # f may be infinite at a state that is never drawn
             raise ValueError("f must be finite to be diagnosed: it is NaN or infinite at a sample that can be drawn")
         return torch.autograd.grad(value.sum(), leaf)[0].flatten().double()
+
+    def rounding(self) -> float:
+        """How far the sum over states may be off, which is all that is left of a gradient where f is constant."""
+        return 16 * torch.finfo(compute_dtype(self.law.theta.dtype)).eps * self.largest
+
+    def _see(self, value: Tensor) -> None:
+        finite = value.detach()[value.isfinite()].abs()
+        self.largest = max(self.largest, float(finite.max())) if finite.numel() else self.largest
 
     def is_differentiable(self, seed: int) -> bool:
         """Whether the graph of a value of f leads back to its sample."""

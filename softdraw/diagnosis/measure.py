@@ -161,7 +161,7 @@ def _truth(problem: Problem, limit: int, samples: int, seed: int, deadline: floa
         source = f"leave-one-out, {n * _REFERENCE.samples:,} samples, relative error {relative:.2g}"
     advance(1 / 8)
     norm = math.sqrt(max(gradient.square().sum().item() - error, 0.0))
-    if norm <= 1e-12 * (1 + gradient.abs().max().item()):
+    if norm <= max(problem.rounding(), 1e-12 * gradient.abs().max().item()):
         raise ValueError("the true gradient of E[f] is zero within its error: nothing can be relative to it")
     return _Truth(gradient, moments, norm, source)
 

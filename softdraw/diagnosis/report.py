@@ -121,8 +121,14 @@ class Report:
         def row(r: Measured) -> dict[str, Any]:
             error = math.sqrt(r.error(self.evaluations))
             intervals = {name: getattr(r, name)._asdict() for name in ("bias", "variance", "cosine")}
-            numbers = {name: getattr(r, name) for name in ("draws", "evaluations", "milliseconds", "bytes", "unbiased")}
-            return {"name": r.name, **numbers, **intervals, "error": error if error < math.inf else None}
+            numbers = {name: getattr(r, name) for name in ("draws", "evaluations", "milliseconds", "bytes")}
+            return {
+                "name": r.name,
+                **numbers,
+                "bias_within_noise": r.unbiased,
+                **intervals,
+                "error": error if error < math.inf else None,
+            }
 
         return {
             "truth": self.truth,

@@ -182,7 +182,8 @@ class Law(Distribution):
 
     def __repr__(self) -> str:
         mask = "" if self.allowed is None else ", masked"
-        return f"{type(self).__name__}(logits of shape {tuple(self.theta.shape)}{mask}, rule={self.rule})"
+        rule = f", rule={self.rule}" if self.has_rsample else ""
+        return f"{type(self).__name__}(logits of shape {tuple(self.theta.shape)}{mask}{rule})"
 
     def _source(self, seed: Any, generator: Any, rows: int | Tensor) -> tuple[Tensor, Tensor | None]:
         rows = matched("rows", rows, self.theta) if isinstance(rows, Tensor) else rows

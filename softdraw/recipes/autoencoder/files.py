@@ -31,7 +31,9 @@ def read(source: str) -> np.ndarray:
         if path.is_dir():
             return read_folder(path)
         if not path.is_file():
-            raise InputError(f"`data` {path}: no such file: give an {_KINDS} file, a folder of images, or 'digits'")
+            raise InputError(
+                f"`data` {path}: no such file in {Path.cwd()}: give an {_KINDS} file, a folder of images, or 'digits'"
+            )
         if path.suffix in (".npy", ".npz"):
             return _numpy(path)
         return _idx(path)

@@ -84,7 +84,7 @@ def _codes(trainer: Trainer) -> Any:
     carried.barh(range(settings.groups), bits.tolist(), color=_VALID)
     used = int((bits * math.log(2) >= LEAST).sum())
     carried.set(
-        xlabel="bits an image", title=f"KL to the prior:\n{used} of {settings.groups} carry {LEAST:g} nats or more"
+        xlabel="bits an image", title=f"KL to the prior: {used} of {settings.groups}\ncarry {LEAST:g} nats or more"
     )
     carried.grid(axis="x", alpha=0.25)
     return figure

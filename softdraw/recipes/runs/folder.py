@@ -7,6 +7,7 @@ is killed at any moment leaves the old file or the new one, never a part.
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import json
 import os
@@ -121,8 +122,9 @@ class Folder:
             self._sync()
         except OSError as error:
             raise InputError(
-                f"`out` {self.path}: {name} cannot be written ({error.strerror}): free some space, or give "
-                "another folder"
+                f"`out` {self.path}: {name} cannot be written ({error.strerror}): "
+                + ("free some space, or " if error.errno == errno.ENOSPC else "")
+                + "give another folder"
             ) from None
 
     def _sync(self) -> None:
