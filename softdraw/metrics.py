@@ -148,7 +148,7 @@ class CodeUsage:
             "perplexity_soft": _perplexity(soft),
             "perplexity_hard": _perplexity(hard.double()),
             "active_codes": int((hard > 0).sum()),
-            "largest_probability": float((hard / hard.sum(-1, keepdim=True)).max()),
+            "largest_probability": float(_of_used(hard).max()) if bool(hard.any()) else math.nan,
         }
         return dict.fromkeys(numbers, math.nan) if bool(soft.isnan().any()) else numbers
 
@@ -167,11 +167,12 @@ class CodeUsage:
 
 def _indices(index: Tensor, num_codes: int) -> tuple[Tensor, Tensor]:
     """Indices with -1 for what is none, and which of them are outside the codebook: an error where that can be read."""
+    index = index.long()  # before it is compared: num_codes may be more than a small integer holds
     illegal = (index < -1) | (index >= num_codes)
     if _readable(illegal) and bool(illegal.any()):
         low, high = int(index.min()), int(index.max())
         raise ValueError(f"codes must be from 0 to {num_codes - 1}, or -1 for none, got values from {low} to {high}")
-    return torch.where(illegal, -1, index.long()), illegal
+    return torch.where(illegal, -1, index), illegal
 
 
 def _probabilities(codes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -207,6 +208,12 @@ def _readable(x: Tensor) -> bool:
 
 
 def _perplexity(sums: Tensor) -> float:
-    """The mean over groups of exp(entropy) of the normalised sums."""
-    p = sums / sums.sum(-1, keepdim=True)
+    """The mean over groups that hold a code of exp(entropy) of the normalised sums; NaN where none does."""
+    p = _of_used(sums)
     return float(torch.exp(-torch.special.xlogy(p, p).sum(-1)).mean())
+
+
+def _of_used(sums: Tensor) -> Tensor:
+    """The shares of the codes, of the groups that hold any."""
+    used = sums[sums.sum(-1) != 0]
+    return used / used.sum(-1, keepdim=True)

@@ -8,6 +8,7 @@ from torch.distributions import Independent, kl_divergence
 from torch.testing import assert_close
 
 import softdraw
+from softdraw.laws import from_torch
 from tests.methods import PATHWISE, label, one_hot_logits
 
 # Probabilities of zero and one, infinite logits
@@ -59,6 +60,11 @@ def test_torchs_zero_probabilities_stay_zero():
     assert not softdraw.draw(never, sample_shape=(100,), seed=0).any()
     f = lambda y: torch.where(y[..., 0] > 0, 1e9, 0.0)  # noqa: E731
     assert softdraw.expect(f, small, softdraw.Exact()) == 0
+    for law in (small, never, always):
+        wide = law.expand((2, *law.batch_shape))  # which holds probs and logits, where torch has computed both
+        wide.logits, wide.probs  # noqa: B018
+        p = softdraw.OneHotCategorical(torch.zeros(2)) if law is small else fair
+        assert (kl_divergence(p, wide) == math.inf).all()
     tiny = torch.distributions.OneHotCategorical(probs=torch.tensor([1e-12, 1.0]))  # torch's logits end at 1.2e-7
     value = softdraw.expect(lambda y: y[..., 0], tiny, softdraw.Exact())
     assert_close(value, torch.tensor(1e-12), rtol=1e-5, atol=0)
@@ -193,3 +199,25 @@ def test_a_part_of_a_relaxed_law_and_of_no_rows():
         rows = (..., 0, slice(None)) if index == (..., 0) else index
         assert_close(part.log_prob(y[rows]), law.log_prob(y)[index])
     assert softdraw.OneHotCategorical(theta)[[]].batch_shape == (0, 3)
+
+
+def test_a_law_of_torch_that_was_made_from_logits_keeps_them():
+    x = torch.tensor([0.0, -20.0, -200.0, 30.0])
+    law = torch.distributions.OneHotCategorical(logits=x)
+    law.probs  # noqa: B018  (computed, and rounded to 0 for one category)
+    assert_close(from_torch(law).logits, x.double().log_softmax(-1).float())
+    bits = torch.distributions.Bernoulli(logits=x)
+    bits.probs  # noqa: B018
+    assert torch.equal(from_torch(bits).theta, x)
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [softdraw.LeaveOneOut(8), softdraw.Reinforce(samples=8), softdraw.Exact(), softdraw.SumAndSample(2, 4)],
+    ids=label,
+)
+def test_an_f_that_works_in_place_changes_no_gradient(rule):
+    x, w = torch.tensor([1.0, 0.0, -1.0], requires_grad=True), torch.tensor([3.0, 1.0, -2.0])
+    law = softdraw.OneHotCategorical(x)
+    found = torch.autograd.grad(softdraw.expect(lambda y: (y.mul_(2) * w).sum(-1) / 2, law, rule, seed=0), x)[0]
+    assert_close(found, torch.autograd.grad(softdraw.expect(lambda y: (y * w).sum(-1), law, rule, seed=0), x)[0])

@@ -189,3 +189,14 @@ def test_ranks_are_added_up(tmp_path, ranks_results):
     want = code_usage(torch.tensor([0, 1, 2, 2, 2]), num_codes=4)
     assert [result[0] for result in results] == [want, want]
     assert sorted(result[1] for result in results) == [[[0, 0, 3, 0]], [[1, 1, 0, 0]]]  # own sums stay own
+
+
+def test_small_integers_index_a_large_codebook():
+    for codes in (torch.tensor([0, 255], dtype=torch.uint8), torch.tensor([0, -1, 100], dtype=torch.int8)):
+        wide = code_usage(codes.long(), num_codes=300)
+        assert code_usage(codes, num_codes=300) == wide
+
+
+def test_a_group_without_a_code_is_left_out():
+    found = code_usage(torch.tensor([[0, -1], [1, -1]]), num_codes=3, group_dim=1)
+    assert found == {"perplexity_soft": 2.0, "perplexity_hard": 2.0, "active_codes": 2, "largest_probability": 0.5}

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import torch
 
+from softdraw.errors import InputError
+
 VARIABLE = "SOFTDRAW_OPENMP"  # 0: draws use threads of their own alone
 
 
@@ -21,7 +23,7 @@ def why_not() -> str:
     """Why draws use threads of their own alone; empty if they may use those of torch's runtime."""
     wanted = os.environ.get(VARIABLE) or "1"
     if wanted not in ("0", "1"):
-        raise ValueError(
+        raise InputError(
             f"{VARIABLE} must be 0 (draws use threads of their own alone) or 1 (the default), got {wanted!r}"
         )
     if wanted == "0":

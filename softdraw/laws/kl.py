@@ -42,6 +42,10 @@ def _kl_categorical(p: Any, q: Any) -> Tensor:
             f"kl_divergence needs laws over the same categories, got {type(p).__name__} of event shape "
             f"{tuple(p.event_shape)} and {type(q).__name__} of {tuple(q.event_shape)}"
         )
+    if any(m != n and 1 not in (m, n) for m, n in zip(reversed(p.batch_shape), reversed(q.batch_shape), strict=False)):
+        raise ValueError(
+            f"kl_divergence needs laws whose batches broadcast, got {tuple(p.batch_shape)} and {tuple(q.batch_shape)}"
+        )
     dtype = p.theta.dtype if isinstance(p, CategoricalLaw) else p.logits.dtype
     return _divergence(_log_probs(p), _log_probs(q)).to(dtype)
 

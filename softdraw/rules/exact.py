@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from softdraw.arguments import check_count
+from softdraw.arguments import check_count, compute_dtype
 from softdraw.rules.needs import Need
 from softdraw.rules.score_function import Objective, ScoreFunction
 
@@ -51,7 +51,8 @@ class Exact(ScoreFunction):
                 f"Exact(limit={self.limit}) would have to enumerate {states:.3g} joint states: raise the limit, or use "
                 "SumAndSample, LeaveOneOut or a pathwise rule"
             )
-        total = torch.zeros((), device=objective.law.theta.device)
+        theta = objective.law.theta
+        total = torch.zeros((), dtype=compute_dtype(theta.dtype), device=theta.device)
         for first in range(0, states, self.chunk):
             which = torch.arange(first, min(first + self.chunk, states), device=objective.law.theta.device)
             y = objective.joint_states(which.view(-1, *[1] * len(objective.batch)))

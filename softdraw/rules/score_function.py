@@ -68,8 +68,8 @@ class Objective:
         return self.total(self.law.log_prob_wide(sample))
 
     def values(self, sample: Tensor) -> Tensor:
-        """f at ``sample``."""
-        return self.checked(self.f(sample), sample)
+        """f at ``sample``; a copy, since an f that works in place would change what the rule needs afterwards."""
+        return self.checked(self.f(sample if sample.requires_grad else sample.clone()), sample)
 
     def checked(self, out: Any, sample: Tensor) -> Tensor:
         """What f returned at ``sample``: anything that becomes a tensor of real numbers of shape ``(S, *batch)``."""
