@@ -39,7 +39,6 @@ from softdraw.overrides import handed_over, not_scripted, overridable, stands_in
 from softdraw.seeds import seed_tensor
 
 __all__ = ["gumbel_max", "gumbel_noise", "gumbel_softmax", "straight_through"]
-
 _STREAMS = 2**31  # the independent draws that one seed has
 
 

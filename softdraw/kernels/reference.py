@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from softdraw import noise, numerics
-from softdraw.arguments import Draw, Tau, compute_dtype, row_ids
+from softdraw.arguments import Draw, Tau, compute_dtype, row_ids, tau_error
 from softdraw.private_torch import assert_later
 
 _CHUNK = 2**22  # scores held at once by index
@@ -109,10 +109,7 @@ def checked(tau: Tensor, dtype: torch.dtype) -> Tensor:
     if tau.device.type != "cpu":
         assert_later(legal, "tau must be positive and finite")
     elif not legal:
-        raise ValueError(
-            f"tau must be positive and finite, got values from {tau.min().item()} to {tau.max().item()}: "
-            "end a schedule above 0, and learn a positive form, as softdraw.nn.LearnedTau has it"
-        )
+        raise tau_error(f"values from {tau.min().item()} to {tau.max().item()}")
     return _clamped(tau, dtype)
 
 

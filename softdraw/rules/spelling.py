@@ -1,4 +1,4 @@
-"""How rules are spelt on a command line: ``reinmax:tau=1.1``, ``gumbel-rao:tau=.5:samples=20``, ``st``."""
+"""How rules are spelt on a command line: ``reinmax:tau=1.1``, ``gumbel-rao:tau=0.5:samples=20``, ``st``."""
 
 from __future__ import annotations
 

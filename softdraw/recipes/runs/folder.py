@@ -1,4 +1,4 @@
-"""A run's folder: what it may hold, and writes that are whole or did not happen.
+"""A run's folder: what it may hold, and atomic writes.
 
 A file is written under another name, forced to the disk and then renamed over its predecessor, so that a process that
 is killed at any moment leaves the old file or the new one, never a part.
