@@ -9,6 +9,7 @@ from pathlib import Path
 
 import softdraw
 from softdraw import laws, rules
+from softdraw.kernels import native
 from softdraw.rules.pathwise import Pathwise
 from softdraw.rules.score_function import ScoreFunction
 from tests.laws import LAWS, logits
@@ -127,3 +128,13 @@ def test_every_law_is_public_and_tested():
 def test_every_public_name_is_there_and_in_order():
     assert all(hasattr(softdraw, name) for name in softdraw.__all__)
     assert len(set(softdraw.__all__)) == len(softdraw.__all__)
+
+
+def test_every_body_has_every_operation():
+    """By their source, so that the Triton body is read where Triton is not installed; the library by its own names."""
+    for body in ("reference.py", "cpu.py", "triton/__init__.py"):
+        tree = ast.parse((PACKAGE / "kernels" / body).read_text())
+        defined = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+        assert set(native.OPERATIONS) <= defined, body
+    exported = re.findall(r"softdraw_(\w+)\(const Call", (ROOT / "csrc" / "dispatch.cpp").read_text())
+    assert set(native.OPERATIONS) <= set(exported)
