@@ -60,6 +60,11 @@ def log_probs(x: Tensor) -> Tensor:
     return x.masked_fill(nothing, 0).log_softmax(-1).masked_fill(nothing, -math.inf)
 
 
+def probs(x: Tensor) -> Tensor:
+    """exp(log_probs(x)), by torch's own softmax where every row is finite."""
+    return x.softmax(-1) if _finite(x.detach().amax(-1, keepdim=True)) else log_probs(x).exp()
+
+
 def _finite(top: Tensor) -> bool:
     """Whether every row has a finite largest logit, where it can be read: on the CPU, outside graphs."""
     return is_plain(top) and top.is_cpu and bool(top.isfinite().all())

@@ -98,7 +98,7 @@ class OneHotCategorical(CategoricalLaw):
     @property
     def probs(self) -> Tensor:
         """Probabilities, ``(*batch, K)``."""
-        return self.log_probs().exp().to(self.theta.dtype)
+        return numerics.probs(self.scores()).to(self.theta.dtype)
 
     @property
     def mode(self) -> Tensor:
@@ -109,7 +109,7 @@ class OneHotCategorical(CategoricalLaw):
     @property
     def variance(self) -> Tensor:
         """p (1 - p), for each category."""
-        p = self.log_probs().exp()
+        p = numerics.probs(self.scores())
         return (p * (1 - p)).to(self.theta.dtype)
 
     def log_probs(self) -> Tensor:
@@ -125,7 +125,7 @@ class OneHotCategorical(CategoricalLaw):
     def covariance_product(self, grad: Tensor) -> Tensor:
         """J(p) g = p (g - <p, g>)."""
         check_value("grad", grad, self)
-        p = self.log_probs().exp()
+        p = numerics.probs(self.scores())
         return numerics.softmax_vjp(p, grad.to(p.dtype)).to(self.theta.dtype)
 
 
