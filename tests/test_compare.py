@@ -20,7 +20,7 @@ from softdraw.errors import InputError
 from softdraw.recipes import autoencoder
 from softdraw.recipes.autoencoder.loop import Trainer
 from softdraw.recipes.autoencoder.model import Autoencoder
-from softdraw.recipes.autoencoder.settings import Settings, parse_rule
+from softdraw.recipes.autoencoder.settings import Settings, rule_settings
 from softdraw.recipes.runs.comparison import estimate
 from softdraw.recipes.runs.ranks import Ranks
 
@@ -88,7 +88,7 @@ def test_every_pathwise_rule_trains_and_identities_hold_through_training(pixels)
     words += ("reinmax:tau=2", "minimum-variance:tau=10", "gumbel-rao:tau=.5:samples=8", "reinmax-rao:tau=2:samples=8")
     found = {}
     for word in words:
-        settings = Settings(data=pixels, groups=3, categories=4, batch_size=16, epochs=2, **parse_rule(word))
+        settings = Settings(data=pixels, groups=3, categories=4, batch_size=16, epochs=2, **rule_settings(word))
         trainer = Trainer(settings, torch.device("cpu"), Ranks())
         trainer.epoch()
         found[word] = trainer.epoch()
@@ -137,8 +137,8 @@ def test_bad_rules_of_train(capsys, pixels, tmp_path, options, message):
 
 
 def test_a_rule_has_one_way_to_be_written():
-    assert parse_rule("gumbel-rao:samples=10") == parse_rule("GR") == {"rule": "GumbelRao"}
-    assert parse_rule("gr:samples=3:tau=.1") == {"rule": "GumbelRao:samples=3", "tau_start": 0.1, "tau_end": 0.1}
+    assert rule_settings("gumbel-rao:samples=10") == rule_settings("GR") == {"rule": "GumbelRao"}
+    assert rule_settings("gr:samples=3:tau=.1") == {"rule": "GumbelRao:samples=3", "tau_start": 0.1, "tau_end": 0.1}
     with pytest.raises(InputError, match="not in canonical words"):
         Settings(rule="reinmax:tau=1.1")
 

@@ -144,9 +144,9 @@ def test_y_of_cpu_and_gpu_is_that_of_float64(dtype, cols):
 
 def test_annealing_and_ragged_widths_compile_nothing_new():
     pytest.importorskip("triton", reason="the extra softdraw[triton] is not installed")
-    from softdraw.kernels.triton import draws, gradients, words
+    from softdraw.kernels.triton import draws, gradients, philox
 
-    kernels = [k for m in (draws, gradients, words) for k in vars(m).values() if hasattr(k, "device_caches")]
+    kernels = [k for m in (draws, gradients, philox) for k in vars(m).values() if hasattr(k, "device_caches")]
     assert kernels
 
     def compiled():

@@ -12,7 +12,7 @@ from softdraw.cli.options import parse_latents, parse_tau
 from softdraw.errors import InputError
 from softdraw.recipes.autoencoder.data import _sides
 from softdraw.recipes.autoencoder.loop import Trainer
-from softdraw.recipes.autoencoder.model import Autoencoder, kl_to_uniform, reconstruction
+from softdraw.recipes.autoencoder.model import Autoencoder, kl_of_images, reconstruction
 from softdraw.recipes.autoencoder.settings import Settings
 from softdraw.recipes.runs.ranks import Ranks
 
@@ -21,7 +21,7 @@ def test_kl_equals_that_of_torch_distributions():
     logits = torch.randn(5, 4, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) * 3
     q = torch.distributions.Categorical(logits=logits)
     p = torch.distributions.Categorical(logits=torch.zeros_like(logits))
-    torch.testing.assert_close(kl_to_uniform(logits), torch.distributions.kl_divergence(q, p).sum(-1))
+    torch.testing.assert_close(kl_of_images(logits), torch.distributions.kl_divergence(q, p).sum(-1))
 
 
 def test_reconstruction_equals_the_bernoulli_likelihood_and_stays_finite():
@@ -54,7 +54,7 @@ def test_evaluation_estimates_the_exact_nelbo(trainer):
     assert found["reconstruction"] == pytest.approx(
         float(exact.mean()), abs=5 * 0.5 * float((worst - exact).max()) / 64
     )
-    assert found["kl"] == pytest.approx(float(kl_to_uniform(log_q).mean()), rel=1e-4)
+    assert found["kl"] == pytest.approx(float(kl_of_images(log_q).mean()), rel=1e-4)
 
 
 def test_draws_depend_on_ids_alone(trainer):

@@ -19,7 +19,7 @@ import torch
 from softdraw.cli import run as softdraw
 from softdraw.recipes.autoencoder import pictures, report
 from softdraw.recipes.autoencoder.loop import LEAST, Trainer
-from softdraw.recipes.autoencoder.model import kl_to_uniform
+from softdraw.recipes.autoencoder.model import kl_of_images
 from softdraw.recipes.autoencoder.settings import Settings
 from softdraw.recipes.runs.ranks import Ranks
 from softdraw.recipes.runs.run import Start
@@ -117,7 +117,7 @@ def test_latents_that_carry_nothing_are_counted(trainer):
     found = trainer.evaluate(trainer.valid, 1)
     assert found["active_latents"] == int((carried >= 0.01).sum()) == 2
     assert found["kl"] == pytest.approx(float(carried.sum()), rel=1e-5)
-    assert float(kl_to_uniform(logits).mean()) == pytest.approx(float(carried.sum()), rel=1e-5)
+    assert float(kl_of_images(logits).mean()) == pytest.approx(float(carried.sum()), rel=1e-5)
     trainer.history[-1] |= {f"valid_{name}": value for name, value in found.items()}
     assert "2 of 4 latents carry less than 0.01 nats of a held-out image." in report.remarks(trainer)
     rows = {row[0]: row[1:] for row in report.table(trainer)}

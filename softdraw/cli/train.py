@@ -77,7 +77,7 @@ def train(
 
 def _rule(rule: str | None, hard: bool | None, options: Options) -> dict[str, Any]:
     """The settings that --rule, --hard or --soft stand for."""
-    from softdraw.recipes.autoencoder.settings import parse_rule
+    from softdraw.recipes.autoencoder.settings import rule_settings
 
     if hard is not None:
         short = "straight-through-gumbel" if hard else "gumbel-softmax"
@@ -86,7 +86,7 @@ def _rule(rule: str | None, hard: bool | None, options: Options) -> dict[str, An
         rule = short
     if rule is None:
         return {}
-    words = parse_rule(rule)
+    words = rule_settings(rule)
     options.check_tau_is_used([words])
     return words
 

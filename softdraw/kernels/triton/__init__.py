@@ -21,7 +21,7 @@ if tuple(map(int, triton.__version__.split(".")[:2])) < (3, 3):
 
 from softdraw.arguments import Draw, Tau, compute_dtype
 from softdraw.kernels import reference
-from softdraw.kernels.triton import draws, gradients, words
+from softdraw.kernels.triton import draws, gradients, philox
 from softdraw.kernels.triton.layout import Tile, each, flat, index_tile, layout_of, noise_tile, tile
 
 _PARTS = 128  # splits that are combined at a time
@@ -90,7 +90,7 @@ def gumbel(seed: Tensor, rows: Tensor, cols: int, col_start: int, stream: Tensor
         (seeds, each_seed), (streams, each_stream) = each(seed, batch), each(stream, batch)
         named = {"out": out, "seeds": seeds, "ids": flat(rows, batch), "streams": streams, "rows": batch.numel()}
         named |= {"cols": cols, "col_start": col_start, "EACH_SEED": each_seed, "EACH_STREAM": each_stream}
-        _launch(words.noise, cut, named | {"T": _T[dtype]})
+        _launch(philox.noise, cut, named | {"T": _T[dtype]})
     return out
 
 

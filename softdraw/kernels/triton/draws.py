@@ -17,8 +17,8 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from softdraw.kernels.triton.philox import gumbel
 from softdraw.kernels.triton.tiles import at, columns, cut, first_place, fold, highest, inside, row_value, temperature
-from softdraw.kernels.triton.words import gumbel
 
 _INF = tl.constexpr(float("inf"))
 _LOG2_E = tl.constexpr(1.4426950408889634)

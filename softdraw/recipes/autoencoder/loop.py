@@ -14,7 +14,7 @@ import softdraw
 from softdraw.errors import InputError
 from softdraw.metrics import CodeUsage
 from softdraw.recipes.autoencoder import data
-from softdraw.recipes.autoencoder.model import Autoencoder, kl_of_latents, kl_to_uniform, reconstruction
+from softdraw.recipes.autoencoder.model import Autoencoder, kl_of_images, kl_of_latents, reconstruction
 from softdraw.recipes.autoencoder.settings import Settings
 from softdraw.recipes.runs.ranks import Ranks
 from softdraw.schedules import TauScheduler
@@ -106,7 +106,7 @@ class Trainer:
             logits, index = self.codes(x, ids, draws)
             _, neighbours = self.codes(x, (ids + 1) % len(x), draws)
             usage.update(logits.argmax(-1))
-            terms = (self._error(index, x[ids]), kl_to_uniform(logits), self._error(neighbours, x[ids]))
+            terms = (self._error(index, x[ids]), kl_of_images(logits), self._error(neighbours, x[ids]))
             sums += torch.stack([term.double().sum() for term in terms])
             carried += kl_of_latents(logits).double().sum(0)
         error, kl, shuffled = (self.ranks.sum(sums) / len(x)).tolist()

@@ -58,7 +58,7 @@ class Autoencoder(nn.Module):
         """Reconstruction and KL terms, each ``(B,)``; ``ids`` keys the draw of each image, wherever it is."""
         logits = self.encode(x)
         z = self.draw(logits, seed, ids)
-        return reconstruction(self.decode(z), x), kl_to_uniform(logits)
+        return reconstruction(self.decode(z), x), kl_of_images(logits)
 
 
 def _mlp(inputs: int, width: int, outputs: int) -> nn.Sequential:
@@ -72,7 +72,7 @@ def reconstruction(pixel_logits: Tensor, x: Tensor) -> Tensor:
     return losses.bernoulli_nll(pixel_logits, x.expand_as(pixel_logits), reduction="none").sum(-1)
 
 
-def kl_to_uniform(logits: Tensor) -> Tensor:
+def kl_of_images(logits: Tensor) -> Tensor:
     """KL(q || uniform) = sum_l (log K - H(q_l)), in nats per image: exact, so it adds no variance."""
     return kl_of_latents(logits).sum(-1)  # (B, L, K) -> (B,)
 

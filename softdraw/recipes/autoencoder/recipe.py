@@ -8,7 +8,7 @@ from typing import Any
 from softdraw.errors import InputError
 from softdraw.recipes.autoencoder import pictures
 from softdraw.recipes.autoencoder.loop import Trainer
-from softdraw.recipes.autoencoder.settings import Settings, parse_rule
+from softdraw.recipes.autoencoder.settings import Settings, rule_settings
 from softdraw.recipes.runs.recipe import Metric, Recipe
 
 
@@ -20,7 +20,7 @@ def variants(rules: Sequence[str]) -> dict[str, dict[str, Any]]:
     """
     found: dict[str, dict[str, Any]] = {}
     for text in rules:
-        words = parse_rule(text)
+        words = rule_settings(text)
         name = words["rule"] + (f":tau={words['tau_start']:.12g}" if "tau_start" in words else "")
         if name in found:
             raise InputError(f"`rules` names {name} twice: leave one out")

@@ -39,8 +39,8 @@ class Settings:
     device: str = "auto"
 
     def __post_init__(self) -> None:
-        if parse_rule(self.rule) != {"rule": self.rule}:
-            raise InputError(f"`rule` {self.rule!r} is not in canonical words: pass **parse_rule({self.rule!r})")
+        if rule_settings(self.rule) != {"rule": self.rule}:
+            raise InputError(f"`rule` {self.rule!r} is not in canonical words: pass **rule_settings({self.rule!r})")
         if self.groups < 1 or self.categories < 2:
             raise InputError(f"`groups` x `categories` must be at least 1x2, got {self.groups}x{self.categories}")
         if self.groups * self.categories > 2**24:
@@ -93,7 +93,7 @@ class Settings:
         return schedules.linear(0.0, 1.0, max(1, round(self.kl_warmup * steps)))
 
 
-def parse_rule(text: str) -> dict[str, Any]:
+def rule_settings(text: str) -> dict[str, Any]:
     """``"reinmax:tau=1.1"`` as the settings of a run: the rule by its class's name, and tau where the words give it."""
     rule, given = parse_words(text, Pathwise)
     changed = [f"{f.name}={getattr(rule, f.name)}" for f in fields(rule) if getattr(rule, f.name) != f.default]

@@ -157,7 +157,7 @@ class Folder:
         self.write("metrics.jsonl", lines.encode())
         return state
 
-    def draw(self, draw: Callable[[Any], dict[str, bytes]], trainer: Any) -> None:
+    def write_pictures(self, draw: Callable[[Any], dict[str, bytes]], trainer: Any) -> None:
         """Write the pictures, unless they are there: those of a finished run that is resumed."""
         if not all((self.path / name).exists() for name in self.pictures):
             for name, picture in draw(trainer).items():

@@ -62,7 +62,7 @@ def run(
             trainer.epoch()
             ranks.on_first(folder.save, trainer.state())
             on_epoch(trainer)
-        ranks.on_first(folder.draw, recipe.draw, trainer)
+        ranks.on_first(folder.write_pictures, recipe.draw, trainer)
         return trainer
     finally:
         folder.release()
