@@ -89,7 +89,7 @@ def test_tau_width_and_rows_specialise_nothing(monkeypatch):
 
     for widths in ((513, 1001, 1023), (516, 1020, 1024), (20001, 30003), (20000, 131072)):
         assert all(keys(7, n, tau) == keys(64, widths[0], 1.0) for n in widths for tau in (0.1, 2.0))
-    for kernel in (*vars(body.draws).values(), body.gradients.jacobian, body.words.noise):
+    for kernel in (*vars(body.draws).values(), body.gradients.jacobian, body.philox.noise):
         if getattr(kernel, "__module__", "").startswith("softdraw") and getattr(kernel, "do_not_specialize", None):
             numbers = [p for p in kernel.params if not p.is_constexpr and p.name in _NUMBERS]
             assert numbers
