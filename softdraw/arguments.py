@@ -27,7 +27,7 @@ from softdraw.checks import (
     integer,
     number,
 )
-from softdraw.distributed import PLAIN, matched
+from softdraw.tensors import PLAIN, matched
 
 ROW_MAX = 2**63 - 1
 COLUMN_MAX = 2**32

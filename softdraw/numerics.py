@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from softdraw.distributed import is_plain, matched
 from softdraw.private_torch import forward_mode
+from softdraw.tensors import is_plain, matched
 
 
 def masked(logits: Tensor, mask: Tensor | None) -> Tensor:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.overrides import handle_torch_function, has_torch_function
 
-from softdraw.distributed import is_dtensor, replicating
+from softdraw.tensors import is_dtensor, replicating
 
 Function = TypeVar("Function", bound=Callable)
 

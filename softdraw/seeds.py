@@ -11,7 +11,7 @@ from torch import Tensor
 
 from softdraw.arguments import ROW_MAX
 from softdraw.checks import check_tensor
-from softdraw.distributed import PLAIN, agreed, check_whole_rows, is_dtensor
+from softdraw.tensors import PLAIN, agreed, check_whole_rows, is_dtensor
 
 SEED_MIN, SEED_MAX = -(2**63), 2**64 - 1
 

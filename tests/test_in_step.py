@@ -21,7 +21,7 @@ PACKAGE = ROOT / "softdraw"
 # Each line may import from the lines above it, and within a unit.
 LAYERS = [
     ["errors", "checks", "private_torch", "noise"],
-    ["distributed"],
+    ["tensors"],
     ["arguments", "numerics", "overrides"],
     ["seeds", "schedules", "metrics"],
     ["kernels"],

@@ -8,12 +8,12 @@ from torch.distributions import constraints
 from torch.nn.functional import softplus
 
 from softdraw.arguments import check_floating, compute_dtype, prepare_mask
-from softdraw.distributed import is_plain
 from softdraw.laws.categorical import CategoricalLaw, check_probabilities, from_probabilities
 from softdraw.laws.checks import check_value
 from softdraw.numerics import masked
 from softdraw.rules.needs import Need
 from softdraw.rules.pathwise import Pathwise
+from softdraw.tensors import is_plain
 
 
 class Bernoulli(CategoricalLaw):

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from softdraw.arguments import compute_dtype, prepare_shape
 from softdraw.checks import check_device, check_real, check_tensor, given
-from softdraw.distributed import is_plain
+from softdraw.tensors import is_plain
 
 
 def check_parameters(theta: Tensor, validate_args: object) -> None:

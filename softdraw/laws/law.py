@@ -19,7 +19,6 @@ from torch.distributions import Distribution, constraints
 from softdraw import numerics
 from softdraw.arguments import compute_dtype, per_row, prepare_rows, prepare_shape
 from softdraw.checks import given
-from softdraw.distributed import matched
 from softdraw.laws.checks import (
     batch_index,
     check_parameters,
@@ -34,6 +33,7 @@ from softdraw.rules.pathwise import Pathwise
 from softdraw.rules.score_function import ScoreFunction
 from softdraw.rules.zgr import ZGR
 from softdraw.seeds import seed_for
+from softdraw.tensors import matched
 
 
 class Law(Distribution):

@@ -8,11 +8,11 @@ from torch.distributions import constraints
 
 from softdraw import numerics
 from softdraw.arguments import check_logits, compute_dtype, prepare_mask, tau_tensor
-from softdraw.distributed import is_plain
 from softdraw.laws.categorical import CategoricalLaw, check_probabilities, from_probabilities
 from softdraw.laws.checks import check_value
 from softdraw.operators import draws
 from softdraw.rules.pathwise import Pathwise
+from softdraw.tensors import is_plain
 
 
 class OneHotCategorical(CategoricalLaw):

@@ -20,7 +20,6 @@ from softdraw.arguments import (
     row_ids,
     tau_tensor,
 )
-from softdraw.distributed import is_plain, matched
 from softdraw.kernels.reference import checked
 from softdraw.laws.checks import batch_index, check_parameters, check_support, check_value, prepare_batch
 from softdraw.laws.one_hot import parameters
@@ -28,6 +27,7 @@ from softdraw.numerics import log_probs, logsumexp, masked
 from softdraw.operators.softmax import softmax
 from softdraw.rules.conditional_noise import Noise
 from softdraw.seeds import seed_for
+from softdraw.tensors import is_plain, matched
 
 
 class RelaxedOneHotCategorical(Distribution):

@@ -11,9 +11,9 @@ import torch.fx
 from torch import Tensor, nn
 
 from softdraw.checks import check_bool, given, integer, scalar
-from softdraw.distributed import is_plain
 from softdraw.functional import gumbel_softmax
 from softdraw.overrides import refuse_script
+from softdraw.tensors import is_plain
 
 Mode = Literal["argmax", "softmax", "sample"]
 _MODES = get_args(Mode)

@@ -16,9 +16,9 @@ from torch import Tensor, is_grad_enabled
 from torch.compiler import is_compiling
 
 from softdraw.arguments import number_tensor
-from softdraw.distributed import is_dtensor, is_plain, on_local_rows
 from softdraw.private_torch import forward_mode, has_storage, quick_apply, transformed
 from softdraw.seeds import keep_spare, seed_for, spare_seed
+from softdraw.tensors import is_dtensor, is_plain, on_local_rows
 
 Form = tuple[Callable[..., Tensor], bool]  # what to call, and whether the seed is needed after the call
 

@@ -20,9 +20,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from softdraw.distributed import is_dtensor, noise_of_rows
 from softdraw.numerics import logsumexp
 from softdraw.operators import draws
+from softdraw.tensors import is_dtensor, noise_of_rows
 
 _CHUNK = 2**20  # noise values held at once by `conditional`
 

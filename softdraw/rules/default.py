@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from softdraw.distributed import is_plain
 from softdraw.rules.disarm import DisARM
 from softdraw.rules.exact import Exact
 from softdraw.rules.leave_one_out import LeaveOneOut
 from softdraw.rules.needs import Need
 from softdraw.rules.score_function import Objective, ScoreFunction, states_within
+from softdraw.tensors import is_plain
 
 ENUMERATED = 16  # joint states: about what a score-function rule would evaluate to be half as good
 BLACK_BOX = 4  # evaluations of f

@@ -1,6 +1,6 @@
-"""Logits that are DTensors: every rank draws the rows that it holds, keyed by their ids in the whole tensor.
+"""What kind of tensor a call got: a plain one, whose values may be read, or a DTensor.
 
-Noise is a pure function of (seed, row, column), so rows may lie anywhere: the draw of a DTensor is that of its full
+Of a DTensor every rank draws the rows that it holds, keyed by their ids in the whole tensor. Noise is a pure function of (seed, row, column), so rows may lie anywhere: the draw of a DTensor is that of its full
 tensor on one process, without any communication. A row must be whole: its categories are on one rank. Beside a DTensor,
 a plain tensor is the whole one, the same on every rank.
 
