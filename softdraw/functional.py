@@ -204,7 +204,7 @@ def gumbel_noise(
 
     .. math:: G = -\log(-\log(1 - u)), \qquad u = u(\text{seed}, \text{row}, \text{column}, \text{stream}) \in (0, 1)
 
-    Any block of a larger tensor of noise is had by itself, bit for bit, through ``rows`` and ``col_start``.
+    ``rows`` and ``col_start`` give any block of a larger tensor of noise by itself, bit for bit.
 
     Args:
         shape: ``(*batch, columns)``; a row is one index into ``batch``, flattened.
