@@ -1,9 +1,9 @@
 """What kind of tensor a call got: a plain one, whose values may be read, or a DTensor.
 
-Every rank draws the rows of a DTensor that it holds, keyed by their ids in the whole tensor. Noise is a pure function of
-(seed, row, column), so rows may lie anywhere: the draw of a DTensor equals that of its full tensor on one process, and
-needs no communication. The categories of a row must be on one rank. Beside a DTensor, a plain tensor is the whole one,
-the same on every rank.
+Every rank draws the rows of a DTensor that it holds, keyed by their ids in the whole tensor. Noise is a function of
+(seed, row, column) alone, so rows may lie anywhere. The draw of a DTensor equals that of its full tensor on one process
+and needs no communication. The categories of a row must be on one rank. Beside a DTensor, a plain tensor is the whole
+one, the same on every rank.
 
 ``torch.distributed.tensor`` is imported where a DTensor has been seen, never before.
 """

@@ -9,7 +9,7 @@ from torch.nn.functional import softplus
 
 from softdraw.arguments import check_floating, compute_dtype, prepare_mask
 from softdraw.laws.categorical import CategoricalLaw, check_probabilities, from_probabilities
-from softdraw.laws.checks import check_value
+from softdraw.laws.checks import check_one_given, check_value
 from softdraw.numerics import masked
 from softdraw.rules.needs import Need
 from softdraw.rules.pathwise import Pathwise
@@ -69,10 +69,7 @@ class Bernoulli(CategoricalLaw):
         rule: Pathwise | None = None,
         validate_args: bool | None = None,
     ) -> None:
-        if (logits is None) == (probs is None):
-            raise TypeError(
-                f"logits or probs must be given, and only one, got {'neither' if logits is None else 'both'}"
-            )
+        check_one_given(logits, probs)
         theta = log_odds(probs) if logits is None else logits  # pyright: ignore[reportArgumentType]
         check_floating("logits", theta)
         super().__init__(theta, prepare_mask(mask, theta, max(theta.dim() - 1, 0)), rule, validate_args)

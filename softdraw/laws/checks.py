@@ -17,6 +17,12 @@ from softdraw.checks import check_device, check_real, check_tensor, given
 from softdraw.tensors import is_plain
 
 
+def check_one_given(logits: Tensor | None, probs: Tensor | None) -> None:
+    """Either ``logits`` or ``probs`` is given."""
+    if (logits is None) == (probs is None):
+        raise TypeError(f"logits or probs must be given, and only one, got {'neither' if logits is None else 'both'}")
+
+
 def check_parameters(theta: Tensor, validate_args: object) -> None:
     """``validate_args`` is a bool or None, and where it is True no parameter is NaN."""
     if not (validate_args is None or isinstance(validate_args, bool)):

@@ -9,7 +9,7 @@ from torch.distributions import constraints
 from softdraw import numerics
 from softdraw.arguments import check_logits, compute_dtype, prepare_mask, tau_tensor
 from softdraw.laws.categorical import CategoricalLaw, check_probabilities, from_probabilities
-from softdraw.laws.checks import check_value
+from softdraw.laws.checks import check_one_given, check_value
 from softdraw.operators import draws
 from softdraw.rules.pathwise import Pathwise
 from softdraw.tensors import is_plain
@@ -131,8 +131,7 @@ class OneHotCategorical(CategoricalLaw):
 
 def parameters(logits: Tensor | None, probs: Tensor | None) -> Tensor:
     """The logits that were given, or those of probabilities divided by their sum."""
-    if (logits is None) == (probs is None):
-        raise TypeError(f"logits or probs must be given, and only one, got {'neither' if logits is None else 'both'}")
+    check_one_given(logits, probs)
     if probs is None:
         return logits  # pyright: ignore[reportReturnType]
     check_probabilities(probs)
