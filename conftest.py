@@ -1,5 +1,7 @@
 """The names that every doctest may use, and what is left out where Triton is missing or too old."""
 
+import os
+import sys
 from importlib.metadata import PackageNotFoundError, version
 
 import pytest
@@ -7,6 +9,10 @@ import torch
 
 import softdraw
 from softdraw import kernels
+
+# Processes that join in a group here find each other on this machine, whatever its name resolves to.
+if sys.platform == "linux":
+    os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
 
 # Each body is compared with plain torch before its first use: here, where no test has replaced a function of torch.
 for _dtype in (torch.float32, torch.float64, torch.bfloat16, torch.float16):

@@ -139,11 +139,13 @@ def test_a_bad_input_ends_every_rank_with_one_line(pixels, tmp_path):
 
 
 def torchrun(count, arguments, check=True):
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count)]
-    return subprocess.run(
-        [*launcher, "-m", "softdraw", "train", *arguments],
-        env=ENVIRONMENT, check=check, capture_output=True, text=True, timeout=120,
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--local-addr", "127.0.0.1"]
+    ended = subprocess.run(
+        [*launcher, "--nproc-per-node", str(count), "-m", "softdraw", "train", *arguments],
+        env=ENVIRONMENT, capture_output=True, text=True, timeout=120,
     )  # fmt: skip
+    assert not check or ended.returncode == 0, ended.stderr
+    return ended
 
 
 @pytest.mark.xdist_group("train")
