@@ -14,35 +14,45 @@ struct Call {
   void* out;
   const void* in;       // logits; y in the soft backward; null in gumbel
   const void* grad;     // the gradient that arrives at the draw; null in a forward pass
+  const void* sample;   // the bits that were drawn, in the gradient of bits
   const uint8_t* mask;  // 1 = allowed; null: everything is
   const int64_t* seed;  // null: no noise
   const int64_t* ids;   // the id of every row; null: 0, 1, 2, ...
   const void* tau;      // one for each row, in the dtype of the computation; null: tau_value
+  int64_t* index;       // the category of every draw: written by index and, unless it is null, by hard; read by the rules
   double tau_value;
+  double gap;  // of the gapped rule
   int64_t rows, cols;
   int64_t storage;    // of out, in and grad
   int64_t col_start;  // the global index of the first column
   int64_t stream;     // of the first sample
-  int64_t samples;    // the index operation makes samples * rows draws; otherwise 1
+  int64_t samples;    // samples * rows draws are made, or have gradients; out, grad and index have one part for each
   int64_t threads;    // at most this many work at once
+  int64_t rule;       // which gradient
+  int64_t count;      // how often a Rao rule draws its noise
+  int64_t given;      // 1: the samples do not come from the noise of the seed
 };
 
-// The caller packs seven pointers, a double and seven integers, one after the other (CALL in softdraw/kernels/native.py).
-static_assert(std::is_standard_layout<Call>::value && sizeof(Call) == 15 * 8, "the fields of Call are 15 words of 64 bits");
-static_assert(sizeof(void*) == 8 && offsetof(Call, tau) == 6 * 8, "pointers come first, and have 64 bits");
-static_assert(sizeof(double) == 8 && offsetof(Call, tau_value) == 7 * 8, "tau_value follows the pointers");
-static_assert(offsetof(Call, rows) == 8 * 8 && offsetof(Call, threads) == 14 * 8, "the integers come last");
+// The rules whose backward pass is an operation.
+enum Rule : int64_t { kStraightThrough, kZgr, kReinMax, kGapped, kGumbelRao, kReinMaxRao };
+
+// The caller packs nine pointers, two doubles and ten integers, one after the other (CALL in softdraw/kernels/native.py).
+static_assert(std::is_standard_layout<Call>::value && sizeof(Call) == 21 * 8, "the fields of Call are 21 words of 64 bits");
+static_assert(sizeof(void*) == 8 && offsetof(Call, index) == 8 * 8, "pointers come first, and have 64 bits");
+static_assert(sizeof(double) == 8 && offsetof(Call, gap) == 10 * 8, "the two doubles follow the pointers");
+static_assert(offsetof(Call, rows) == 11 * 8 && offsetof(Call, given) == 20 * 8, "the integers come last");
 
 // Where rows lie in memory when they are not simply one after the other: `layout` points to
 //   n, sizes[n], then for out, in, grad, mask, seed, ids, tau: strides[n] over the batch and one over the columns,
-// in elements. A null layout stands for contiguous rows, and one seed and one tau for all of them.
+// in elements. A null layout stands for contiguous rows, and one seed and one tau for all of them. What has a part for
+// each sample has them one after the other, each with these strides.
 enum Operand { kOut, kIn, kGrad, kMask, kSeed, kIds, kTau };
 
 // Does rows [first, last) of a call. Draws are numbered sample * rows + row.
 using Operation = void (*)(const Call&, const int64_t* layout, int64_t first, int64_t last);
 
 struct Operations {
-  Operation soft, hard, index, gumbel, soft_backward, hard_backward;
+  Operation soft, hard, index, gumbel, soft_backward, hard_backward, rule_backward, bits, bits_backward;
 };
 
 }  // namespace softdraw

@@ -112,6 +112,13 @@ EXPORT void softdraw_soft_backward(const Call* call, const int64_t* layout) {
 EXPORT void softdraw_hard_backward(const Call* call, const int64_t* layout) {
   softdraw::run(call, layout, chosen->operations->hard_backward, true);
 }
+EXPORT void softdraw_rule_backward(const Call* call, const int64_t* layout) {
+  softdraw::run(call, layout, chosen->operations->rule_backward, true);
+}
+EXPORT void softdraw_bits(const Call* call, const int64_t*) { softdraw::run(call, nullptr, chosen->operations->bits, true); }
+EXPORT void softdraw_bits_backward(const Call* call, const int64_t*) {
+  softdraw::run(call, nullptr, chosen->operations->bits_backward, true);
+}
 
 // Which version of call.h this library was built from (CMakeLists.txt makes the number). A caller asks first of all.
 EXPORT uint32_t softdraw_abi() { return SOFTDRAW_ABI; }

@@ -18,8 +18,9 @@ class Scores {
 
   T* of(const Row<S>& row) {
     if (sizeof(T) == sizeof(typename S::Raw) && cols_ % 16 == 0) return (T*)row.out;
-    return heap_ ? heap_ : near_;
+    return own();
   }
+  T* own() { return heap_ ? heap_ : near_; }
   T* block() { return near_; }
 
  private:
@@ -125,6 +126,11 @@ INLINE bool no_draw(const Row<S>& row, int64_t n, const Top<T>& top) {
   return true;
 }
 
+template <class S, class T = typename S::T>
+INLINE void give_index(const Row<S>& row, const Top<T>& top) {
+  if (row.index) *row.index = top.bad ? -1 : top.column;
+}
+
 template <class S>
 struct SoftFinish {
   using T = typename S::T;
@@ -147,8 +153,10 @@ struct HardFinish {
   static INLINE void finish(Tile<S>& tile) {
     tile.harden();
     tile.give();
+    tile.give_index();
   }
   static INLINE void finish(const Row<S>& row, T*, int64_t n, const Top<T>& top) {
+    give_index(row, top);
     if (no_draw<S>(row, n, top)) return;
     fill<S>(row.out, n, 0);
     row.out[top.column] = S::template narrow<4>(Vec<T, 4>{1})[0];
@@ -163,7 +171,7 @@ struct IndexFinish {
     tile.give_index();
   }
   static INLINE void finish(const Row<S>& row, T*, int64_t, const Top<T>& top) {
-    *row.index = top.bad ? -1 : top.column;
+    give_index(row, top);
   }
 };
 

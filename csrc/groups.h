@@ -41,11 +41,12 @@ void each_group(const Call& call, const int64_t* packed, int64_t first, int64_t 
     const int64_t sample = draw / call.rows, row = draw % call.rows, left = last - draw, ends = call.rows - row;
     int count = size < left ? size : (int)left;
     count = count < ends ? count : (int)ends;
-    in.place(row, count), grad.place(row, count), mask.place(row, count), out.place(row, count);
+    const int64_t part = sample * call.rows * call.cols;
+    in.place(row, count), grad.place(row, count, part), mask.place(row, count), out.place(row, count, part);
     in.gather(), grad.gather(), mask.gather();
     for (int r = 0; r < count; ++r) {
       rows[r].in = in.row(r), rows[r].grad = grad.row(r), rows[r].mask = mask.row(r), rows[r].out = out.row(r);
-      if (!Body::kDense) rows[r].index = (int64_t*)call.out + draw + r;
+      rows[r].index = call.index ? call.index + draw + r : nullptr;
       describe(rows[r], call, layout, sample, row + r);
     }
     body.run(rows, count);

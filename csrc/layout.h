@@ -55,10 +55,10 @@ class Stage {
   Stage(const Stage&) = delete;
   ~Stage() { __builtin_free(copy_); }
 
-  void place(int64_t first_row, int count) {
+  void place(int64_t first_row, int count, int64_t part = 0) {
     count_ = count;
     if (!data_) return;
-    for (int r = 0; r < count; ++r) offsets_[r] = layout_.offset(operand_, first_row + r);
+    for (int r = 0; r < count; ++r) offsets_[r] = part + layout_.offset(operand_, first_row + r);
   }
   Raw* row(int r) const { return copy_ ? copy_ + r * pitch_ : data_ ? data_ + offsets_[r] : nullptr; }
   void gather() const {

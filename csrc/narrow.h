@@ -153,10 +153,11 @@ class Tile {
   }
 
   void give_index() const {
+    if (!rows_[0].index) return;
     for (int r = 0; r < count_; ++r) *rows_[r].index = bad_[r] ? -1 : best_[r];
   }
 
- private:
+ protected:
   // scores += noise. Four categories a counter: words before the first one and after the last are made and not used.
   void add() {
     constexpr int half = kCounters;

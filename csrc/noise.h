@@ -76,14 +76,20 @@ NOINLINE bool add_noise(T* scores, const uint32_t* words, int64_t n) {
   return smallest < kTail;
 }
 
-// The score of the row's column i, whose word is below kTail: about one in sixteen million.
+// The exponential noise of column i, whose word is below kTail: about one in sixteen million.
 template <class T>
-NOINLINE T tail_score(T logit, uint32_t word, int64_t i, const Stream& s) {
+NOINLINE T tail_exponential(uint32_t word, int64_t i, const Stream& s) {
   constexpr int N = kLanes<T>;
   using Words = Vec<uint32_t, N>;
   uint32_t second = philox_word(s.col + (uint32_t)i, s.row_low, s.row_high, s.stream + kTailStream, s.key);
   T low = (number<T, N>(splat<Words>(second))[0] + T(0.5)) * T(0x1p-32);
-  return logit + gumbel_of<T, N>(exponential_of<T, N>(uniform<T, N>(splat<Words>(word), low)))[0];
+  return exponential_of<T, N>(uniform<T, N>(splat<Words>(word), low))[0];
+}
+
+template <class T>
+T tail_score(T logit, uint32_t word, int64_t i, const Stream& s) {
+  constexpr int N = kLanes<T>;
+  return logit + gumbel_of<T, N>(splat<Vec<T, N>>(tail_exponential<T>(word, i, s)))[0];
 }
 
 }  // namespace

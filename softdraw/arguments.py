@@ -48,6 +48,20 @@ class Draw(NamedTuple):
     col_start: int = 0  # the global index of the first category, for logits that are one block of wider ones
 
 
+class KernelRule(NamedTuple):
+    """A gradient rule as kernels take it: which formula of csrc/rules.h and csrc/rao.h, and its numbers."""
+
+    name: str
+    tau: Tau = 1.0
+    gap: float = 0.0
+    count: int = 1  # how often the noise is drawn
+
+    @property
+    def noisy(self) -> bool:
+        """Whether the gradient needs noise, that of the draw or more of it."""
+        return self.name in ("gumbel_rao", "reinmax_rao")
+
+
 def compute_dtype(dtype: torch.dtype) -> torch.dtype:
     """The dtype of noise, softmax and reductions: float64 for float64, else float32."""
     return torch.float64 if dtype == torch.float64 else torch.float32

@@ -76,6 +76,13 @@ def logsumexp(logits: Tensor) -> Tensor:
     return torch.where(empty, 0, logits).logsumexp(-1, keepdim=True).masked_fill(empty, 0)
 
 
+def condition(logits: Tensor, sample: Tensor, g: Tensor) -> Tensor:
+    """Gumbel scores of ``logits`` given that ``sample`` is their argmax, from independent noise ``g``."""
+    chosen = sample > 0
+    top = torch.where(chosen, g, 0).sum(-1, keepdim=True) + logsumexp(logits)
+    return torch.where(chosen, top, -torch.logaddexp(-(g + logits), -top))
+
+
 def times(coefficient: Tensor, x: Tensor) -> Tensor:
     """coefficient * x where 0 * inf is 0, forward and backward: what has no weight is not there."""
     return coefficient * x.masked_fill((coefficient == 0) & x.isinf(), 0)

@@ -14,9 +14,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from softdraw.arguments import Draw, Tau, compute_dtype
+from softdraw.arguments import Draw, KernelRule, Tau, compute_dtype
 from softdraw.kernels import reference
-from softdraw.kernels.native import CALL, STORAGE, library
+from softdraw.kernels.native import CALL, RULES, STORAGE, library
 
 _pack, _empty_like, _threads = CALL.pack, torch.empty_like, torch.get_num_threads  # looked up once
 DTYPES = {getattr(torch, name): code for name, code in STORAGE.items()}
@@ -46,7 +46,45 @@ def hard_backward(draw: Draw, grad: Tensor) -> Tensor:
 def index(draw: Draw, samples: int) -> Tensor:
     """The exact draw as an index: int64 of shape ``(samples, *batch)``; sample i is noise stream i."""
     out = torch.empty((samples, *draw.logits.shape[:-1]), dtype=torch.int64, device=draw.logits.device)
-    return _run("index", out, draw, samples=samples)
+    _run("index", draw.logits, draw, samples=samples, index=out)
+    return out
+
+
+def hard_index(draw: Draw, samples: int | None) -> tuple[Tensor, Tensor]:
+    """The exact draw as a one-hot and as an index, ``(samples, *batch, C)`` and ``(samples, *batch)``; without the
+    first dimension where samples is None."""
+    logits = draw.logits
+    shape = logits.shape if samples is None else (samples, *logits.shape)
+    y = torch.empty(shape, dtype=logits.dtype, device=logits.device)
+    index = torch.empty(shape[:-1], dtype=torch.int64, device=logits.device)
+    if samples != 0:
+        _run("hard", y if samples is None else y[0], draw, samples=samples or 1, index=index)
+    return y, index
+
+
+def rule_backward(draw: Draw, grad: Tensor, index: Tensor, rule: KernelRule, given: bool) -> Tensor:
+    """The gradient of a rule for the logits, of the shape of ``grad``; noise that it needs is made here."""
+    out = torch.empty(grad.shape, dtype=grad.dtype, device=grad.device)
+    many = grad.dim() > draw.logits.dim()
+    if many and not len(grad):
+        return out
+    parts = (out[0], grad.contiguous()[0]) if many else (out, grad)
+    _run("rule_backward", parts[0], draw, parts[1], len(grad) if many else 1, 0, index.contiguous(), None, rule, given)
+    return out
+
+
+def bits(draw: Draw, samples: int | None) -> Tensor:
+    """Bits, 1 with probability sigmoid(theta), ``(samples, *batch)`` or ``batch``; theta stands for the logits."""
+    theta = draw.logits
+    out = torch.empty(theta.shape if samples is None else (samples, *theta.shape), dtype=theta.dtype)
+    return _run_bits("bits", out, draw, None, samples)
+
+
+def bits_backward(draw: Draw, grad: Tensor, sample: Tensor, rule: KernelRule, given: bool) -> Tensor:
+    """The gradient of a rule for the logits of bits, of the shape of ``grad``."""
+    out = torch.empty(grad.shape, dtype=grad.dtype)
+    many = grad.dim() > draw.logits.dim()
+    return _run_bits("bits_backward", out, draw, grad, len(grad) if many else None, sample.contiguous(), rule, given)
 
 
 def gumbel(seed: Tensor, rows: Tensor, cols: int, col_start: int, stream: Tensor, dtype: torch.dtype) -> Tensor:
@@ -58,7 +96,18 @@ def gumbel(seed: Tensor, rows: Tensor, cols: int, col_start: int, stream: Tensor
     return _run("gumbel", out, Draw(out, 1.0, seed, rows, None, col_start), stream=int(stream))
 
 
-def _run(name: str, out: Tensor, draw: Draw, grad: Tensor | None = None, samples: int = 1, stream: int = 0) -> Tensor:
+def _run(
+    name: str,
+    out: Tensor,
+    draw: Draw,
+    grad: Tensor | None = None,
+    samples: int = 1,
+    stream: int = 0,
+    index: Tensor | None = None,
+    sample: Tensor | None = None,
+    rule: KernelRule | None = None,
+    given: bool = False,
+) -> Tensor:
     """Pack the inputs for the library and call the operation; returns ``out``. Noise has no logits: ``out`` stands in
     their place."""
     logits, tau, seed, rows, mask, col_start = draw
@@ -75,20 +124,23 @@ def _run(name: str, out: Tensor, draw: Draw, grad: Tensor | None = None, samples
         and (grad is None or grad.is_contiguous())
     ):
         tau, taus = _number_or_rows(tau, compute_dtype(logits.dtype))
-        given = None if logits is out else logits.resolve_neg()
+        given_logits = None if logits is out and name == "gumbel" else logits.resolve_neg()
         grad = None if grad is None else grad.resolve_neg()
-        layout = _layout(shape, (None if name == "index" else out, given, grad, mask, seed, rows, taus))
+        layout = _layout(shape, (None if name == "index" else out, given_logits, grad, mask, seed, rows, taus))
         mask_at, rows_at, taus_at = _at(mask), _at(rows), _at(taus)
-        logits = out if given is None else given
+        logits = out if given_logits is None else given_logits
     call = _pack(
         out.data_ptr(),
-        0 if logits is out else logits.data_ptr() or _at(logits),
+        0 if name == "gumbel" else logits.data_ptr() or _at(logits),
         0 if grad is None else grad.data_ptr() or _at(grad),
+        0 if sample is None else sample.data_ptr(),
         mask_at,
         0 if seed is None else seed.data_ptr() or _at(seed),
         rows_at,
         taus_at,
+        0 if index is None else index.data_ptr(),
         tau,
+        0.0 if rule is None else rule.gap,
         logits.numel() // (cols or 1),
         cols,
         DTYPES[logits.dtype],
@@ -96,6 +148,9 @@ def _run(name: str, out: Tensor, draw: Draw, grad: Tensor | None = None, samples
         stream,
         samples,
         _threads(),
+        0 if rule is None else RULES.index(rule.name),
+        1 if rule is None else rule.count,
+        given,
     )
     _function(name)(call, layout)
     return out

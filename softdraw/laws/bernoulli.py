@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 from torch.distributions import constraints
@@ -11,6 +13,7 @@ from softdraw.arguments import check_floating, compute_dtype, prepare_mask
 from softdraw.laws.categorical import CategoricalLaw, check_probabilities, from_probabilities
 from softdraw.laws.checks import check_one_given, check_value
 from softdraw.numerics import masked
+from softdraw.rules import fused
 from softdraw.rules.needs import Need
 from softdraw.rules.pathwise import Pathwise
 from softdraw.tensors import is_plain
@@ -81,11 +84,7 @@ class Bernoulli(CategoricalLaw):
 
     def one_hot_logits(self) -> tuple[Tensor, Tensor | None]:
         """Logits (0, theta), ``(*batch, 2)``, or (-inf, 0) for theta = inf: category 0 is the bit 0."""
-        theta = self.theta if self.theta.dtype.itemsize > 1 else self.theta.to(compute_dtype(self.theta.dtype))
-        theta = masked(theta, self.allowed)  # before inf is looked at: a bit that is forbidden is 0 whatever its theta
-        always = theta == torch.inf
-        off = torch.zeros_like(theta).masked_fill(always, -torch.inf)
-        return torch.stack((off, theta.masked_fill(always, 0)), -1), None
+        return fused.two_categories(self.theta, self.allowed), None
 
     def embed(self, value: Tensor) -> Tensor:
         """(1 - b, b)."""
@@ -94,6 +93,25 @@ class Bernoulli(CategoricalLaw):
     def extract(self, one_hot: Tensor) -> Tensor:
         """The second component."""
         return one_hot[..., 1].to(self.theta.dtype)
+
+    def draw_exactly(self, shape: tuple[int, ...], seed: Tensor, rows: Tensor | None) -> Tensor:
+        """Exact bits: 1 where theta + G_1 > G_0."""
+        theta, allowed = self.theta.detach(), self.allowed
+        b = fused.exact_bits(theta, allowed, seed, _of_bits(rows), math.prod(shape) if shape else None)
+        if b is None:
+            return super().draw_exactly(shape, seed, rows)
+        return b if len(shape) < 2 else b.reshape(*shape, *theta.shape)
+
+    def draw_with(
+        self, rule: Pathwise, shape: tuple[int, ...], value: Tensor | None, seed: Tensor, rows: Tensor | None
+    ) -> Tensor:
+        """Bits, drawn or given, under the rule, on one logit each; as two categories where the rule has no such form."""
+        theta, samples = self.theta, math.prod(shape) if shape else None
+        flat = None if value is None else value.to(theta.dtype).reshape(*([] if samples is None else [samples]), *theta.shape)
+        b = fused.draw_bits(rule, theta, self.allowed, seed, _of_bits(rows), samples, flat)
+        if b is None:
+            return super().draw_with(rule, shape, value, seed, rows)
+        return b if len(shape) < 2 else b.reshape(*shape, *theta.shape)
 
     @property
     def logits(self) -> Tensor:
@@ -141,6 +159,11 @@ class Bernoulli(CategoricalLaw):
     def _log_odds(self) -> Tensor:
         scores = self.scores()
         return scores[..., 1] - scores[..., 0]
+
+
+def _of_bits(rows: Tensor | None) -> Tensor | None:
+    """Ids ``(*batch, 1)`` of rows as those of bits, ``batch``."""
+    return None if rows is None else rows.squeeze(-1)
 
 
 def log_odds(probs: Tensor) -> Tensor:

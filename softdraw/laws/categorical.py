@@ -13,7 +13,7 @@ from softdraw.arguments import check_floating, compute_dtype
 from softdraw.checks import check_bool
 from softdraw.laws.checks import check_states
 from softdraw.laws.law import Law
-from softdraw.rules import pathwise
+from softdraw.rules import fused
 from softdraw.rules.needs import Need
 from softdraw.rules.pathwise import Pathwise
 
@@ -87,18 +87,20 @@ class CategoricalLaw(Law):
     def draw_exactly(self, shape: tuple[int, ...], seed: Tensor, rows: Tensor | None) -> Tensor:
         """Exact samples, as of ``softdraw.gumbel_max``."""
         logits, mask = self.one_hot_logits()
-        y = pathwise.sample(logits, seed, rows, mask, math.prod(shape))
-        return self.extract(y.reshape(*shape, *logits.shape))
+        y = fused.exact_one_hots(logits, mask, seed, rows, math.prod(shape) if shape else None)
+        return self.extract(y if len(shape) < 2 else y.reshape(*shape, *logits.shape))
 
     def draw_with(
         self, rule: Pathwise, shape: tuple[int, ...], value: Tensor | None, seed: Tensor, rows: Tensor | None
     ) -> Tensor:
         """Samples, drawn or given, as one-hots under the rule."""
         logits, mask = self.one_hot_logits()
+        samples = math.prod(shape) if shape else None
         if value is not None:
-            value = self.embed(value.to(logits.dtype)).reshape(math.prod(shape), *logits.shape)
-        y = pathwise.draw(rule, logits, mask, seed, rows, math.prod(shape), value)
-        return self.extract(y.reshape(*shape, *logits.shape))
+            value = self.embed(value.to(logits.dtype))
+            value = value if len(shape) < 2 else value.reshape(samples, *logits.shape)
+        y = fused.draw_one_hots(rule, logits, mask, seed, rows, samples, value)
+        return self.extract(y if len(shape) < 2 else y.reshape(*shape, *logits.shape))
 
 
 def check_probabilities(probs: Tensor) -> None:

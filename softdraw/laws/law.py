@@ -36,6 +36,9 @@ from softdraw.seeds import seed_for
 from softdraw.tensors import matched
 
 
+_DEFAULT = ZGR()
+
+
 class Law(Distribution):
     """A law with natural parameters ``theta``, of which ``allowed`` (None: all) may be drawn.
 
@@ -58,7 +61,7 @@ class Law(Distribution):
         self, theta: Tensor, allowed: Tensor | None, rule: Pathwise | None, validate_args: bool | None
     ) -> None:
         self.theta, self.allowed = theta, allowed
-        self.rule = ZGR() if rule is None else self._checked_rule(rule)
+        self.rule = _DEFAULT if rule is None else checked_rule(rule, self)
         if rule is not None:
             self.has_rsample = True
         check_parameters(theta, validate_args)
@@ -150,7 +153,7 @@ class Law(Distribution):
         rows: int | Tensor = 0,
     ) -> Tensor:
         """Samples with the gradient of ``rule`` (default: the law's own rule); arguments as for ``softdraw.draw``."""
-        rule = self.rule if rule is None else self._checked_rule(rule)
+        rule = self.rule if rule is None else checked_rule(rule, self)
         shape = prepare_shape("sample_shape", sample_shape)
         if value is not None:
             shape = check_sample(value, shape, self)
@@ -190,11 +193,13 @@ class Law(Distribution):
         ids = prepare_rows(rows, self.batch_shape, self.theta.device)
         return seed_for(self.theta, seed, generator), ids  # the seed last: a refused call draws none
 
-    def _checked_rule(self, rule: object) -> Pathwise:
-        if not isinstance(rule, Pathwise):
-            raise TypeError(refused_rule(rule))
-        rule.check_serves(self)
-        return rule
+
+def checked_rule(rule: object, law: Law | type[Law]) -> Pathwise:
+    """``rule``, after a check that it is one that serves the law."""
+    if not isinstance(rule, Pathwise):
+        raise TypeError(refused_rule(rule))
+    rule.check_serves(law)
+    return rule
 
 
 def refused_rule(rule: object) -> str:

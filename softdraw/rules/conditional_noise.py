@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from softdraw.numerics import logsumexp
+from softdraw.numerics import condition
 from softdraw.operators import draws
 from softdraw.tensors import is_dtensor, noise_of_rows
 
@@ -60,9 +60,3 @@ class Noise:
         for block in range(first, last, step):
             yield condition(logits, sample, self.gumbel(logits, block, min(step, last - block)))
 
-
-def condition(logits: Tensor, sample: Tensor, g: Tensor) -> Tensor:
-    """Gumbel scores of ``logits`` given that ``sample`` is their argmax, from independent noise ``g``."""
-    chosen = sample > 0
-    top = torch.where(chosen, g, 0).sum(-1, keepdim=True) + logsumexp(logits)
-    return torch.where(chosen, top, -torch.logaddexp(-(g + logits), -top))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from softdraw.arguments import check_tau, per_row
+from softdraw.arguments import KernelRule, check_tau, per_row
 from softdraw.checks import number
 from softdraw.numerics import softmax_vjp
 from softdraw.operators.softmax import softmax
@@ -52,6 +52,9 @@ class GappedStraightThrough(Pathwise):
         name = "gap of GappedStraightThrough"
         if not 0 <= number(name, self.gap) < float("inf"):
             raise ValueError(f"{name} must be a finite number >= 0, got {self.gap}: the paper's is 1.0")
+
+    def kernel(self) -> KernelRule:
+        return KernelRule("gapped", self.tau, gap=float(self.gap))
 
     def vjp(self, law: Family, sample: Tensor, grad: Tensor, noise: Noise) -> Tensor:
         logits = law.theta

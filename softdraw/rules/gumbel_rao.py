@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from softdraw.arguments import check_count, check_tau, per_row
+from softdraw.arguments import KernelRule, check_count, check_tau, per_row
 from softdraw.numerics import softmax_vjp
 from softdraw.operators.softmax import softmax
 from softdraw.rules.conditional_noise import Noise
@@ -51,6 +51,9 @@ class GumbelRao(Pathwise):
     def __post_init__(self) -> None:
         check_tau(self, self.tau)
         check_count(self, "samples", self.samples)
+
+    def kernel(self) -> KernelRule:
+        return KernelRule("gumbel_rao", self.tau, count=self.samples)
 
     def vjp(self, law: Family, sample: Tensor, grad: Tensor, noise: Noise) -> Tensor:
         total = softmax_vjp(softmax(noise.scores(law.theta, sample), self.tau), grad)

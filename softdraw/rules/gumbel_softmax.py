@@ -8,8 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from softdraw.arguments import check_tau, prepare_tau
-from softdraw.operators import draws
+from softdraw.arguments import KernelRule, check_tau
 from softdraw.operators.softmax import softmax
 from softdraw.rules.conditional_noise import Noise
 from softdraw.rules.needs import Family
@@ -60,9 +59,8 @@ class GumbelSoftmax(Pathwise):
     def __post_init__(self) -> None:
         check_tau(self, self.tau, learned=True)
 
-    def operation(self, logits: Tensor, seed: Tensor, rows: Tensor | None, mask: Tensor | None) -> Tensor:
-        tau = prepare_tau(self.tau, logits, logits.dim() - 1)
-        return draws.gumbel_softmax_soft(logits, tau, seed, rows, mask, 0)
+    def kernel(self) -> KernelRule:
+        return KernelRule("gumbel_softmax", self.tau)
 
     def forward(self, law: Family, sample: Tensor, noise: Noise) -> Tensor:
         # The noise is what is left of the scores without the logits; a forbidden category has none (-inf + inf).

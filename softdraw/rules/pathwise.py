@@ -1,9 +1,9 @@
-"""What a pathwise rule is, and the machinery of its draws, written once: sampling, masks, dtypes, autograd, torch.func,
-compile, ``value=``.
+"""What a pathwise rule is, and the machinery of its formula, written once: autograd, torch.func, second derivatives.
 
-A rule only maps one gradient to another. Here the exact sample is drawn, the rule is made its backward pass, and the
-backward pass is made of differentiable operations, so that second derivatives, vmap and torch.compile come for free.
-Nothing is saved but the natural parameters and the sample; noise is made again from the seed.
+A rule only maps one gradient to another. Here a sample gets the rule as its backward pass, made of differentiable
+operations, so that second derivatives, vmap and forward mode come for free. Nothing is saved but the natural parameters
+and the sample; noise is made again from the seed. Where the library has the rule's backward pass as one operation,
+``fused`` takes the place of what is here.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from softdraw.arguments import compute_dtype, row_ids
-from softdraw.numerics import masked, one_hot, softmax_vjp
-from softdraw.operators import draws
+from softdraw.arguments import KernelRule, row_ids
+from softdraw.numerics import softmax_vjp
 from softdraw.operators.softmax import softmax
+from softdraw.private_torch import forward_mode
 from softdraw.rules.conditional_noise import Noise
 from softdraw.rules.needs import Family, Need
 from softdraw.rules.rule import Rule
@@ -49,8 +49,8 @@ class Pathwise(Rule):
         """What is returned in place of the exact sample, differentiable; None (the default) for the sample itself."""
         return None
 
-    def operation(self, logits: Tensor, seed: Tensor, rows: Tensor | None, mask: Tensor | None) -> Tensor | None:
-        """One plain draw by an operation of the library that is this very rule, where there is one; else None."""
+    def kernel(self) -> KernelRule | None:
+        """The operation of the library that is this rule, for one-hots and bits, where there is one; else None."""
         return None
 
 
@@ -76,35 +76,6 @@ class OneHots:
         return OneHots(self.theta, tau)
 
 
-def sample(logits: Tensor, seed: Tensor, rows: Tensor | None, mask: Tensor | None, samples: int) -> Tensor:
-    """Exact one-hots ``(samples, *batch, C)`` in the dtype of the logits; a row with NaN or +inf is NaN."""
-    logits = logits.detach()
-    dtype = compute_dtype(logits.dtype)
-    index = draws.gumbel_max(logits, seed, rows, mask, samples, 0)
-    top = masked(logits if logits.dtype.itemsize > 1 else logits.to(dtype), mask).amax(-1, keepdim=True)
-    hard = one_hot(index, logits.shape[-1], dtype)
-    return hard.masked_fill(top.isnan() | (top == math.inf), math.nan).to(logits.dtype)
-
-
-def draw(
-    rule: Pathwise,
-    logits: Tensor,
-    mask: Tensor | None,
-    seed: Tensor,
-    rows: Tensor | None,
-    samples: int,
-    value: Tensor | None,
-) -> Tensor:
-    """``(samples, *batch, C)``: exact one-hots, or ``value`` (of that shape), with the gradient of the rule."""
-    if value is None and samples == 1:
-        y = rule.operation(logits, seed, rows, mask)
-        if y is not None:
-            return y.unsqueeze(0)
-    hard = sample(logits, seed, rows, mask, samples) if value is None else value.detach()
-    x = masked(logits.to(compute_dtype(logits.dtype)), mask).expand(hard.shape)
-    return attach(rule, OneHots, x, hard, seed, rows, value is None)
-
-
 def attach(
     rule: Pathwise,
     family: Callable[[Tensor], Family],
@@ -122,7 +93,19 @@ def attach(
     ids = row_ids(theta.shape[1:-1], theta.device) if rows is None else rows
     noise = Noise(seed, ids.unsqueeze(0), drawn)
     soft = rule.forward(family(theta), hard.to(theta.dtype), noise)
-    return _Draw.apply(theta, hard, seed, noise.rows, rule, family, drawn) if soft is None else soft.to(hard.dtype)
+    if soft is not None:
+        return soft.to(hard.dtype)
+    return (_Dual if forward_mode() else _Draw).apply(theta, hard, seed, noise.rows, rule, family, drawn)
+
+
+def gradient(
+    rule: Pathwise, law: Family, hard: Tensor, arriving: Tensor, seed: Tensor, rows: Tensor, drawn: bool
+) -> Tensor:
+    """The rule's formula for ``law.theta``; differentiable, and zero where theta forbids."""
+    theta = law.theta
+    forbidden = theta == -math.inf
+    g = arriving.to(theta.dtype).masked_fill(forbidden, 0)  # whatever arrives there, 0 * inf included
+    return rule.vjp(law, hard.to(theta.dtype), g, Noise(seed, rows, drawn)).masked_fill(forbidden, 0)
 
 
 class _Draw(torch.autograd.Function):
@@ -142,8 +125,24 @@ class _Draw(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple:
         theta, hard, seed, rows = ctx.saved_tensors
-        forbidden = theta == -math.inf
-        arriving = grad_outputs[0].to(theta.dtype).masked_fill(forbidden, 0)  # whatever arrives there, 0 * inf included
-        noise = Noise(seed, rows, ctx.drawn)
-        out = ctx.rule.vjp(ctx.family(theta), hard.to(theta.dtype), arriving, noise)
-        return out.masked_fill(forbidden, 0), None, None, None, None, None, None
+        out = gradient(ctx.rule, ctx.family(theta), hard, grad_outputs[0], seed, rows, ctx.drawn)
+        return out, None, None, None, None, None, None
+
+
+class _Dual(_Draw):
+    """Adds forward mode: what the tangent of theta becomes is the transpose of the gradient's formula, which is linear."""
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
+        _Draw.setup_context(ctx, inputs, output)
+        ctx.save_for_forward(*inputs[:4])
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Tensor) -> Tensor:
+        theta, hard, seed, rows = ctx.saved_tensors
+        law, tangent = ctx.family(theta), tangents[0]
+
+        def formula(arriving: Tensor) -> Tensor:
+            return gradient(ctx.rule, law, hard, arriving, seed, rows, ctx.drawn)
+
+        return torch.func.vjp(formula, torch.zeros_like(theta))[1](tangent)[0].to(hard.dtype)

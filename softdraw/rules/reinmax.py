@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from softdraw.arguments import check_tau
+from softdraw.arguments import KernelRule, check_tau
 from softdraw.numerics import softmax_vjp
 from softdraw.operators.softmax import softmax
 from softdraw.rules.conditional_noise import Noise
@@ -43,6 +43,9 @@ class ReinMax(Pathwise):
 
     def __post_init__(self) -> None:
         check_tau(self, self.tau)
+
+    def kernel(self) -> KernelRule:
+        return KernelRule("reinmax", self.tau)
 
     def vjp(self, law: Family, sample: Tensor, grad: Tensor, noise: Noise) -> Tensor:
         middle = (softmax(law.theta, self.tau) + sample) / 2

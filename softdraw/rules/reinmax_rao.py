@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from softdraw.arguments import check_count, check_tau, per_row
+from softdraw.arguments import KernelRule, check_count, check_tau, per_row
 from softdraw.rules.conditional_noise import Noise
 from softdraw.rules.gumbel_rao import rao_blackwell
 from softdraw.rules.needs import Family
@@ -48,6 +48,9 @@ class ReinMaxRao(Pathwise):
     def __post_init__(self) -> None:
         check_tau(self, self.tau)
         check_count(self, "samples", self.samples)
+
+    def kernel(self) -> KernelRule:
+        return KernelRule("reinmax_rao", self.tau, count=self.samples)
 
     def vjp(self, law: Family, sample: Tensor, grad: Tensor, noise: Noise) -> Tensor:
         p = law.mean

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from softdraw.arguments import check_tau, per_row
+from softdraw.arguments import KernelRule, check_tau, per_row
 from softdraw.rules.conditional_noise import Noise
 from softdraw.rules.needs import Family, Need
 from softdraw.rules.pathwise import Pathwise
@@ -43,6 +43,9 @@ class StraightThrough(Pathwise):
 
     def __post_init__(self) -> None:
         check_tau(self, self.tau)
+
+    def kernel(self) -> KernelRule:
+        return KernelRule("straight_through", self.tau)
 
     def vjp(self, law: Family, sample: Tensor, grad: Tensor, noise: Noise) -> Tensor:
         return law.tempered(self.tau).covariance_product(grad) / per_row(self.tau, law.theta)

@@ -6,9 +6,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from softdraw.arguments import check_tau, per_row, prepare_tau
+from softdraw.arguments import KernelRule, check_tau, per_row
 from softdraw.numerics import softmax_vjp
-from softdraw.operators import draws
 from softdraw.operators.softmax import softmax
 from softdraw.rules.conditional_noise import Noise
 from softdraw.rules.needs import Family
@@ -60,9 +59,8 @@ class StraightThroughGumbel(Pathwise):
     def _tau(self) -> float | Tensor:
         return self.tau if self.backward_tau is None else self.backward_tau
 
-    def operation(self, logits: Tensor, seed: Tensor, rows: Tensor | None, mask: Tensor | None) -> Tensor:
-        tau = prepare_tau(self._tau, logits, logits.dim() - 1)
-        return draws.gumbel_softmax_hard(logits, tau, seed, rows, mask, 0)
+    def kernel(self) -> KernelRule:
+        return KernelRule("gumbel_rao", self._tau)
 
     def vjp(self, law: Family, sample: Tensor, grad: Tensor, noise: Noise) -> Tensor:
         y = softmax(noise.scores(law.theta, sample), self._tau)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from softdraw.arguments import KernelRule
 from softdraw.rules.conditional_noise import Noise
 from softdraw.rules.needs import Family, Need
 from softdraw.rules.pathwise import Pathwise
@@ -34,6 +35,9 @@ class ZGR(Pathwise):
     """
 
     needs = Need.FAMILY
+
+    def kernel(self) -> KernelRule:
+        return KernelRule("zgr")
 
     def vjp(self, law: Family, sample: Tensor, grad: Tensor, noise: Noise) -> Tensor:
         d = sample - law.mean

@@ -1,0 +1,34 @@
+"""The operations in plain torch: what is right by definition, and what every fast body must equal.
+
+``draws`` has the draws and the gradients of relaxed ones; ``rules`` has the draws that rules differentiate, and the
+gradients of the rules.
+"""
+
+from softdraw.kernels.reference.draws import (
+    checked,
+    gumbel,
+    hard,
+    hard_backward,
+    index,
+    relaxed_vjp,
+    scores,
+    soft,
+    soft_backward,
+)
+from softdraw.kernels.reference.rules import bits, bits_backward, hard_index, rule_backward
+
+__all__ = [
+    "bits",
+    "bits_backward",
+    "checked",
+    "gumbel",
+    "hard",
+    "hard_backward",
+    "hard_index",
+    "index",
+    "relaxed_vjp",
+    "rule_backward",
+    "scores",
+    "soft",
+    "soft_backward",
+]

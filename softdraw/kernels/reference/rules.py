@@ -1,0 +1,107 @@
+"""The draws that rules differentiate and the gradients of the rules, in plain torch: what a fast body must equal.
+
+``samples`` draws are made, ``(samples, *batch, C)``, or one without that dimension where it is None. A gradient has the
+shape of the draws. The formulas are those of ``softdraw/rules/``; tests hold the two to each other.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from softdraw import noise
+from softdraw.arguments import Fields, KernelRule, Tau, compute_dtype, row_ids
+from softdraw.kernels.reference.draws import checked, index
+from softdraw.numerics import condition, masked, one_hot, softmax, softmax_vjp
+
+
+def hard_index(draw: Fields, samples: int | None) -> tuple[Tensor, Tensor]:
+    """The exact draw as a one-hot and as an index, ``(samples, *batch, C)`` and ``(samples, *batch)``."""
+    logits, _, _, _, mask, _ = draw
+    at = index(draw, 1 if samples is None else samples)
+    at = at[0] if samples is None else at
+    top = masked(logits if logits.dtype.itemsize > 1 else logits.to(torch.float32), mask).amax(-1, keepdim=True)
+    y = one_hot(at, logits.shape[-1], compute_dtype(logits.dtype))
+    return y.masked_fill(top.isnan() | (top == math.inf), math.nan).to(logits.dtype), at
+
+
+def rule_backward(draw: Fields, grad: Tensor, at: Tensor, rule: KernelRule, given: bool) -> Tensor:
+    """The gradient of a rule for the logits, given the index of every sample and the gradient that arrives at it.
+
+    ``given`` says that the samples do not come from the noise of the seed.
+    """
+    logits, tau, _, _, mask, _ = draw
+    dtype = compute_dtype(logits.dtype)
+    s = masked(logits.to(dtype), mask).expand(grad.shape)
+    forbidden = s == -math.inf
+    g, hard = grad.to(dtype).masked_fill(forbidden, 0), one_hot(at, s.shape[-1], dtype)
+    t = checked(tau, dtype) if isinstance(tau, Tensor) else tau
+    dx = _rao(draw, s, hard, g, rule, t, given) if rule.noisy else _closed(s, hard, g, rule, t)
+    return dx.masked_fill(forbidden, 0).to(grad.dtype)
+
+
+def bits(draw: Fields, samples: int | None) -> Tensor:
+    """Bits, 1 with probability sigmoid(theta): draws of two categories with the logits 0 and theta."""
+    theta = draw[0]
+    two = _two_categories(draw)
+    at = index(two, 1 if samples is None else samples)
+    b = (at[0] if samples is None else at).clamp_min(0).to(compute_dtype(theta.dtype))
+    return b.masked_fill(two[0][..., 1].isnan(), math.nan).to(theta.dtype)
+
+
+def bits_backward(draw: Fields, grad: Tensor, sample: Tensor, rule: KernelRule, given: bool) -> Tensor:
+    """The gradient of a rule for theta: that of two categories, of which the gradient that arrives has the second."""
+    theta, wide = draw[0], compute_dtype(grad.dtype)
+    both = torch.stack((torch.zeros_like(grad, dtype=wide), grad.to(wide)), -1)
+    at = torch.where(sample.isnan(), -1, sample.nan_to_num().long())
+    dx = rule_backward(_two_categories(draw), both, at, rule, given)[..., 1]
+    return dx.masked_fill(theta == math.inf, 0).to(grad.dtype)
+
+
+def _two_categories(draw: Fields) -> Fields:
+    """A draw of bits, whose tau, seed and rows are one for each bit, as one of two categories: (0, theta), or (-inf, 0)
+    for theta = inf."""
+    theta, tau, seed, rows, mask, _ = draw
+    x = masked(theta.to(compute_dtype(theta.dtype)), mask)  # before inf is looked at: a forbidden bit is 0
+    always = x == math.inf
+    two = torch.stack((torch.zeros_like(x).masked_fill(always, -math.inf), x.masked_fill(always, 0)), -1)
+    return two, _per_row(tau), _per_row(seed), _per_row(rows), None, 0
+
+
+def _per_row(x):
+    return x.unsqueeze(-1) if isinstance(x, Tensor) and x.dim() else x
+
+
+def _closed(s: Tensor, hard: Tensor, g: Tensor, rule: KernelRule, tau: Tau) -> Tensor:
+    if rule.name == "gapped":
+        top = s.amax(-1, keepdim=True)
+        top = torch.where(top == -math.inf, 0, top)
+        s = torch.where(hard > 0, top, s - torch.relu(s - top + rule.gap))
+    if rule.name in ("gapped", "straight_through"):
+        return softmax_vjp(softmax(s, tau), g) / tau
+    p = softmax(s)
+    if rule.name == "reinmax":
+        return 2 * softmax_vjp((softmax(s, tau) + hard) / 2, g) - softmax_vjp(p, g) / 2
+    d = hard - p
+    return (softmax_vjp(p, g) + (g * d).sum(-1, keepdim=True) * d) / 2
+
+
+def _rao(draw: Fields, s: Tensor, hard: Tensor, g: Tensor, rule: KernelRule, tau: Tau, given: bool) -> Tensor:
+    """One block of noise at a time; block 0 made the sample, unless it was given."""
+    logits, _, seed, rows, _, col_start = draw
+    assert seed is not None
+    cols, p = logits.shape[-1], softmax(s)
+    ids = row_ids(logits.shape[:-1], logits.device) if rows is None else rows
+    samples = s.shape[0] if s.dim() > logits.dim() else 1
+    stream = torch.arange(samples, device=s.device).view(-1, *[1] * (s.dim() - 1))
+    reinmax = rule.name == "reinmax_rao"
+    conditioned = ((p + hard) / 2).log() if reinmax else s
+    total = torch.zeros_like(s)
+    for block in range(int(reinmax), rule.count + int(reinmax)):
+        made = noise.gumbel(seed, ids, cols, block * cols + col_start, stream, s.dtype).expand_as(s)
+        scores = s + made if block == 0 and not given else condition(conditioned, hard, made)
+        total = total + softmax_vjp(softmax(scores, tau), g)
+    mean = total / (rule.count * tau)
+    return 2 * mean - softmax_vjp(p, g) / 2 if reinmax else mean

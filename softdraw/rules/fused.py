@@ -1,0 +1,205 @@
+"""Draws with a rule's gradient where the library has the rule as an operation: one pass forward and one backward.
+
+Kept for the backward pass are the logits and the index of the sample, 8 bytes a row (of bits: the sample), and the seed
+where the rule needs noise. Where a transform of torch.func or a dispatch mode must see the steps, and for rules that are
+their formula alone, ``pathwise`` draws. A backward pass that is differentiated again takes the rule's formula.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, is_grad_enabled
+from torch.compiler import is_compiling
+
+from softdraw.arguments import KernelRule, Tau, compute_dtype, prepare_tau, row_ids, tau_tensor
+from softdraw.numerics import masked, one_hot
+from softdraw.operators import draws, rules
+from softdraw.private_torch import quick_apply
+from softdraw.rules.pathwise import OneHots, Pathwise, attach, gradient
+from softdraw.tensors import is_dtensor, is_plain
+
+
+def draw_one_hots(
+    rule: Pathwise,
+    logits: Tensor,
+    mask: Tensor | None,
+    seed: Tensor,
+    rows: Tensor | None,
+    samples: int | None,
+    value: Tensor | None,
+) -> Tensor:
+    """``(samples, *batch, C)``, or ``(*batch, C)`` where samples is None: exact one-hots, or ``value`` (of that shape),
+    with the gradient of the rule."""
+    kernel = rule.kernel()
+    if kernel is None or not _direct(logits):
+        return _by_formula(rule, logits, mask, seed, rows, samples, value)
+    if kernel.name == "gumbel_softmax":
+        if value is not None or samples is not None:
+            return _by_formula(rule, logits, mask, seed, rows, samples, value)
+        return draws.gumbel_softmax_soft(logits, prepare_tau(kernel.tau, logits, logits.dim() - 1), seed, rows, mask, 0)
+    if not (logits.requires_grad and is_grad_enabled()):
+        return rules.hard_index(logits, seed, rows, mask, samples)[0] if value is None else value.clone()
+    tau = _tau(kernel.tau, logits)
+    apply = _OneHots.apply if is_compiling() else _quick_one_hots
+    return apply(logits, seed, rows, mask, samples, value, tau, rule, kernel)
+
+
+def draw_bits(
+    rule: Pathwise,
+    theta: Tensor,
+    mask: Tensor | None,
+    seed: Tensor,
+    rows: Tensor | None,
+    samples: int | None,
+    value: Tensor | None,
+) -> Tensor | None:
+    """The same for bits, ``(samples, *batch)`` or ``batch``; None where they must be drawn as two categories."""
+    kernel = rule.kernel()
+    if kernel is None or kernel.name == "gumbel_softmax" or not _direct(theta) or seed.dim():
+        return None
+    if not (theta.requires_grad and is_grad_enabled()):
+        return rules.bits(theta, seed, rows, mask, samples) if value is None else value.clone()
+    apply = _Bits.apply if is_compiling() else _quick_bits
+    tau = _tau(kernel.tau, theta.unsqueeze(-1)) if isinstance(kernel.tau, Tensor) else _tau(kernel.tau, theta)
+    return apply(theta, seed, rows, mask, samples, value, tau, rule, kernel)
+
+
+def exact_one_hots(
+    logits: Tensor, mask: Tensor | None, seed: Tensor, rows: Tensor | None, samples: int | None
+) -> Tensor:
+    """Exact one-hots without a gradient; a row with NaN or +inf is NaN."""
+    logits = logits.detach()
+    if _direct(logits):
+        return rules.hard_index(logits, seed, rows, mask, samples)[0]
+    wide = compute_dtype(logits.dtype)
+    index = draws.gumbel_max(logits, seed, rows, mask, 1 if samples is None else samples, 0)
+    top = masked(logits if logits.dtype.itemsize > 1 else logits.to(wide), mask).amax(-1, keepdim=True)
+    hard = one_hot(index, logits.shape[-1], wide).masked_fill(top.isnan() | (top == math.inf), math.nan)
+    return (hard.squeeze(0) if samples is None else hard).to(logits.dtype)
+
+
+def exact_bits(
+    theta: Tensor, mask: Tensor | None, seed: Tensor, rows: Tensor | None, samples: int | None
+) -> Tensor | None:
+    """Exact bits without a gradient; None where they must be drawn as two categories."""
+    return rules.bits(theta, seed, rows, mask, samples) if _direct(theta) and not seed.dim() else None
+
+
+def _direct(x: Tensor) -> bool:
+    """Whether an operation may stand for the steps it is made of: nothing sees them, or a compiler that knows it."""
+    return is_plain(x) or (is_compiling() and not is_dtensor(x))
+
+
+def _tau(tau: Tau, logits: Tensor) -> Tau:
+    """tau as kernels take it; as a tensor for a graph, of which a number would become a constant."""
+    return (tau_tensor if is_compiling() else prepare_tau)(tau, logits, logits.dim() - 1)
+
+
+def _by_formula(
+    rule: Pathwise,
+    logits: Tensor,
+    mask: Tensor | None,
+    seed: Tensor,
+    rows: Tensor | None,
+    samples: int | None,
+    value: Tensor | None,
+) -> Tensor:
+    hard = exact_one_hots(logits, mask, seed, rows, samples) if value is None else value.detach()
+    hard = hard.unsqueeze(0) if samples is None else hard
+    x = masked(logits.to(compute_dtype(logits.dtype)), mask).expand(hard.shape)
+    y = attach(rule, OneHots, x, hard, seed, rows, value is None)
+    return y.squeeze(0) if samples is None else y
+
+
+class _OneHots(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, seed: Tensor, rows: Any, mask: Any, samples: Any, value: Any, *how: Any):
+        if value is None:
+            y, index = rules.hard_index(logits, seed, rows, mask, samples)
+        else:
+            y, index = value.clone(), _index_of(value)
+        _save(ctx, logits, index, seed, rows, mask, samples, value, how)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple:
+        logits, index = ctx.saved_tensors[:2]
+
+        def formula(grad: Tensor, seed: Tensor, rows: Tensor | None, mask: Tensor | None) -> Tensor:
+            hard = one_hot(index, logits.shape[-1], compute_dtype(logits.dtype))
+            return _formula(ctx, logits, mask, seed, rows, hard, grad)
+
+        return _backward(ctx, grad_outputs[0], rules.rule_backward, formula)
+
+
+class _Bits(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, theta: Tensor, seed: Tensor, rows: Any, mask: Any, samples: Any, value: Any, *how: Any):
+        b = rules.bits(theta, seed, rows, mask, samples) if value is None else value.clone()
+        _save(ctx, theta, b, seed, rows, mask, samples, value, how)
+        return b
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple:
+        theta, b = ctx.saved_tensors[:2]
+
+        def formula(grad: Tensor, seed: Tensor, rows: Tensor | None, mask: Tensor | None) -> Tensor:
+            two = two_categories(theta, mask)
+            both = torch.stack((torch.zeros_like(grad), grad), -1)
+            ids = None if rows is None else rows.unsqueeze(-1)
+            return _formula(ctx, two, None, seed, ids, torch.stack((1 - b, b), -1), both)[..., 1]
+
+        return _backward(ctx, grad_outputs[0], rules.bits_backward, formula)
+
+
+_quick_one_hots = quick_apply(_OneHots, _OneHots.backward)
+_quick_bits = quick_apply(_Bits, _Bits.backward)
+
+
+def _save(ctx: Any, x: Tensor, drawn: Tensor, seed: Any, rows: Any, mask: Any, samples: Any, value: Any, how: Any):
+    """Keep what the backward pass needs: seed and row ids for rules with noise alone."""
+    tau, ctx.rule, ctx.kernel = how
+    ctx.samples, ctx.given = samples, value is not None
+    ctx.tau = None if isinstance(tau, Tensor) else tau
+    noise = (seed, rows) if ctx.kernel.noisy else (None, None)
+    ctx.save_for_backward(x, drawn, *noise, mask, tau if ctx.tau is None else None)
+
+
+def _backward(ctx: Any, grad: Tensor, operation: Any, formula: Any) -> tuple:
+    x, drawn, seed, rows, mask, tau = ctx.saved_tensors
+    tau, kernel = tau if ctx.tau is None else ctx.tau, ctx.kernel
+    run = operation if is_compiling() else operation.in_backward(grad)
+    if run is None:
+        dx = formula(grad, seed, rows, mask)
+    else:
+        dx = run(grad, x, drawn, tau, seed, rows, mask, kernel.name, kernel.gap, kernel.count, ctx.given)
+    dx = (dx if ctx.samples is None else dx.sum(0)).to(x.dtype)
+    return dx, None, None, None, None, None, None, None, None
+
+
+def _formula(
+    ctx: Any, logits: Tensor, mask: Tensor | None, seed: Any, rows: Tensor | None, hard: Tensor, grad: Tensor
+) -> Tensor:
+    """The rule's formula, differentiable in the logits and in ``grad``."""
+    x = masked(logits.to(compute_dtype(logits.dtype)), mask)
+    single = ctx.samples is None
+    hard, grad = (hard.unsqueeze(0), grad.unsqueeze(0)) if single else (hard, grad)
+    ids = row_ids(x.shape[:-1], x.device) if rows is None else rows
+    dx = gradient(ctx.rule, OneHots(x.expand(hard.shape)), hard, grad, seed, ids.unsqueeze(0), not ctx.given)
+    return dx.squeeze(0) if single else dx
+
+
+def _index_of(value: Tensor) -> Tensor:
+    """The category of every one-hot; -1 for a row without one."""
+    top, index = value.max(-1)
+    return torch.where(top > 0, index, -1)
+
+
+def two_categories(theta: Tensor, mask: Tensor | None) -> Tensor:
+    """The logits of bits as those of two categories, (0, theta), or (-inf, 0) for theta = inf."""
+    x = masked(theta if theta.dtype.itemsize > 1 else theta.to(compute_dtype(theta.dtype)), mask)
+    always = x == math.inf  # after the mask: a bit that is forbidden is 0 whatever its theta
+    return torch.stack((torch.zeros_like(x).masked_fill(always, -math.inf), x.masked_fill(always, 0)), -1)
