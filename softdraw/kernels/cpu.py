@@ -14,7 +14,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from softdraw.arguments import Draw, Tau, compute_dtype
+from softdraw.arguments import Fields, Tau, compute_dtype
 from softdraw.kernels import reference
 from softdraw.kernels.native import CALL, STORAGE, library
 
@@ -23,29 +23,30 @@ DTYPES = {getattr(torch, name): code for name, code in STORAGE.items()}
 _LIMITS = {dtype: (torch.finfo(dtype).tiny, torch.finfo(dtype).max) for dtype in (torch.float32, torch.float64)}
 
 
-def soft(draw: Draw) -> Tensor:
+def soft(draw: Fields) -> Tensor:
     """The relaxed draw: rows of the simplex, in the dtype and layout of the logits."""
-    return _run("soft", _empty_like(draw.logits), draw)
+    return _run("soft", _empty_like(draw[0]), draw)
 
 
-def hard(draw: Draw) -> Tensor:
+def hard(draw: Fields) -> Tensor:
     """The exact draw as a one-hot, in the dtype and layout of the logits; tau is checked, and moves no draw."""
-    return _run("hard", _empty_like(draw.logits), draw)
+    return _run("hard", _empty_like(draw[0]), draw)
 
 
 def soft_backward(y: Tensor, grad: Tensor, tau: Tau) -> Tensor:
     """The gradient for the logits of a soft draw ``y``."""
-    return _run("soft_backward", _empty_like(y), Draw(y, tau, None), grad)
+    return _run("soft_backward", _empty_like(y), (y, tau, None, None, None, 0), grad)
 
 
-def hard_backward(draw: Draw, grad: Tensor) -> Tensor:
+def hard_backward(draw: Fields, grad: Tensor) -> Tensor:
     """The straight-through gradient for the logits: that of the soft draw with the same noise, made again here."""
-    return _run("hard_backward", _empty_like(draw.logits), draw, grad)
+    return _run("hard_backward", _empty_like(draw[0]), draw, grad)
 
 
-def index(draw: Draw, samples: int) -> Tensor:
+def index(draw: Fields, samples: int) -> Tensor:
     """The exact draw as an index: int64 of shape ``(samples, *batch)``; sample i is noise stream i."""
-    out = torch.empty((samples, *draw.logits.shape[:-1]), dtype=torch.int64, device=draw.logits.device)
+    logits = draw[0]
+    out = torch.empty((samples, *logits.shape[:-1]), dtype=torch.int64, device=logits.device)
     return _run("index", out, draw, samples=samples)
 
 
@@ -55,10 +56,10 @@ def gumbel(seed: Tensor, rows: Tensor, cols: int, col_start: int, stream: Tensor
         return reference.gumbel(seed, rows, cols, col_start, stream, dtype)
     batch = torch.broadcast_tensors(seed, rows)[0].shape[:-1]  # broadcast_shapes would import sympy: 0.3 s
     out = torch.empty((*batch, cols), dtype=dtype, device=rows.device)
-    return _run("gumbel", out, Draw(out, 1.0, seed, rows, None, col_start), stream=int(stream))
+    return _run("gumbel", out, (out, 1.0, seed, rows, None, col_start), stream=int(stream))
 
 
-def _run(name: str, out: Tensor, draw: Draw, grad: Tensor | None = None, samples: int = 1, stream: int = 0) -> Tensor:
+def _run(name: str, out: Tensor, draw: Fields, grad: Tensor | None = None, samples: int = 1, stream: int = 0) -> Tensor:
     """Pack the inputs for the library and call the operation; returns ``out``. Noise has no logits: ``out`` stands in
     their place."""
     logits, tau, seed, rows, mask, col_start = draw
