@@ -6,7 +6,6 @@ follow one another. Noise, softmax and reductions are as in ``reference``, which
 
 from __future__ import annotations
 
-import functools
 import math
 import struct
 from collections.abc import Callable
@@ -98,7 +97,7 @@ def _run(name: str, out: Tensor, draw: Fields, grad: Tensor | None = None, sampl
         samples,
         _threads(),
     )
-    _function(name)(call, layout)
+    _functions[name](call, layout)
     return out
 
 
@@ -114,9 +113,15 @@ def _at(operand: Tensor | None) -> int:
     return address
 
 
-@functools.cache
-def _function(name: str) -> Callable[[bytes, bytes | None], None]:
-    return getattr(library(), f"softdraw_{name}")
+class _Functions(dict[str, Callable[[bytes, bytes | None], None]]):
+    """The functions of the library by name, each looked up in it once."""
+
+    def __missing__(self, name: str) -> Callable[[bytes, bytes | None], None]:
+        self[name] = getattr(library(), f"softdraw_{name}")
+        return self[name]
+
+
+_functions = _Functions()
 
 
 def _number_or_rows(tau: Tau, dtype: torch.dtype) -> tuple[float, Tensor | None]:

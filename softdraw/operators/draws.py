@@ -40,7 +40,7 @@ def _soft_setup(ctx: Any, inputs: tuple, output: Tensor) -> None:
 
 
 def _soft_backward(ctx: Any, grad: Tensor) -> tuple:
-    y, tau = _saved(ctx)
+    (y,), tau = _saved(ctx)
     run = None if _tau_learns(ctx) else gumbel_softmax_soft_backward.in_backward(grad)
     if run is not None:
         return run(grad, y, tau), None, None, None, None, None
@@ -83,7 +83,7 @@ def _hard_setup(ctx: Any, inputs: tuple, output: Tensor) -> None:
 
 
 def _hard_backward(ctx: Any, grad: Tensor) -> tuple:
-    logits, *rest, tau = _saved(ctx)
+    (logits, *rest), tau = _saved(ctx)
     run = None if _tau_learns(ctx) else gumbel_softmax_hard_backward.in_backward(grad)
     if run is not None:
         return run(grad, logits, tau, *rest, ctx.col_start), None, None, None, None, None
@@ -129,10 +129,10 @@ def _save(ctx: Any, tau: Tau, *tensors: Tensor | None) -> None:
         ctx.save_for_backward(*tensors, tau)
 
 
-def _saved(ctx: Any) -> tuple:
+def _saved(ctx: Any) -> tuple[tuple, Tau]:
     """The tensors that were saved, and tau."""
-    saved = ctx.saved_tensors
-    return saved if ctx.tau is None else (*saved, ctx.tau)
+    saved, tau = ctx.saved_tensors, ctx.tau
+    return (saved[:-1], saved[-1]) if tau is None else (saved, tau)
 
 
 def _tau_learns(ctx: Any) -> bool:
