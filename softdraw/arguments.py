@@ -33,8 +33,10 @@ ROW_MAX = 2**63 - 1
 COLUMN_MAX = 2**32
 
 Tau = Tensor | float
+Fields = tuple[Tensor, Tau, Tensor | None, Tensor | None, Tensor | None, int]  # a Draw as a plain tuple
 _TAU_LIMITS = [(torch.finfo(dtype).tiny, torch.finfo(dtype).max) for dtype in (torch.float32, torch.float64)]
-_ORDINARY = {torch.float32, torch.float64, torch.bfloat16, torch.float16}
+_TAU_MIN, _TAU_MAX = _TAU_LIMITS[0]
+_ORDINARY = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
 
 class Draw(NamedTuple):
@@ -95,19 +97,19 @@ def check_flags(hard: object, noise: object, seed: object, generator: object, ro
 
 def check_logits(logits: Tensor, dim: int) -> int:
     """``logits`` is floating point and has categories in ``dim``; returns ``dim`` counted from the front."""
+    return prepare_logits(logits, dim)[1]
+
+
+def prepare_logits(logits: Tensor, dim: int) -> tuple[Tensor, int]:
+    """The logits with the categories last, and ``dim`` counted from the front, after a check of both."""
     # By type, which is quicker than isinstance: a small draw takes microseconds.
     if type(logits) not in PLAIN or logits.dtype not in _ORDINARY or logits.layout is not DENSE:
         check_floating("logits", logits)
     if type(dim) is not int:
         dim = integer("dim", dim, "the dimension of the categories")
     n = logits.dim()
-    if n == 0:
-        raise ValueError("logits must have a dimension of categories, got a 0-d tensor: give it the shape (..., K)")
     if not -n <= dim < n:
-        raise IndexError(
-            f"dim must be from {-n} to {n - 1} for logits of shape {tuple(logits.shape)}, got {dim}: "
-            "it names the dimension of the categories"
-        )
+        raise _no_dim(logits, dim)
     try:
         categories = logits.shape[dim]  # not numel(): a batch may have a size that is known at run time only
     except RuntimeError:  # a nested tensor has no shape
@@ -115,7 +117,19 @@ def check_logits(logits: Tensor, dim: int) -> int:
         raise
     if categories == 0:
         raise ValueError(f"logits must have at least one category, got shape {tuple(logits.shape)} with dim={dim}")
-    return dim % n
+    if dim < 0:
+        dim += n
+    return (logits if dim == n - 1 else logits.movedim(dim, -1)), dim
+
+
+def _no_dim(logits: Tensor, dim: int) -> Exception:
+    n = logits.dim()
+    if n == 0:
+        return ValueError("logits must have a dimension of categories, got a 0-d tensor: give it the shape (..., K)")
+    return IndexError(
+        f"dim must be from {-n} to {n - 1} for logits of shape {tuple(logits.shape)}, got {dim}: "
+        "it names the dimension of the categories"
+    )
 
 
 def prepare_shape(name: str, shape: Iterable[int], most: int = ROW_MAX) -> tuple[int, ...]:
@@ -156,7 +170,7 @@ def prepare_mask(mask: Tensor | None, logits: Tensor, dim: int) -> Tensor | None
 
 def prepare_tau(tau: float | Tensor, logits: Tensor, dim: int) -> Tau:
     """``tau`` as a float, or as a tensor (categories last) that broadcasts to the logits, checked by the kernel."""
-    if type(tau) is float and _TAU_LIMITS[0][0] <= tau <= _TAU_LIMITS[0][1]:
+    if type(tau) is float and _TAU_MIN <= tau <= _TAU_MAX:
         return tau  # the common case first: a small draw takes microseconds
     if isinstance(tau, Tensor):
         return _prepare_tau_tensor(tau, logits, dim)

@@ -14,9 +14,8 @@ from softdraw.arguments import (
     call_error,
     check_col_start,
     check_flags,
-    check_logits,
     compute_dtype,
-    last,
+    prepare_logits,
     prepare_mask,
     prepare_rows,
     prepare_shape,
@@ -114,8 +113,7 @@ def gumbel_softmax(
         return handed_over(gumbel_softmax, logits, tau, hard, **options, col_start=col_start)
     if noise is not True or (hard is not False and hard is not True):
         check_flags(hard, noise, seed, generator, rows)
-    dim = check_logits(logits, dim)
-    x = last(logits, dim)
+    x, dim = prepare_logits(logits, dim)
     relaxation = prepare_tau(tau, logits, dim)
     # What is left at its default is not checked: a small draw takes microseconds.
     ids = None if type(rows) is int and rows == 0 else rows_of(rows, x)
@@ -179,8 +177,8 @@ def gumbel_max(
     if has_torch_function_variadic(logits, mask, seed, rows) and stands_in(logits, mask, seed, rows):
         options = {"dim": dim, "mask": mask, "sample_shape": sample_shape, "seed": seed, "generator": generator}
         return handed_over(gumbel_max, logits, **options, rows=rows, col_start=col_start)
-    dim = check_logits(logits, dim)
-    x = last(logits.detach(), dim)
+    x, dim = prepare_logits(logits, dim)
+    x = x.detach()
     shape = prepare_shape("sample_shape", sample_shape, most=_STREAMS)
     ids = rows_of(rows, x)
     allowed = prepare_mask(mask, logits, dim)

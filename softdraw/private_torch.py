@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
+from torch.compiler import is_compiling
 
 _PROBE = torch.empty(())
 
@@ -110,14 +111,32 @@ assert_later: Callable[[Tensor, str], None] = _private("_assert_async", _assert_
 gpu_sleep: Callable[[int], None] = _private("cuda._sleep", _multiply_matrices)
 
 
-def _unobserved_by_level() -> bool:
-    return tracing() is None and not dispatch_modes() and not transformed() and forward_ad._current_level < 0
+PLAIN = (Tensor, torch.nn.Parameter)
 
 
-def _unobserved_by_dual() -> bool:
-    return tracing() is None and not dispatch_modes() and not transformed() and not forward_mode()
+def _plain_by_level(x: object) -> bool:
+    return (
+        type(x) in PLAIN
+        and not is_compiling()
+        and tracing() is None
+        and not dispatch_modes()
+        and not transformed()
+        and forward_ad._current_level < 0
+    )
 
 
-# Whether no tracer, dispatch mode, torch.func or forward-mode differentiation must see a call. Every draw asks this, so
-# it reads the level itself where there is one.
-unobserved: Callable[[], bool] = _unobserved_by_level if forward_mode is _has_open_level else _unobserved_by_dual
+def _plain_by_dual(x: object) -> bool:
+    return (
+        type(x) in PLAIN
+        and not is_compiling()
+        and tracing() is None
+        and not dispatch_modes()
+        and not transformed()
+        and not forward_mode()
+    )
+
+
+# Whether autograd alone sees what is done with a tensor, so that its values may be read: it is an ordinary tensor, and
+# no compiler, tracer, dispatch mode, torch.func or forward-mode differentiation is at work. Every draw asks this, so it
+# reads the level itself where there is one.
+is_plain: Callable[[object], bool] = _plain_by_level if forward_mode is _has_open_level else _plain_by_dual

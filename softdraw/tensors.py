@@ -18,18 +18,20 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.compiler import is_compiling
 
-from softdraw.private_torch import unobserved
+from softdraw.private_torch import PLAIN, is_plain
 
-PLAIN = (Tensor, torch.nn.Parameter)
-
-
-def is_plain(x: object) -> bool:
-    """Whether autograd alone sees what is done with ``x``, so that its values may be read: it is an ordinary tensor,
-    and no tracer, compiler, dispatch mode or torch.func transform is at work."""
-    return type(x) in PLAIN and not is_compiling() and unobserved()
-
+__all__ = [
+    "PLAIN",
+    "agreed",
+    "check_whole_rows",
+    "is_dtensor",
+    "is_plain",
+    "matched",
+    "noise_of_rows",
+    "on_local_rows",
+    "replicating",
+]
 
 def is_dtensor(x: object) -> bool:
     """Whether ``x`` is a DTensor; if nobody has imported their module there are none."""

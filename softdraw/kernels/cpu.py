@@ -6,7 +6,6 @@ follow one another. Noise, softmax and reductions are as in ``reference``, which
 
 from __future__ import annotations
 
-import functools
 import math
 import struct
 from collections.abc import Callable
@@ -14,7 +13,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from softdraw.arguments import Draw, KernelRule, Tau, compute_dtype
+from softdraw.arguments import Fields, KernelRule, Tau, compute_dtype
 from softdraw.kernels import reference
 from softdraw.kernels.native import CALL, RULES, STORAGE, library
 
@@ -23,68 +22,69 @@ DTYPES = {getattr(torch, name): code for name, code in STORAGE.items()}
 _LIMITS = {dtype: (torch.finfo(dtype).tiny, torch.finfo(dtype).max) for dtype in (torch.float32, torch.float64)}
 
 
-def soft(draw: Draw) -> Tensor:
+def soft(draw: Fields) -> Tensor:
     """The relaxed draw: rows of the simplex, in the dtype and layout of the logits."""
-    return _run("soft", _empty_like(draw.logits), draw)
+    return _run("soft", _empty_like(draw[0]), draw)
 
 
-def hard(draw: Draw) -> Tensor:
+def hard(draw: Fields) -> Tensor:
     """The exact draw as a one-hot, in the dtype and layout of the logits; tau is checked, and moves no draw."""
-    return _run("hard", _empty_like(draw.logits), draw)
+    return _run("hard", _empty_like(draw[0]), draw)
 
 
 def soft_backward(y: Tensor, grad: Tensor, tau: Tau) -> Tensor:
     """The gradient for the logits of a soft draw ``y``."""
-    return _run("soft_backward", _empty_like(y), Draw(y, tau, None), grad)
+    return _run("soft_backward", _empty_like(y), (y, tau, None, None, None, 0), grad)
 
 
-def hard_backward(draw: Draw, grad: Tensor) -> Tensor:
+def hard_backward(draw: Fields, grad: Tensor) -> Tensor:
     """The straight-through gradient for the logits: that of the soft draw with the same noise, made again here."""
-    return _run("hard_backward", _empty_like(draw.logits), draw, grad)
+    return _run("hard_backward", _empty_like(draw[0]), draw, grad)
 
 
-def index(draw: Draw, samples: int) -> Tensor:
+def index(draw: Fields, samples: int) -> Tensor:
     """The exact draw as an index: int64 of shape ``(samples, *batch)``; sample i is noise stream i."""
-    out = torch.empty((samples, *draw.logits.shape[:-1]), dtype=torch.int64, device=draw.logits.device)
-    _run("index", draw.logits, draw, samples=samples, index=out)
+    logits = draw[0]
+    out = torch.empty((samples, *logits.shape[:-1]), dtype=torch.int64, device=logits.device)
+    _run("index", out, draw, samples=samples, more=_index_at(out))
     return out
 
 
-def hard_index(draw: Draw, samples: int | None) -> tuple[Tensor, Tensor]:
-    """The exact draw as a one-hot and as an index, ``(samples, *batch, C)`` and ``(samples, *batch)``; without the
-    first dimension where samples is None."""
-    logits = draw.logits
+def hard_index(draw: Fields, samples: int | None) -> tuple[Tensor, Tensor]:
+    """The exact draw as a one-hot and as an index, ``(samples, *batch, C)`` and ``(samples, *batch)``."""
+    logits = draw[0]
     shape = logits.shape if samples is None else (samples, *logits.shape)
-    y = torch.empty(shape, dtype=logits.dtype, device=logits.device)
-    index = torch.empty(shape[:-1], dtype=torch.int64, device=logits.device)
-    if samples != 0:
-        _run("hard", y if samples is None else y[0], draw, samples=samples or 1, index=index)
+    y = torch.empty(shape, dtype=logits.dtype)
+    index = torch.empty(shape[:-1], dtype=torch.int64)
+    if samples is None:
+        _run("hard", y, draw, more=_index_at(index))
+    elif samples:
+        _run("hard", y[0], draw, samples=samples, more=_index_at(index))
     return y, index
 
 
-def rule_backward(draw: Draw, grad: Tensor, index: Tensor, rule: KernelRule, given: bool) -> Tensor:
+def rule_backward(draw: Fields, grad: Tensor, index: Tensor, rule: KernelRule, given: bool) -> Tensor:
     """The gradient of a rule for the logits, of the shape of ``grad``; noise that it needs is made here."""
-    out = torch.empty(grad.shape, dtype=grad.dtype, device=grad.device)
-    many = grad.dim() > draw.logits.dim()
-    if many and not len(grad):
-        return out
-    parts = (out[0], grad.contiguous()[0]) if many else (out, grad)
-    _run("rule_backward", parts[0], draw, parts[1], len(grad) if many else 1, 0, index.contiguous(), None, rule, given)
+    index, out = index.contiguous(), torch.empty(grad.shape, dtype=grad.dtype)
+    more = _rule(index.data_ptr(), 0, rule, given)
+    if grad.dim() == draw[0].dim():
+        return _run("rule_backward", out, draw, grad, more=more)
+    if len(grad):
+        _run("rule_backward", out[0], draw, grad.contiguous()[0], samples=len(grad), more=more)
     return out
 
 
-def bits(draw: Draw, samples: int | None) -> Tensor:
-    """Bits, 1 with probability sigmoid(theta), ``(samples, *batch)`` or ``batch``; theta stands for the logits."""
-    theta = draw.logits
+def bits(draw: Fields, samples: int | None) -> Tensor:
+    """Bits, 1 with probability sigmoid(theta), ``(samples, *batch)`` or ``batch``."""
+    theta = draw[0]
     out = torch.empty(theta.shape if samples is None else (samples, *theta.shape), dtype=theta.dtype)
-    return _run_bits("bits", out, draw, None, samples)
+    return _run_bits("bits", out, draw, None, _NO_MORE)
 
 
-def bits_backward(draw: Draw, grad: Tensor, sample: Tensor, rule: KernelRule, given: bool) -> Tensor:
-    """The gradient of a rule for the logits of bits, of the shape of ``grad``."""
-    out = torch.empty(grad.shape, dtype=grad.dtype)
-    many = grad.dim() > draw.logits.dim()
-    return _run_bits("bits_backward", out, draw, grad, len(grad) if many else None, sample.contiguous(), rule, given)
+def bits_backward(draw: Fields, grad: Tensor, sample: Tensor, rule: KernelRule, given: bool) -> Tensor:
+    """The gradient of a rule for theta, of the shape of ``grad``."""
+    sample, out = sample.contiguous(), torch.empty(grad.shape, dtype=grad.dtype)
+    return _run_bits("bits_backward", out, draw, grad, _rule(0, sample.data_ptr(), rule, given))
 
 
 def gumbel(seed: Tensor, rows: Tensor, cols: int, col_start: int, stream: Tensor, dtype: torch.dtype) -> Tensor:
@@ -93,20 +93,21 @@ def gumbel(seed: Tensor, rows: Tensor, cols: int, col_start: int, stream: Tensor
         return reference.gumbel(seed, rows, cols, col_start, stream, dtype)
     batch = torch.broadcast_tensors(seed, rows)[0].shape[:-1]  # broadcast_shapes would import sympy: 0.3 s
     out = torch.empty((*batch, cols), dtype=dtype, device=rows.device)
-    return _run("gumbel", out, Draw(out, 1.0, seed, rows, None, col_start), stream=int(stream))
+    return _run("gumbel", out, (out, 1.0, seed, rows, None, col_start), stream=int(stream))
+
+
+More = tuple[int, int, float, int, int, bool]  # addresses of indices and of bits; a rule's gap, number, count; given
+_NO_MORE: More = (0, 0, 0.0, 0, 1, False)
 
 
 def _run(
     name: str,
     out: Tensor,
-    draw: Draw,
+    draw: Fields,
     grad: Tensor | None = None,
     samples: int = 1,
     stream: int = 0,
-    index: Tensor | None = None,
-    sample: Tensor | None = None,
-    rule: KernelRule | None = None,
-    given: bool = False,
+    more: More = _NO_MORE,
 ) -> Tensor:
     """Pack the inputs for the library and call the operation; returns ``out``. Noise has no logits: ``out`` stands in
     their place."""
@@ -124,23 +125,24 @@ def _run(
         and (grad is None or grad.is_contiguous())
     ):
         tau, taus = _number_or_rows(tau, compute_dtype(logits.dtype))
-        given_logits = None if logits is out and name == "gumbel" else logits.resolve_neg()
+        given = None if logits is out else logits.resolve_neg()
         grad = None if grad is None else grad.resolve_neg()
-        layout = _layout(shape, (None if name == "index" else out, given_logits, grad, mask, seed, rows, taus))
+        layout = _layout(shape, (None if name == "index" else out, given, grad, mask, seed, rows, taus))
         mask_at, rows_at, taus_at = _at(mask), _at(rows), _at(taus)
-        logits = out if given_logits is None else given_logits
+        logits = out if given is None else given
+    index_at, sample_at, gap, rule, count, is_given = more
     call = _pack(
         out.data_ptr(),
-        0 if name == "gumbel" else logits.data_ptr() or _at(logits),
+        0 if logits is out else logits.data_ptr() or _at(logits),
         0 if grad is None else grad.data_ptr() or _at(grad),
-        0 if sample is None else sample.data_ptr(),
+        sample_at,
         mask_at,
         0 if seed is None else seed.data_ptr() or _at(seed),
         rows_at,
         taus_at,
-        0 if index is None else index.data_ptr(),
+        index_at,
         tau,
-        0.0 if rule is None else rule.gap,
+        gap,
         logits.numel() // (cols or 1),
         cols,
         DTYPES[logits.dtype],
@@ -148,12 +150,39 @@ def _run(
         stream,
         samples,
         _threads(),
-        0 if rule is None else RULES.index(rule.name),
-        1 if rule is None else rule.count,
-        given,
+        rule,
+        count,
+        is_given,
     )
     _function(name)(call, layout)
     return out
+
+
+def _run_bits(name: str, out: Tensor, draw: Fields, grad: Tensor | None, more: More) -> Tensor:
+    """The same for bits: every operand is contiguous, rows have one column, ids and tau may be one for each bit."""
+    theta, tau, seed, rows, mask, _ = draw
+    if not out.numel():
+        return out
+    n, index_at, sample_at, gap, rule, count, is_given = theta.numel(), *more
+    tau, taus = _number_or_rows(tau, compute_dtype(theta.dtype))
+    each = [theta, mask, rows, taus]
+    theta, mask, rows, taus = (None if t is None else t.expand(theta.shape).resolve_neg().contiguous() for t in each)
+    grad = None if grad is None else grad.resolve_neg().contiguous()
+    assert theta is not None
+    call = _pack(
+        out.data_ptr(), _at(theta), _at(grad), sample_at, _at(mask), _at(seed), _at(rows), _at(taus), index_at, tau, gap,
+        n, 1, DTYPES[theta.dtype], 0, 0, out.numel() // n, _threads(), rule, count, is_given,
+    )  # fmt: skip
+    _function(name)(call, None)
+    return out
+
+
+def _index_at(index: Tensor) -> More:
+    return index.data_ptr(), 0, 0.0, 0, 1, False
+
+
+def _rule(index_at: int, sample_at: int, rule: KernelRule, given: bool) -> More:
+    return index_at, sample_at, rule.gap, RULES.index(rule.name), rule.count, given
 
 
 def _at(operand: Tensor | None) -> int:
@@ -168,9 +197,15 @@ def _at(operand: Tensor | None) -> int:
     return address
 
 
-@functools.cache
-def _function(name: str) -> Callable[[bytes, bytes | None], None]:
-    return getattr(library(), f"softdraw_{name}")
+class _Functions(dict[str, Callable[[bytes, bytes | None], None]]):
+    """The functions of the library by name, each looked up in it once."""
+
+    def __missing__(self, name: str) -> Callable[[bytes, bytes | None], None]:
+        self[name] = getattr(library(), f"softdraw_{name}")
+        return self[name]
+
+
+_functions = _Functions()
 
 
 def _number_or_rows(tau: Tau, dtype: torch.dtype) -> tuple[float, Tensor | None]:

@@ -60,8 +60,8 @@ def _load() -> tuple[ctypes.CDLL | None, str]:
     if wrong:
         return None, f"{path} {wrong}. {advice()}"
     for name in OPERATIONS:
-        function = getattr(loaded, f"softdraw_{name}")
-        function.argtypes, function.restype = [ctypes.c_char_p, ctypes.c_char_p], None
+        # Without argtypes, which would be checked anew in every call: bytes and None are passed as pointers anyway.
+        getattr(loaded, f"softdraw_{name}").restype = None
     loaded.softdraw_use_isa.argtypes, loaded.softdraw_use_isa.restype = [ctypes.c_char_p], ctypes.c_char_p
     loaded.softdraw_use_openmp.argtypes, loaded.softdraw_use_openmp.restype = [ctypes.c_void_p], None
     loaded.softdraw_use_openmp(openmp.team())

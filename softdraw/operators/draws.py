@@ -28,11 +28,11 @@ def _like_logits(logits: Tensor, *rest: Any) -> Tensor:
 # Soft: y is saved, which costs nothing because it is the output; the logits are not kept.
 
 
-# ``tuple.__new__`` makes a Draw in a third of the time that ``Draw(*inputs)`` takes: a small draw takes microseconds.
+# A body takes the fields of a Draw in a plain tuple: to make a Draw takes time, and a small draw takes microseconds.
 
 
 def _soft(*inputs: Any) -> Tensor:
-    return kernels.body_for(inputs[0]).soft(tuple.__new__(Draw, inputs))
+    return kernels.body_for(inputs[0]).soft(inputs)
 
 
 def _soft_setup(ctx: Any, inputs: tuple, output: Tensor) -> None:
@@ -40,7 +40,7 @@ def _soft_setup(ctx: Any, inputs: tuple, output: Tensor) -> None:
 
 
 def _soft_backward(ctx: Any, grad: Tensor) -> tuple:
-    y, tau = _saved(ctx)
+    (y,), tau = _saved(ctx)
     run = None if _tau_learns(ctx) else gumbel_softmax_soft_backward.in_backward(grad)
     if run is not None:
         return run(grad, y, tau), None, None, None, None, None
@@ -74,7 +74,7 @@ gumbel_softmax_soft_backward = Operation(
 
 
 def _hard(*inputs: Any) -> Tensor:
-    return kernels.body_for(inputs[0]).hard(tuple.__new__(Draw, inputs))
+    return kernels.body_for(inputs[0]).hard(inputs)
 
 
 def _hard_setup(ctx: Any, inputs: tuple, output: Tensor) -> None:
@@ -83,7 +83,7 @@ def _hard_setup(ctx: Any, inputs: tuple, output: Tensor) -> None:
 
 
 def _hard_backward(ctx: Any, grad: Tensor) -> tuple:
-    logits, *rest, tau = _saved(ctx)
+    (logits, *rest), tau = _saved(ctx)
     run = None if _tau_learns(ctx) else gumbel_softmax_hard_backward.in_backward(grad)
     if run is not None:
         return run(grad, logits, tau, *rest, ctx.col_start), None, None, None, None, None
@@ -95,7 +95,7 @@ def _hard_backward(ctx: Any, grad: Tensor) -> tuple:
 
 
 def _hard_gradient(grad: Tensor, *inputs: Any) -> Tensor:
-    return kernels.body_for(inputs[0]).hard_backward(tuple.__new__(Draw, inputs), grad)
+    return kernels.body_for(inputs[0]).hard_backward(inputs, grad)
 
 
 def _hard_vmap(info: Any, in_dims: tuple, *inputs: Any) -> tuple[Tensor, int]:
@@ -129,10 +129,10 @@ def _save(ctx: Any, tau: Tau, *tensors: Tensor | None) -> None:
         ctx.save_for_backward(*tensors, tau)
 
 
-def _saved(ctx: Any) -> tuple:
+def _saved(ctx: Any) -> tuple[tuple, Tau]:
     """The tensors that were saved, and tau."""
-    saved = ctx.saved_tensors
-    return saved if ctx.tau is None else (*saved, ctx.tau)
+    saved, tau = ctx.saved_tensors, ctx.tau
+    return (saved[:-1], saved[-1]) if tau is None else (saved, tau)
 
 
 def _tau_learns(ctx: Any) -> bool:
@@ -145,8 +145,7 @@ def _tau_learns(ctx: Any) -> bool:
 def _index(
     logits: Tensor, seed: Tensor, rows: Tensor | None, mask: Tensor | None, samples: int, col_start: int
 ) -> Tensor:
-    draw = tuple.__new__(Draw, (logits, 1.0, seed, rows, mask, col_start))
-    return kernels.body_for(logits).index(draw, samples)
+    return kernels.body_for(logits).index((logits, 1.0, seed, rows, mask, col_start), samples)
 
 
 def _index_fake(logits: Tensor, seed: Tensor, rows: Any, mask: Any, samples: int, col_start: int) -> Tensor:

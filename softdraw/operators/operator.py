@@ -101,7 +101,8 @@ class Differentiable(Operation):
         setup_context, backward = autograd
         self._operator.register_autograd(backward, setup_context=setup_context)
         self._function = _separate(name, body, vmap, setup_context, backward).apply
-        self._recorded: Form = quick_apply(_combined(name, body, setup_context, backward), backward), saves_seed
+        self._record = quick_apply(_combined(name, body, setup_context, backward), backward)
+        self._recorded: Form = self._call_recorded, saves_seed
 
     def form(self, x: Any, tau: Any = None) -> Form:
         """How to call the operation on ``x`` and tau."""
@@ -121,6 +122,9 @@ class Differentiable(Operation):
         y = run(x, tau, key, rows, mask, col_start)
         keep_spare(key)
         return y
+
+    def _call_recorded(self, x: Any, tau: Any, *rest: Any) -> Tensor:
+        return self._record(x, tau, rest)
 
     def _call_function(self, *inputs: Any) -> Tensor:
         x, tau, seed, _, mask, _ = inputs
@@ -142,9 +146,14 @@ def _separate(
 
 
 def _combined(name: str, body: Callable, setup_context: Callable, backward: Callable) -> Any:
-    """A ``Function`` whose forward pass has the context, which is quick."""
+    """A ``Function`` whose forward pass has the context, which is quick.
 
-    def forward(ctx: Any, *inputs: Any) -> Tensor:
+    What has no gradient comes in one tuple, for every input of a ``Function`` takes time. The backward pass returns
+    None for each of them, as autograd allows: it drops what follows the last input if it is None.
+    """
+
+    def forward(ctx: Any, x: Any, tau: Any, rest: tuple) -> Tensor:
+        inputs = (x, tau, *rest)
         output = body(*inputs)
         setup_context(ctx, inputs, output)
         return output

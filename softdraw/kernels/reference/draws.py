@@ -1,6 +1,6 @@
 """The operations in plain torch: what is right by definition, and what every fast body must equal.
 
-A body takes a ``Draw``: logits with the categories last; ``tau`` (a number, or a tensor of any floating dtype),
+A body takes a ``Draw`` or its fields in a plain tuple: logits with the categories last; ``tau`` (a number, or a tensor of any floating dtype),
 ``seed`` and ``rows`` (int64) broadcast to ``(*batch, 1)``; ``mask`` has the shape of the logits.
 With scores s = logits + G, a forbidden category at -inf, and m = max s:
 
@@ -18,31 +18,32 @@ import torch
 from torch import Tensor
 
 from softdraw import noise, numerics
-from softdraw.arguments import Draw, Tau, compute_dtype, row_ids, tau_error
+from softdraw.arguments import Fields, Tau, compute_dtype, row_ids, tau_error
 from softdraw.private_torch import assert_later
 
 _CHUNK = 2**22  # scores held at once by index
 
 
-def soft(draw: Draw) -> Tensor:
+def soft(draw: Fields) -> Tensor:
     """The relaxed draw: rows of the simplex, in the dtype and layout of the logits."""
+    logits, tau, *_ = draw
     s = scores(draw)
-    return _laid_out_like(numerics.softmax(s, _checked_or_number(draw.tau, s.dtype)), draw.logits)
+    return _laid_out_like(numerics.softmax(s, _checked_or_number(tau, s.dtype)), logits)
 
 
-def hard(draw: Draw) -> Tensor:
+def hard(draw: Fields) -> Tensor:
     """The exact draw as a one-hot, in the dtype and layout of the logits; tau is checked, and moves no draw."""
-    logits = draw.logits
-    _checked_or_number(draw.tau, compute_dtype(logits.dtype))
+    logits, tau, *_ = draw
+    _checked_or_number(tau, compute_dtype(logits.dtype))
     index, top = _argmax(scores(draw))
     categories = torch.arange(logits.shape[-1], device=logits.device)
     y = (categories == index.unsqueeze(-1)).to(compute_dtype(logits.dtype))
     return _laid_out_like(y.masked_fill((top.isnan() | (top == math.inf)).unsqueeze(-1), math.nan), logits)
 
 
-def index(draw: Draw, samples: int) -> Tensor:
+def index(draw: Fields, samples: int) -> Tensor:
     """The exact draw as an index: int64 of shape ``(samples, *batch)``; sample i is noise stream i."""
-    logits = draw.logits
+    logits = draw[0]
     out = torch.empty((samples, *logits.shape[:-1]), dtype=torch.int64, device=logits.device)
     step = max(1, _CHUNK // max(1, logits.numel()))
     for first in range(0, samples, step):
@@ -78,15 +79,15 @@ def soft_backward(y: Tensor, grad: Tensor, tau: Tau) -> Tensor:
     return relaxed_vjp(y, grad, tau)[0]
 
 
-def hard_backward(draw: Draw, grad: Tensor) -> Tensor:
+def hard_backward(draw: Fields, grad: Tensor) -> Tensor:
     """The straight-through gradient for the logits: that of the soft draw with the same noise, made again here and
     rounded to the dtype of the logits in the result only."""
-    dtype = draw.logits.dtype
-    y = soft(draw._replace(logits=draw.logits.to(compute_dtype(dtype))))
-    return relaxed_vjp(y, grad, draw.tau)[0].to(dtype)
+    logits, tau, *rest = draw
+    y = soft((logits.to(compute_dtype(logits.dtype)), tau, *rest))
+    return relaxed_vjp(y, grad, tau)[0].to(logits.dtype)
 
 
-def scores(draw: Draw, stream: Tensor | None = None) -> Tensor:
+def scores(draw: Fields, stream: Tensor | None = None) -> Tensor:
     """Logits plus noise in the compute dtype, -inf where forbidden; the noise is that of stream 0 by default."""
     logits, _, seed, rows, mask, col_start = draw
     s = logits.to(compute_dtype(logits.dtype))

@@ -19,7 +19,7 @@ from torch import Tensor
 if tuple(map(int, triton.__version__.split(".")[:2])) < (3, 3):
     raise ImportError(f"Triton {triton.__version__} is too old: 3.3 or newer, which torch 2.7 or newer brings along")
 
-from softdraw.arguments import Draw, Tau, compute_dtype
+from softdraw.arguments import Draw, Fields, Tau, compute_dtype
 from softdraw.kernels import reference
 from softdraw.kernels.triton import draws, gradients, philox
 from softdraw.kernels.triton.layout import Tile, each, flat, index_tile, layout_of, noise_tile, tile
@@ -28,25 +28,27 @@ _PARTS = 128  # splits that are combined at a time
 _T = {torch.float32: tl.float32, torch.float64: tl.float64}
 
 
-def soft(draw: Draw) -> Tensor:
+def soft(draw: Fields) -> Tensor:
     """The relaxed draw: rows of the simplex, in the dtype and layout of the logits."""
-    return _dense("soft", draw)
+    return _dense("soft", Draw(*draw))
 
 
-def hard(draw: Draw) -> Tensor:
+def hard(draw: Fields) -> Tensor:
     """The exact draw as a one-hot, in the dtype and layout of the logits; tau is checked, and moves no draw."""
+    draw = Draw(*draw)
     if isinstance(draw.tau, Tensor):
         reference.checked(draw.tau, compute_dtype(draw.logits.dtype))
     return _dense("hard", draw._replace(tau=1.0))
 
 
-def hard_backward(draw: Draw, grad: Tensor) -> Tensor:
+def hard_backward(draw: Fields, grad: Tensor) -> Tensor:
     """The straight-through gradient for the logits: that of the soft draw with the same noise, made again here."""
-    return _dense("hard_backward", draw, grad)
+    return _dense("hard_backward", Draw(*draw), grad)
 
 
-def index(draw: Draw, samples: int) -> Tensor:
+def index(draw: Fields, samples: int) -> Tensor:
     """The exact draw as an index: int64 of shape ``(samples, *batch)``; sample i is noise stream i."""
+    draw = Draw(*draw)
     if draw.col_start % 4:
         return reference.index(draw, samples)
     logits = draw.logits.resolve_neg()
