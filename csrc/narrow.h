@@ -72,6 +72,12 @@ class Tile {
   }
 
   void score() {
+    load_scores();
+    if (rows_[0].noisy) add();
+  }
+
+  // Logits without noise, -inf where forbidden.
+  void load_scores() {
     const auto forbidden = splat<V>(T(-__builtin_inf()));
     raw_.take(cols_, count_, [&](int r) { return rows_[r].in; });
     for (int64_t i = 0; i < n_; i += N) store(s_ + i, read<S, N>(raw_.at + i));
@@ -83,7 +89,6 @@ class Tile {
         store(s_ + i, allowed != 0 ? load<V>(s_ + i) : forbidden);
       }
     }
-    if (rows_[0].noisy) add();
   }
 
   // The largest score of each row, the first category that has it (-1: none), and whether NaN or +inf was seen.

@@ -8,6 +8,7 @@
 //
 // These are the formulas of softdraw/rules/ with what cancels left out; a sample of no category has D = 0 and g_x = 0.
 #pragma once
+#include "backward.h"
 #include "rao.h"
 
 namespace {
@@ -119,15 +120,18 @@ class RuleBackward {
   using T = typename S::T;
   explicit RuleBackward(const Call& call)
       : rule_(rule_of(call)), gap_((T)call.gap), cols_(call.cols), q_(call.cols),
-        p_(rule_ == softdraw::kReinMax ? call.cols : 0), rao_(call) {}
+        p_(rule_ == softdraw::kReinMax ? call.cols : 0),
+        single_(rule_ == softdraw::kGumbelRao && call.count == 1 && !call.given), single_backward_(call), rao_(call) {}
 
   void run(const Row<S>* rows, int64_t count) {
-    if (rule_ >= softdraw::kGumbelRao) {
+    if (single_) {
+      single_backward_.run(rows, count);
+    } else if (rule_ >= softdraw::kGumbelRao) {
       for (int64_t r = 0; r < count; ++r) rao_.run(rows[r]);
     } else if (narrow(cols_)) {
       for (int64_t r = 0; r < count; r += kTile) {
         RuleTile<S> tile(rows + r, count - r < kTile ? (int)(count - r) : kTile, cols_);
-        tile.score();
+        tile.load_scores();
         tile.take_tops();
         tile.take_rule(rule_, gap_);
         tile.give();
@@ -216,6 +220,8 @@ class RuleBackward {
   T gap_;
   int64_t cols_;
   Scores<S> q_, p_;
+  bool single_;  // the noise of the draw alone: straight-through Gumbel-softmax
+  HardBackward<S> single_backward_;
   Rao<S> rao_;
 };
 
