@@ -6,6 +6,7 @@ follow one another. Noise, softmax and reductions are as in ``reference``, which
 
 from __future__ import annotations
 
+import functools
 import math
 import struct
 from collections.abc import Callable
@@ -97,7 +98,7 @@ def _run(name: str, out: Tensor, draw: Fields, grad: Tensor | None = None, sampl
         samples,
         _threads(),
     )
-    _functions[name](call, layout)
+    _function(name)(call, layout)
     return out
 
 
@@ -113,15 +114,9 @@ def _at(operand: Tensor | None) -> int:
     return address
 
 
-class _Functions(dict[str, Callable[[bytes, bytes | None], None]]):
-    """The functions of the library by name, each looked up in it once."""
-
-    def __missing__(self, name: str) -> Callable[[bytes, bytes | None], None]:
-        self[name] = getattr(library(), f"softdraw_{name}")
-        return self[name]
-
-
-_functions = _Functions()
+@functools.cache
+def _function(name: str) -> Callable[[bytes, bytes | None], None]:
+    return getattr(library(), f"softdraw_{name}")
 
 
 def _number_or_rows(tau: Tau, dtype: torch.dtype) -> tuple[float, Tensor | None]:
