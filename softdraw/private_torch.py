@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
-from torch.compiler import is_compiling
+from torch.compiler import is_dynamo_compiling
 
 _PROBE = torch.empty(())
 
@@ -117,7 +117,7 @@ PLAIN = (Tensor, torch.nn.Parameter)
 def _plain_by_level(x: object) -> bool:
     return (
         type(x) in PLAIN
-        and not is_compiling()
+        and not is_dynamo_compiling()
         and tracing() is None
         and not dispatch_modes()
         and not transformed()
@@ -128,7 +128,7 @@ def _plain_by_level(x: object) -> bool:
 def _plain_by_dual(x: object) -> bool:
     return (
         type(x) in PLAIN
-        and not is_compiling()
+        and not is_dynamo_compiling()
         and tracing() is None
         and not dispatch_modes()
         and not transformed()
@@ -138,5 +138,6 @@ def _plain_by_dual(x: object) -> bool:
 
 # Whether autograd alone sees what is done with a tensor, so that its values may be read: it is an ordinary tensor, and
 # no compiler, tracer, dispatch mode, torch.func or forward-mode differentiation is at work. Every draw asks this, so it
-# reads the level itself where there is one.
+# reads the level itself where there is one. Of compilers only Dynamo is asked after, which is quicker than
+# is_compiling: an export without Dynamo has a dispatch mode.
 is_plain: Callable[[object], bool] = _plain_by_level if forward_mode is _has_open_level else _plain_by_dual

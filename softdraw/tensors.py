@@ -33,6 +33,7 @@ __all__ = [
     "replicating",
 ]
 
+
 def is_dtensor(x: object) -> bool:
     """Whether ``x`` is a DTensor; if nobody has imported their module there are none."""
     if type(x) in PLAIN:

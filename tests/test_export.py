@@ -271,3 +271,20 @@ def test_onnx(options, hard, dynamo, capsys):
     (got,) = onnxruntime.InferenceSession(file.getvalue()).run(None, {"x": x.numpy()})
     with torch.no_grad():
         torch.testing.assert_close(torch.from_numpy(got), model(x), equal_nan=True)
+
+
+CONSTANT = torch.linspace(-1, 1, 12).view(3, 4)
+
+
+class DrawFromConstant(torch.nn.Module):
+    def forward(self, x):
+        return x + softdraw.gumbel_softmax(CONSTANT, seed=1)
+
+
+@pytest.mark.parametrize("export", [exported, strictly_exported])
+def test_a_draw_from_a_constant_is_in_the_graph(export):
+    """A constant is an ordinary tensor, which an export that traces must not take for one of eager code."""
+    program, graphs = export(DrawFromConstant(), torch.zeros(3, 4))
+    for graph in graphs:
+        assert sum("softdraw" in str(node.target) for node in graph.nodes) == 1
+    assert torch.equal(program(torch.zeros(3, 4)), softdraw.gumbel_softmax(CONSTANT, seed=1))

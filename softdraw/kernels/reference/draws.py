@@ -1,7 +1,8 @@
 """The operations in plain torch: what is right by definition, and what every fast body must equal.
 
-A body takes a ``Draw`` or its fields in a plain tuple: logits with the categories last; ``tau`` (a number, or a tensor of any floating dtype),
-``seed`` and ``rows`` (int64) broadcast to ``(*batch, 1)``; ``mask`` has the shape of the logits.
+A body takes a ``Draw``, or its fields in a plain tuple: logits with the categories last; ``tau`` (a number, or a tensor
+of any floating dtype), ``seed`` and ``rows`` (int64) broadcast to ``(*batch, 1)``; ``mask`` has the shape of the
+logits.
 With scores s = logits + G, a forbidden category at -inf, and m = max s:
 
     soft     y_j = exp((s_j - m) / tau) / sum_i exp((s_i - m) / tau)
@@ -82,8 +83,8 @@ def soft_backward(y: Tensor, grad: Tensor, tau: Tau) -> Tensor:
 def hard_backward(draw: Fields, grad: Tensor) -> Tensor:
     """The straight-through gradient for the logits: that of the soft draw with the same noise, made again here and
     rounded to the dtype of the logits in the result only."""
-    logits, tau, *rest = draw
-    y = soft((logits.to(compute_dtype(logits.dtype)), tau, *rest))
+    logits, tau, seed, rows, mask, col_start = draw
+    y = soft((logits.to(compute_dtype(logits.dtype)), tau, seed, rows, mask, col_start))
     return relaxed_vjp(y, grad, tau)[0].to(logits.dtype)
 
 
