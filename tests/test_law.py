@@ -98,6 +98,6 @@ def test_first_sample_is_the_plain_draw_and_each_sample_is_a_stream():
 def test_many_samples_are_the_same_in_pieces(monkeypatch):
     logits = torch.randn(3, 7, generator=torch.Generator().manual_seed(1))
     whole = softdraw.gumbel_max(logits, sample_shape=(10,), seed=6)
-    monkeypatch.setattr("softdraw.kernels.reference._CHUNK", 50)
+    monkeypatch.setattr("softdraw.kernels.reference.draws._CHUNK", 50)
     assert torch.equal(softdraw.gumbel_max(logits, sample_shape=(10,), seed=6), whole)
     assert softdraw.gumbel_max(logits, sample_shape=(0,), seed=6).shape == (0, 3)

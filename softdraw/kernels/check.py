@@ -15,8 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from softdraw.arguments import Draw, compute_dtype
+from softdraw.arguments import Draw, KernelRule, compute_dtype
 from softdraw.kernels import reference
+from softdraw.kernels.native import RULES
 
 # One shape for each way in which rows are worked on. On a CPU: side by side, several to a block, one block, several
 # blocks. On a GPU: several rows to a program, one row, several programs to a row.
@@ -28,6 +29,8 @@ _TAU = 0.5
 # Relative to the largest value. In float32 a GPU's fast logarithms, which tau magnifies, are the coarsest; a result of
 # 16 bits may be rounded the other way.
 _TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-10, torch.bfloat16: 2**-7, torch.float16: 2**-10}
+
+_RULES = [KernelRule(name, gap=0.5, count=2) for name in RULES]
 
 Result = tuple[str, Tensor, Tensor]  # what it is, as the body has it, as the reference has it
 
@@ -53,7 +56,8 @@ def disagreement(body: ModuleType | Any, device: torch.device, dtype: torch.dtyp
 def _first_difference(body: Any, device: torch.device, dtype: torch.dtype) -> str | None:
     with torch.inference_mode(mode=False), torch.no_grad():
         for number, shape in enumerate(_SHAPES[device.type]):
-            for name, ours, theirs in _results(body, shape, device, dtype, corners=number == 0):
+            results = _results(body, shape, device, dtype, corners=number == 0, rules=number < 2)
+            for name, ours, theirs in results:
                 within = _TOLERANCE.get(theirs.dtype, 0.0)  # an index has none
                 if not torch.allclose(ours.double(), theirs.double(), within, within * float(theirs.abs().max())):
                     return f"{name} of {shape[0]}x{shape[1]} in {dtype} differs from plain torch"
@@ -61,15 +65,18 @@ def _first_difference(body: Any, device: torch.device, dtype: torch.dtype) -> st
 
 
 def _results(
-    body: Any, shape: tuple[int, int], device: torch.device, dtype: torch.dtype, corners: bool
+    body: Any, shape: tuple[int, int], device: torch.device, dtype: torch.dtype, corners: bool, rules: bool
 ) -> Iterator[Result]:
-    """Of a draw with mask, row ids, offset and tau for each row; ``corners``: also without those, or without noise."""
+    """Of a draw with mask, row ids, offset and tau for each row; ``corners``: also without those, or without noise.
+    ``rules``: also what rules need, whose passes know narrow rows and others."""
     x = torch.linspace(-2, 2, shape[0] * shape[1], dtype=torch.float64, device=device).view(shape).to(dtype)
     seed = torch.full((), _SEED, dtype=torch.int64, device=device)
     counted = torch.arange(shape[0], device=device).unsqueeze(-1)
     mask = (torch.arange(shape[1], device=device) % 3 > 0).expand(shape)
     taus = torch.linspace(_TAU, 1, shape[0], dtype=compute_dtype(dtype), device=device).unsqueeze(-1)
     yield from _noisy(body, Draw(x, taus, seed, counted + _FIRST_ID, mask, _COL_START), seed, counted + _FIRST_ID)
+    if rules:
+        yield from _rules(body, Draw(x, taus, seed, counted + _FIRST_ID, mask, 0))
     if corners:
         yield from _noisy(body, Draw(x, _TAU, seed), seed, counted)
         yield from _dense(body, Draw(x, _TAU, None), x.to(compute_dtype(dtype)))
@@ -97,6 +104,24 @@ def _dense(body: Any, draw: Draw, scores: Tensor) -> Iterator[Result]:
     yield "hard", body.hard(draw), (columns == _best(scores, mask).unsqueeze(-1)).to(x.dtype)
     yield "soft_backward", body.soft_backward(y, grad, tau), reference.soft_backward(y, grad, tau)
     yield "hard_backward", body.hard_backward(draw, grad), reference.hard_backward(same, grad).to(x.dtype)
+
+
+def _rules(body: Any, draw: Draw) -> Iterator[Result]:
+    """The draws that rules differentiate, and the gradient of every rule, in two samples."""
+    x, tau, seed, rows, *_ = draw
+    assert isinstance(tau, Tensor) and rows is not None
+    y, index = body.hard_index(draw, 2)
+    yield "hard_index", index, reference.index(draw, 2)
+    yield "hard_index", y, reference.hard_index(draw, 2)[0]
+    grad = x.flip(0, 1).expand(2, *x.shape).contiguous()
+    bit = Draw(x[:, 0].clone(), tau.squeeze(-1), seed, rows.squeeze(-1))
+    b = body.bits(bit, 2)
+    yield "bits", b, reference.bits(bit, 2)
+    for rule in _RULES:
+        ours, theirs = (which.rule_backward(draw, grad, index, rule, False) for which in (body, reference))
+        yield "rule_backward", ours, theirs
+        ours, theirs = (which.bits_backward(bit, grad[..., 0], b, rule, False) for which in (body, reference))
+        yield "bits_backward", ours, theirs
 
 
 def _best(scores: Tensor, mask: Tensor | None) -> Tensor:

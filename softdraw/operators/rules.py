@@ -15,7 +15,7 @@ from softdraw import kernels
 from softdraw.arguments import KernelRule, Tau
 from softdraw.operators.operator import Operation
 
-_RULE = "Tensor tau, Tensor? seed, Tensor? rows, Tensor? mask, str name, float gap, SymInt count, bool given"
+_RULE = "Tensor tau, Tensor? seed, Tensor? rows, Tensor? mask, str name, Tensor gap, SymInt count, bool given"
 
 
 def _many(x: Tensor, samples: int | None) -> tuple:
@@ -50,11 +50,11 @@ def _rule_backward(
     rows: Tensor | None,
     mask: Tensor | None,
     name: str,
-    gap: float,
+    gap: float | Tensor,
     count: int,
     given: bool,
 ) -> Tensor:
-    rule = KernelRule(name, tau, gap, count)
+    rule = KernelRule(name, tau, float(gap), count)  # a graph has its numbers as tensors
     return kernels.body_for(logits).rule_backward((logits, tau, seed, rows, mask, 0), grad, index, rule, given)
 
 
@@ -89,11 +89,11 @@ def _bits_backward(
     rows: Tensor | None,
     mask: Tensor | None,
     name: str,
-    gap: float,
+    gap: float | Tensor,
     count: int,
     given: bool,
 ) -> Tensor:
-    rule = KernelRule(name, tau, gap, count)
+    rule = KernelRule(name, tau, float(gap), count)  # a graph has its numbers as tensors
     return kernels.body_for(theta).bits_backward((theta, tau, seed, rows, mask, 0), grad, sample, rule, given)
 
 

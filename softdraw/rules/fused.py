@@ -126,9 +126,7 @@ class _OneHots(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple:
-        logits, index = ctx.saved_tensors[:2]
-
-        def formula(grad: Tensor, seed: Tensor, rows: Tensor | None, mask: Tensor | None) -> Tensor:
+        def formula(grad: Tensor, logits: Tensor, index: Tensor, seed: Any, rows: Any, mask: Any) -> Tensor:
             hard = one_hot(index, logits.shape[-1], compute_dtype(logits.dtype))
             return _formula(ctx, logits, mask, seed, rows, hard, grad)
 
@@ -144,13 +142,10 @@ class _Bits(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple:
-        theta, b = ctx.saved_tensors[:2]
-
-        def formula(grad: Tensor, seed: Tensor, rows: Tensor | None, mask: Tensor | None) -> Tensor:
-            two = two_categories(theta, mask)
-            both = torch.stack((torch.zeros_like(grad), grad), -1)
+        def formula(grad: Tensor, theta: Tensor, b: Tensor, seed: Any, rows: Any, mask: Any) -> Tensor:
+            both, hard = torch.stack((torch.zeros_like(grad), grad), -1), torch.stack((1 - b, b), -1)
             ids = None if rows is None else rows.unsqueeze(-1)
-            return _formula(ctx, two, None, seed, ids, torch.stack((1 - b, b), -1), both)[..., 1]
+            return _formula(ctx, two_categories(theta, mask), None, seed, ids, hard, both)[..., 1]
 
         return _backward(ctx, grad_outputs[0], rules.bits_backward, formula)
 
@@ -173,7 +168,7 @@ def _backward(ctx: Any, grad: Tensor, operation: Any, formula: Any) -> tuple:
     tau, kernel = tau if ctx.tau is None else ctx.tau, ctx.kernel
     run = operation if is_compiling() else operation.in_backward(grad)
     if run is None:
-        dx = formula(grad, seed, rows, mask)
+        dx = formula(grad, x, drawn, seed, rows, mask)
     else:
         dx = run(grad, x, drawn, tau, seed, rows, mask, kernel.name, kernel.gap, kernel.count, ctx.given)
     dx = (dx if ctx.samples is None else dx.sum(0)).to(x.dtype)

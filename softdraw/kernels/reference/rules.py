@@ -7,6 +7,8 @@ shape of the draws. The formulas are those of ``softdraw/rules/``; tests hold th
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,9 +19,12 @@ from softdraw.kernels.reference.draws import checked, index
 from softdraw.numerics import condition, masked, one_hot, softmax, softmax_vjp
 
 
-def hard_index(draw: Fields, samples: int | None) -> tuple[Tensor, Tensor]:
-    """The exact draw as a one-hot and as an index, ``(samples, *batch, C)`` and ``(samples, *batch)``."""
-    logits, _, _, _, mask, _ = draw
+def hard_index(draw: Fields, samples: int | None, index: Callable = index) -> tuple[Tensor, Tensor]:
+    """The exact draw as a one-hot and as an index, ``(samples, *batch, C)`` and ``(samples, *batch)``.
+
+    ``index`` is the body's own operation of that name.
+    """
+    logits, mask = draw[0], draw[4]
     at = index(draw, 1 if samples is None else samples)
     at = at[0] if samples is None else at
     top = masked(logits if logits.dtype.itemsize > 1 else logits.to(torch.float32), mask).amax(-1, keepdim=True)
@@ -42,7 +47,7 @@ def rule_backward(draw: Fields, grad: Tensor, at: Tensor, rule: KernelRule, give
     return dx.masked_fill(forbidden, 0).to(grad.dtype)
 
 
-def bits(draw: Fields, samples: int | None) -> Tensor:
+def bits(draw: Fields, samples: int | None, index: Callable = index) -> Tensor:
     """Bits, 1 with probability sigmoid(theta): draws of two categories with the logits 0 and theta."""
     theta = draw[0]
     two = _two_categories(draw)
@@ -70,7 +75,7 @@ def _two_categories(draw: Fields) -> Fields:
     return two, _per_row(tau), _per_row(seed), _per_row(rows), None, 0
 
 
-def _per_row(x):
+def _per_row(x: Any) -> Any:
     return x.unsqueeze(-1) if isinstance(x, Tensor) and x.dim() else x
 
 

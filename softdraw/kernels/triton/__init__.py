@@ -19,7 +19,7 @@ from torch import Tensor
 if tuple(map(int, triton.__version__.split(".")[:2])) < (3, 3):
     raise ImportError(f"Triton {triton.__version__} is too old: 3.3 or newer, which torch 2.7 or newer brings along")
 
-from softdraw.arguments import Draw, Fields, Tau, compute_dtype
+from softdraw.arguments import Draw, Fields, KernelRule, Tau, compute_dtype
 from softdraw.kernels import reference
 from softdraw.kernels.triton import draws, gradients, philox
 from softdraw.kernels.triton.layout import Tile, each, flat, index_tile, layout_of, noise_tile, tile
@@ -61,6 +61,31 @@ def index(draw: Fields, samples: int) -> Tensor:
         return index(_contiguous(draw), samples)
     _index(form | _operands(draw), logits, out, None)
     return out
+
+
+def hard_index(draw: Fields, samples: int | None) -> tuple[Tensor, Tensor]:
+    """The exact draw as a one-hot and as an index, ``(samples, *batch, C)`` and ``(samples, *batch)``."""
+    return reference.hard_index(draw, samples, index)
+
+
+def bits(draw: Fields, samples: int | None) -> Tensor:
+    """Bits, 1 with probability sigmoid(theta), ``(samples, *batch)`` or ``batch``."""
+    return reference.bits(draw, samples, index)
+
+
+# The gradients of the rules have no Triton body yet: they run in plain torch.
+
+
+def rule_backward(draw: Fields, grad: Tensor, at: Tensor, rule: KernelRule, given: bool) -> Tensor:
+    """The gradient of a rule for the logits, of the shape of ``grad``."""
+    if rule.name == "gumbel_rao" and rule.count == 1 and not given and grad.dim() == draw[0].dim():
+        return hard_backward(draw, grad)
+    return reference.rule_backward(draw, grad, at, rule, given)
+
+
+def bits_backward(draw: Fields, grad: Tensor, sample: Tensor, rule: KernelRule, given: bool) -> Tensor:
+    """The gradient of a rule for theta, of the shape of ``grad``."""
+    return reference.bits_backward(draw, grad, sample, rule, given)
 
 
 def soft_backward(y: Tensor, grad: Tensor, tau: Tau) -> Tensor:
