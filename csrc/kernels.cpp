@@ -1,7 +1,7 @@
 // The operations, compiled once for each instruction set (SOFTDRAW_ISA names it). Nothing here may have external
 // linkage but the table: an inline function shared with another unit could be merged into code for another CPU.
 #include "backward.h"
-#include "bits.h"
+#include "bit_draws.h"
 #include "forward.h"
 #include "groups.h"
 #include "rules.h"

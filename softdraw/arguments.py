@@ -56,7 +56,7 @@ class KernelRule(NamedTuple):
     name: str
     tau: Tau = 1.0
     gap: float = 0.0
-    count: int = 1  # how often the noise is drawn
+    draws: int = 1  # of the noise
 
     @property
     def noisy(self) -> bool:

@@ -14,6 +14,7 @@ from unasked import unasked  # noqa: F401
 
 import softdraw
 from softdraw import kernels
+from softdraw.arguments import KernelRule
 from softdraw.kernels import check, cpu, native, reference
 
 CPU = torch.device("cpu")
@@ -28,7 +29,9 @@ def test_right_bodies_agree():
 
 def _broken(name: str, change) -> SimpleNamespace:
     """The reference with one operation changed: ``change(right, *arguments)`` instead of ``right(*arguments)``."""
-    body = SimpleNamespace(**{operation: getattr(reference, operation) for operation in native.OPERATIONS})
+    body = SimpleNamespace(
+        **{operation: getattr(reference, operation) for operation in (*native.OPERATIONS, "hard_index")}
+    )
     setattr(body, name, lambda *arguments: change(getattr(reference, name), *arguments))
     return body
 
@@ -48,6 +51,26 @@ def _nudged(right, *arguments):
 @pytest.mark.parametrize("name", native.OPERATIONS)
 def test_one_wrong_element_of_one_operation_is_seen(name, dtype):
     assert check.disagreement(_broken(name, _nudged), CPU, dtype).startswith(f"{name} of 5x10 in {dtype} differs")
+
+
+@pytest.mark.parametrize("part", [0, 1])
+def test_a_wrong_one_hot_and_a_wrong_index_of_a_draw_for_rules_are_seen(part):
+    def nudged(right, *arguments):
+        results = list(right(*arguments))
+        results[part] = _nudged(lambda: results[part])
+        return tuple(results)
+
+    assert check.disagreement(_broken("hard_index", nudged), CPU, torch.float32).startswith("hard_index of 5x10")
+
+
+@pytest.mark.parametrize("rule", native.RULES)
+@pytest.mark.parametrize("name", ["rule_backward", "bits_backward"])
+def test_a_wrong_gradient_of_one_rule_is_seen(name, rule):
+    def nudged(right, *arguments):
+        asked = next(x.name for x in arguments if isinstance(x, KernelRule))
+        return (_nudged if asked == rule else _as_it_is)(right, *arguments)
+
+    assert check.disagreement(_broken(name, nudged), CPU, torch.float32).startswith(f"{name} of 5x10")
 
 
 @pytest.mark.parametrize("cols", [10, 100, 600, 1104])

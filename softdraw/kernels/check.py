@@ -30,7 +30,7 @@ _TAU = 0.5
 # 16 bits may be rounded the other way.
 _TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-10, torch.bfloat16: 2**-7, torch.float16: 2**-10}
 
-_RULES = [KernelRule(name, gap=0.5, count=2) for name in RULES]
+_RULES = [KernelRule(name, gap=0.5, draws=2) for name in RULES]
 
 Result = tuple[str, Tensor, Tensor]  # what it is, as the body has it, as the reference has it
 
@@ -109,7 +109,8 @@ def _dense(body: Any, draw: Draw, scores: Tensor) -> Iterator[Result]:
 def _rules(body: Any, draw: Draw) -> Iterator[Result]:
     """The draws that rules differentiate, and the gradient of every rule, in two samples."""
     x, tau, seed, rows, *_ = draw
-    assert isinstance(tau, Tensor) and rows is not None
+    assert isinstance(tau, Tensor)
+    assert rows is not None
     y, index = body.hard_index(draw, 2)
     yield "hard_index", index, reference.index(draw, 2)
     yield "hard_index", y, reference.hard_index(draw, 2)[0]

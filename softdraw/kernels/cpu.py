@@ -171,8 +171,8 @@ def _run_bits(name: str, out: Tensor, draw: Fields, grad: Tensor | None, more: M
     grad = None if grad is None else grad.resolve_neg().contiguous()
     assert theta is not None
     call = _pack(
-        out.data_ptr(), _at(theta), _at(grad), sample_at, _at(mask), _at(seed), _at(rows), _at(taus), index_at, tau, gap,
-        n, 1, DTYPES[theta.dtype], 0, 0, out.numel() // n, _threads(), rule, count, is_given,
+        out.data_ptr(), _at(theta), _at(grad), sample_at, _at(mask), _at(seed), _at(rows), _at(taus), index_at, tau,
+        gap, n, 1, DTYPES[theta.dtype], 0, 0, out.numel() // n, _threads(), rule, count, is_given,
     )  # fmt: skip
     _function(name)(call, None)
     return out
@@ -183,7 +183,7 @@ def _index_at(index: Tensor) -> More:
 
 
 def _rule(index_at: int, sample_at: int, rule: KernelRule, given: bool) -> More:
-    return index_at, sample_at, rule.gap, RULES.index(rule.name), rule.count, given
+    return index_at, sample_at, rule.gap, RULES.index(rule.name), rule.draws, given
 
 
 def _at(operand: Tensor | None) -> int:

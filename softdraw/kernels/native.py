@@ -19,7 +19,17 @@ from softdraw.kernels import openmp
 ABI = 0x23A7F921  # the first 32 bits of the SHA-256 of csrc/call.h, as CMakeLists.txt builds it into the library
 CALL = struct.Struct("=9Q2d10q")  # the fields of csrc/call.h in order
 STORAGE = {"float32": 0, "float64": 1, "bfloat16": 2, "float16": 3}
-OPERATIONS = ("soft", "hard", "index", "gumbel", "soft_backward", "hard_backward", "rule_backward", "bits", "bits_backward")
+OPERATIONS = (
+    "soft",
+    "hard",
+    "index",
+    "gumbel",
+    "soft_backward",
+    "hard_backward",
+    "rule_backward",
+    "bits",
+    "bits_backward",
+)
 RULES = ("straight_through", "zgr", "reinmax", "gapped", "gumbel_rao", "reinmax_rao")  # as csrc/call.h numbers them
 _VARIABLE = "SOFTDRAW_LIBRARY"  # a path that takes the place of the installed library: a sanitizer build, say
 

@@ -12,7 +12,6 @@ from torch.nn.functional import softplus
 from softdraw.arguments import check_floating, compute_dtype, prepare_mask
 from softdraw.laws.categorical import CategoricalLaw, check_probabilities, from_probabilities
 from softdraw.laws.checks import check_one_given, check_value
-from softdraw.numerics import masked
 from softdraw.rules import fused
 from softdraw.rules.needs import Need
 from softdraw.rules.pathwise import Pathwise
@@ -105,9 +104,10 @@ class Bernoulli(CategoricalLaw):
     def draw_with(
         self, rule: Pathwise, shape: tuple[int, ...], value: Tensor | None, seed: Tensor, rows: Tensor | None
     ) -> Tensor:
-        """Bits, drawn or given, under the rule, on one logit each; as two categories where the rule has no such form."""
+        """Bits, drawn or given, under the rule: on one logit each, or as two categories where the rule needs those."""
         theta, samples = self.theta, math.prod(shape) if shape else None
-        flat = None if value is None else value.to(theta.dtype).reshape(*([] if samples is None else [samples]), *theta.shape)
+        own = theta.shape if samples is None else (samples, *theta.shape)
+        flat = None if value is None else value.to(theta.dtype).reshape(own)
         b = fused.draw_bits(rule, theta, self.allowed, seed, _of_bits(rows), samples, flat)
         if b is None:
             return super().draw_with(rule, shape, value, seed, rows)

@@ -98,7 +98,7 @@ class CategoricalLaw(Law):
         samples = math.prod(shape) if shape else None
         if value is not None:
             value = self.embed(value.to(logits.dtype))
-            value = value if len(shape) < 2 else value.reshape(samples, *logits.shape)
+            value = value if len(shape) < 2 else value.reshape(math.prod(shape), *logits.shape)
         y = fused.draw_one_hots(rule, logits, mask, seed, rows, samples, value)
         return self.extract(y if len(shape) < 2 else y.reshape(*shape, *logits.shape))
 

@@ -35,7 +35,6 @@ from softdraw.rules.zgr import ZGR
 from softdraw.seeds import seed_for
 from softdraw.tensors import matched
 
-
 _DEFAULT = ZGR()
 
 

@@ -66,9 +66,7 @@ rule_backward = Operation(
 )
 
 
-def _bits(
-    theta: Tensor, seed: Tensor, rows: Tensor | None, mask: Tensor | None, samples: int | None
-) -> Tensor:
+def _bits(theta: Tensor, seed: Tensor, rows: Tensor | None, mask: Tensor | None, samples: int | None) -> Tensor:
     return kernels.body_for(theta).bits((theta, 1.0, seed, rows, mask, 0), samples)
 
 

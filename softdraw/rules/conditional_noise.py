@@ -59,4 +59,3 @@ class Noise:
         step = max(1, _CHUNK // max(1, logits.numel()))
         for block in range(first, last, step):
             yield condition(logits, sample, self.gumbel(logits, block, min(step, last - block)))
-

@@ -1,8 +1,8 @@
 """Draws with a rule's gradient where the library has the rule as an operation: one pass forward and one backward.
 
-Kept for the backward pass are the logits and the index of the sample, 8 bytes a row (of bits: the sample), and the seed
-where the rule needs noise. Where a transform of torch.func or a dispatch mode must see the steps, and for rules that are
-their formula alone, ``pathwise`` draws. A backward pass that is differentiated again takes the rule's formula.
+Kept for the backward pass are the logits and the index of the sample, 8 bytes a row (of bits: the sample), and the
+seed where the rule needs noise. Where a transform of torch.func or a dispatch mode must see the steps, and for rules
+that are their formula alone, ``pathwise`` draws. A backward pass that is differentiated again takes the rule's formula.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, is_grad_enabled
 from torch.compiler import is_compiling
 
-from softdraw.arguments import KernelRule, Tau, compute_dtype, prepare_tau, row_ids, tau_tensor
+from softdraw.arguments import Tau, compute_dtype, prepare_tau, row_ids, tau_tensor
 from softdraw.numerics import masked, one_hot
 from softdraw.operators import draws, rules
 from softdraw.private_torch import quick_apply
@@ -170,7 +170,7 @@ def _backward(ctx: Any, grad: Tensor, operation: Any, formula: Any) -> tuple:
     if run is None:
         dx = formula(grad, x, drawn, seed, rows, mask)
     else:
-        dx = run(grad, x, drawn, tau, seed, rows, mask, kernel.name, kernel.gap, kernel.count, ctx.given)
+        dx = run(grad, x, drawn, tau, seed, rows, mask, kernel.name, kernel.gap, kernel.draws, ctx.given)
     dx = (dx if ctx.samples is None else dx.sum(0)).to(x.dtype)
     return dx, None, None, None, None, None, None, None, None
 

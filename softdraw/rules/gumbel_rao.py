@@ -53,7 +53,7 @@ class GumbelRao(Pathwise):
         check_count(self, "samples", self.samples)
 
     def kernel(self) -> KernelRule:
-        return KernelRule("gumbel_rao", self.tau, count=self.samples)
+        return KernelRule("gumbel_rao", self.tau, draws=self.samples)
 
     def vjp(self, law: Family, sample: Tensor, grad: Tensor, noise: Noise) -> Tensor:
         total = softmax_vjp(softmax(noise.scores(law.theta, sample), self.tau), grad)

@@ -130,7 +130,7 @@ class _Draw(torch.autograd.Function):
 
 
 class _Dual(_Draw):
-    """Adds forward mode: what the tangent of theta becomes is the transpose of the gradient's formula, which is linear."""
+    """Adds forward mode: a tangent goes through the transpose of the formula, which is linear in what arrives."""
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:

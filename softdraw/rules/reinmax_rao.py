@@ -50,7 +50,7 @@ class ReinMaxRao(Pathwise):
         check_count(self, "samples", self.samples)
 
     def kernel(self) -> KernelRule:
-        return KernelRule("reinmax_rao", self.tau, count=self.samples)
+        return KernelRule("reinmax_rao", self.tau, draws=self.samples)
 
     def vjp(self, law: Family, sample: Tensor, grad: Tensor, noise: Noise) -> Tensor:
         p = law.mean

@@ -24,8 +24,9 @@ class Rule:
             return
         kind = next(c for c in type(self).__mro__ if c.__bases__[0] is Rule)
         others = sorted(other.__name__ for other in kind.__subclasses__() if other.needs in law.offers)
+        served = law if isinstance(law, type) else type(law)
         raise TypeError(
-            f"rule {type(self).__name__} does not serve {(law if isinstance(law, type) else type(law)).__name__}: it needs {self.needs.value}. "
+            f"rule {type(self).__name__} does not serve {served.__name__}: it needs {self.needs.value}. "
             f"Rules that serve it: {', '.join(others) or 'none of this kind'}"
         )
 

@@ -104,9 +104,9 @@ def _rao(draw: Fields, s: Tensor, hard: Tensor, g: Tensor, rule: KernelRule, tau
     reinmax = rule.name == "reinmax_rao"
     conditioned = ((p + hard) / 2).log() if reinmax else s
     total = torch.zeros_like(s)
-    for block in range(int(reinmax), rule.count + int(reinmax)):
+    for block in range(int(reinmax), rule.draws + int(reinmax)):
         made = noise.gumbel(seed, ids, cols, block * cols + col_start, stream, s.dtype).expand_as(s)
         scores = s + made if block == 0 and not given else condition(conditioned, hard, made)
         total = total + softmax_vjp(softmax(scores, tau), g)
-    mean = total / (rule.count * tau)
+    mean = total / (rule.draws * tau)
     return 2 * mean - softmax_vjp(p, g) / 2 if reinmax else mean

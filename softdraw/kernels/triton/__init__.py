@@ -78,7 +78,7 @@ def bits(draw: Fields, samples: int | None) -> Tensor:
 
 def rule_backward(draw: Fields, grad: Tensor, at: Tensor, rule: KernelRule, given: bool) -> Tensor:
     """The gradient of a rule for the logits, of the shape of ``grad``."""
-    if rule.name == "gumbel_rao" and rule.count == 1 and not given and grad.dim() == draw[0].dim():
+    if rule.name == "gumbel_rao" and rule.draws == 1 and not given and grad.dim() == draw[0].dim():
         return hard_backward(draw, grad)
     return reference.rule_backward(draw, grad, at, rule, given)
 
