@@ -64,7 +64,7 @@ class RuleTile : public Tile<S> {
 
   void take_lanes(int r, Rule rule, T gap) {
     const I drawn = load<I>(drawn_ + r), best = load<I>(this->best_ + r), bad = load<I>(this->bad_ + r);
-    const V infinite = splat<V>(T(-__builtin_inf()));
+    const V infinite = splat<V>(T(-__builtin_inf())), nan = splat<V>(T(__builtin_nan("")));
     const V top = best >= 0 ? load<V>(this->top_ + r) : V{};
     const V tau = rule == softdraw::kZgr ? splat<V>(T(1)) : load<V>(this->tau_ + r);
     const V base = drawn >= 0 ? V{} : splat<V>(-gap);
@@ -75,7 +75,7 @@ class RuleTile : public Tile<S> {
     for (int64_t i = r; i < this->n_; i += kTile, now += Int(1)) {
       const I is_drawn = now == drawn;
       const V s = load<V>(this->s_ + i);
-      const V g = s > infinite ? grad_at(i) : V{};
+      const V g = s == infinite ? V{} : bad != 0 ? nan : grad_at(i);
       const I here = is_drawn & (s > infinite);
       at_drawn = here != 0 ? g : at_drawn;
       counts |= here;
@@ -95,7 +95,6 @@ class RuleTile : public Tile<S> {
     const auto form = form_of(rule, tau, __builtin_convertvector(dot / total, V),
                               __builtin_convertvector(p_dot / p_total, V), at_drawn, T(0));
     const I drawable = (best >= 0) & ~bad;
-    const V none = bad != 0 ? splat<V>(T(__builtin_nan(""))) : V{};
     now = I{};
     for (int64_t i = r; i < this->n_; i += kTile, now += Int(1)) {
       const V q = load<V>(this->s_ + i) * scale, g = load<V>(g_ + i);
@@ -105,7 +104,7 @@ class RuleTile : public Tile<S> {
         dx += p * (where_mass(p, g) + form.d) * form.c;
       }
       dx = now == drawn ? (counts != 0 ? dx + form.e : V{}) : dx;
-      store(this->s_ + i, drawable != 0 ? dx : none);
+      store(this->s_ + i, drawable != 0 ? dx : g * T(0));  // NaN in a bad row, 0 where forbidden
     }
   }
 
@@ -150,7 +149,7 @@ class RuleBackward {
     load_logits(s, row, 0, cols_);
     Top<T> top;
     take_top(top, s, 0, cols_);
-    if (no_draw<S>(row, cols_, top)) return;
+    if (no_gradient<S>(row, s, cols_, top)) return;
     const int64_t x = *row.index;
     const bool counts = x >= 0 && s[x] > T(-__builtin_inf());
     const T g = counts ? grad_at(row, x) : T(0), tau = rule_ == softdraw::kZgr ? T(1) : row.tau;

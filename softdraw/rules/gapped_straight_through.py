@@ -60,5 +60,6 @@ class GappedStraightThrough(Pathwise):
         logits = law.theta
         top = logits.amax(-1, keepdim=True)
         top = torch.where(top == -torch.inf, 0, top)
-        shifted = torch.where(sample > 0, top, logits - torch.relu(logits - top + self.gap))
+        # theta + m1 - m2, less its maximum: beside a huge maximum the gap itself would be lost.
+        shifted = torch.where(sample > 0, 0, (logits - top).clamp_max(-self.gap))
         return softmax_vjp(softmax(shifted, self.tau), grad) / per_row(self.tau, logits)

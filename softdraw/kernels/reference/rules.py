@@ -83,7 +83,7 @@ def _closed(s: Tensor, hard: Tensor, g: Tensor, rule: KernelRule, tau: Tau) -> T
     if rule.name == "gapped":
         top = s.amax(-1, keepdim=True)
         top = torch.where(top == -math.inf, 0, top)
-        s = torch.where(hard > 0, top, s - torch.relu(s - top + rule.gap))
+        s = torch.where(hard > 0, 0, (s - top).clamp_max(-rule.gap))  # less the largest logit, which may be huge
     if rule.name in ("gapped", "straight_through"):
         return softmax_vjp(softmax(s, tau), g) / tau
     p = softmax(s)
