@@ -1,9 +1,10 @@
-"""``softdraw bench``: what a draw costs here, against stock torch and against a copy of the same bytes.
+"""``softdraw bench``: what this library costs here, against stock torch and against a copy of the same bytes.
 
-``contestants`` says what is compared, ``timing`` how, ``memory`` what else it takes, ``report`` shows it.
+``draws``, ``rules``, ``laws`` and ``losses`` say what is compared, ``contestants`` puts them together, ``timing`` says
+how, ``memory`` what else a call takes, ``report`` shows it.
 """
 
-from softdraw.bench.contestants import OPERATIONS, Setting
+from softdraw.bench.contestants import GROUPS, OPERATIONS, Setting
 from softdraw.bench.timing import Result, measure
 
-__all__ = ["OPERATIONS", "Result", "Setting", "measure"]
+__all__ = ["GROUPS", "OPERATIONS", "Result", "Setting", "measure"]

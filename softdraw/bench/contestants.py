@@ -1,19 +1,22 @@
-"""What is compared: each operation of this library and the ways to the same result in stock torch."""
+"""What is compared: the lines by group, and the calls of one line at one size."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor
 
-from softdraw.bench import cuda
-from softdraw.functional import gumbel_max, gumbel_softmax
+from softdraw.bench import cuda, draws, laws, losses, rules
+from softdraw.bench.line import Line, Ways
 
-TAU = 0.7
-OPERATIONS = ("soft", "hard", "soft+backward", "hard+backward", "index")
+GROUPS: dict[str, dict[str, Line]] = {
+    "draws": draws.LINES,
+    "rules": rules.LINES,
+    "laws": laws.LINES,
+    "losses": losses.LINES,
+}
+LINES = {name: line for lines in GROUPS.values() for name, line in lines.items()}
+OPERATIONS = tuple(LINES)
 
 
 @dataclass(frozen=True)
@@ -30,57 +33,24 @@ class Setting:
     @property
     def bytes_moved(self) -> int:
         """What the operation must read and write: the table of passes in the README of benchmarks."""
-        element = torch.empty((), dtype=self.dtype).element_size()
-        dense, a_row = {
-            "soft": (2, 0),
-            "hard": (2, 0),
-            "soft+backward": (5, 0),
-            "hard+backward": (5, 0),
-            "index": (1, 8),
-        }[self.operation]
-        return self.rows * (dense * self.cols * element + a_row)
+        return LINES[self.operation].bytes_moved(self.rows, self.cols, self.dtype.itemsize)
+
+    @property
+    def samples(self) -> int:
+        """How often noise is drawn for one result."""
+        return LINES[self.operation].samples
 
 
-def contestants(setting: Setting) -> dict[str, Callable[[], Tensor]]:
-    """Calls by name, ours first; each makes one whole draw (and its gradient). Compiled ones are compiled here."""
+def contestants(setting: Setting) -> Ways:
+    """Calls by name, ours first, then copies: each does all of the operation. Compiled ones are compiled here."""
     x = torch.randn(setting.rows, setting.cols, generator=torch.Generator().manual_seed(0))
     x = x.to(setting.device, setting.dtype)
-    on_gpu = setting.device == "cuda"
-    passes = {"clone": x.clone} | ({"softmax": lambda: x.softmax(-1)} if on_gpu else {})
-    if setting.operation == "index":
-        ways = {"softdraw": lambda: gumbel_max(x), "multinomial": lambda: _multinomial(x), "argmax": lambda: _argmax(x)}
-        return ways | ({"read": lambda: cuda.read(x), **passes} if on_gpu else {})
-    hard = setting.operation.startswith("hard")
-
-    def ours(x: Tensor) -> Tensor:
-        return gumbel_softmax(x, TAU, hard)
-
-    def stock(x: Tensor) -> Tensor:
-        return F.gumbel_softmax(x, TAU, hard)
-
-    torch.compiler.reset()
-    functions = {"softdraw": ours, "eager": stock, "compiled": torch.compile(stock, dynamic=False)}
-    runs = {
-        name: _gradient(f, x) if setting.operation.endswith("backward") else _value(f, x)
-        for name, f in functions.items()
-    }
-    for _ in range(2):
-        runs["compiled"]()
-    return runs | passes
-
-
-def _value(f: Callable[[Tensor], Tensor], x: Tensor) -> Callable[[], Tensor]:
-    return lambda: f(x)
-
-
-def _gradient(f: Callable[[Tensor], Tensor], x: Tensor) -> Callable[[], Tensor]:
-    leaf, grad = x.clone().requires_grad_(), torch.randn_like(x)
-    return lambda: torch.autograd.grad(f(leaf), leaf, grad)[0]
-
-
-def _multinomial(x: Tensor) -> Tensor:
-    return torch.multinomial(x.softmax(-1), 1)
-
-
-def _argmax(x: Tensor) -> Tensor:
-    return (x - torch.empty_like(x).exponential_().log()).argmax(-1)
+    index, on_gpu = setting.operation == "index", setting.device == "cuda"
+    passes: Ways = {}
+    if index and on_gpu:
+        passes["read"] = lambda: cuda.read(x)
+    if on_gpu or not index:
+        passes["clone"] = x.clone
+    if on_gpu:
+        passes["softmax"] = lambda: x.softmax(-1)
+    return LINES[setting.operation].ways(x) | passes

@@ -7,6 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from softdraw.bench.line import Values, Ways
+from softdraw.bench.memory import size
 from softdraw.private_torch import gpu_sleep
 
 SIZES = "65536x16,65536x128,16384x1024,8192x4096,2048x16384,1024x131072"  # rows x categories
@@ -14,7 +16,7 @@ _WARM = 3  # calls before the first that counts: they compile, and fill the allo
 _LEAD = 2_000_000  # clock cycles, about a millisecond: longer than the host takes to queue any of the calls
 
 
-def times(calls: dict[str, Callable[[], Tensor]], rounds: int) -> dict[str, list[float]]:
+def times(calls: Ways, rounds: int) -> dict[str, list[float]]:
     """Seconds on the GPU of every call in every round; which call is first turns from round to round."""
     flush = _larger_than_the_cache()
     for call in calls.values():
@@ -45,13 +47,13 @@ def read(x: Tensor) -> Tensor:
     return (words.view(torch.int32) if words.numel() * words.element_size() % 4 == 0 else words).amax()
 
 
-def extra_bytes(call: Callable[[], Tensor]) -> int:
+def extra_bytes(call: Callable[[], Values]) -> int:
     """Peak memory of torch's allocator during ``call`` over that before it and the result's own."""
     torch.cuda.synchronize()
     torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.memory_allocated()
     result = call()
-    return max(0, torch.cuda.max_memory_allocated() - before - result.numel() * result.element_size())
+    return max(0, torch.cuda.max_memory_allocated() - before - size(result))
 
 
 def machine() -> dict[str, str]:

@@ -11,13 +11,15 @@ import torch
 
 import softdraw
 from softdraw.bench import cuda
+from softdraw.bench.contestants import Setting
 from softdraw.bench.timing import Result
 from softdraw.kernels import native
 
 HEADER = (
-    f"{'operation':<14}{'size':>12} {'dtype':<9}{'threads':>7}{'ns/elem':>9}{'GB/s':>7}{'of copy':>9}"
-    f"{'extra MB':>10}  times faster than"
+    f"{'operation':<22}{'size':>11} {'dtype':<5}{'threads':>8}{'ns/elem':>8}{'GB/s':>6}{'of copy':>8}"
+    f"{'kept':>6}{'peak MB':>8}  times faster than"
 )
+_SHORT = {torch.float64: "fp64", torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
 
 
 def machine(device: str = "cpu") -> dict[str, Any]:
@@ -43,18 +45,29 @@ def _cpu_name() -> str:
 
 
 def line(result: Result) -> str:
-    """One line under ``HEADER``. "of copy" is the share of the bandwidth of a clone of the logits (2 bytes a byte)."""
+    """One line under ``HEADER``. "of copy" is the share of the bandwidth of a clone of the logits (2 bytes a byte);
+    "kept" is bytes an element; where a rule draws several samples, ns/elem is for one of them."""
     s, seconds = result.setting, result.seconds
-    nanoseconds = seconds["softdraw"] / (s.rows * s.cols) * 1e9
-    clone = seconds.get("clone")
-    copied = 2 * s.rows * s.cols * torch.empty((), dtype=s.dtype).element_size()
-    share = "" if clone is None else f"{result.bandwidth / (copied / clone):.0%}"
-    extra = "" if result.extra_bytes is None else f"{result.extra_bytes / 2**20:.1f}"
-    peers = "  ".join(f"{name} {ratio:.1f}" for name, ratio in result.ratios.items() if name != "clone")
-    return (
-        f"{s.operation:<14}{f'{s.rows}x{s.cols}':>12} {str(s.dtype).removeprefix('torch.'):<9}{s.threads:>7}"
-        f"{nanoseconds:>9.2f}{result.bandwidth / 1e9:>7.1f}{share:>9}{extra:>10}  {peers}"
-    )
+    elements = s.rows * s.cols
+    clone, extra, kept = seconds.get("clone"), result.extra_bytes["softdraw"], result.kept_bytes["softdraw"]
+    columns = [
+        f"{_name(s):<22}{f'{s.rows}x{s.cols}':>11} {_SHORT[s.dtype]:<5}{s.threads:>8}",
+        f"{seconds['softdraw'] / (elements * s.samples) * 1e9:>8.2f}{result.bandwidth / 1e9:>6.1f}",
+        f"{'' if clone is None else f'{result.bandwidth / (2 * elements * s.dtype.itemsize / clone):.0%}':>8}",
+        f"{'' if kept is None else f'{kept / elements:.1f}':>6}",
+        f"{'' if extra is None else f'{extra / 2**20:.1f}':>8}",
+    ]
+    peers = "  ".join(f"{name} {_short(ratio)}" for name, ratio in result.ratios.items() if name != "clone")
+    return "".join(columns) + "  " + peers
+
+
+def _name(setting: Setting) -> str:
+    return setting.operation + (f", {setting.samples} samples" if setting.samples > 1 else "")
+
+
+def _short(ratio: float) -> str:
+    """Two digits below 1 and three above: 0.95, 1.04, 12.3, 124."""
+    return f"{ratio:.{2 if ratio < 1 else 3 if ratio < 1000 else 4}g}"
 
 
 def write_json(path: Path, results: list[Result]) -> None:
@@ -85,12 +98,17 @@ def draw_picture(path: Path, results: list[Result]) -> None:
         axes.yaxis.set_minor_formatter(NullFormatter())
         axes.axhline(1, color="black", linewidth=0.8)
         axes.set_ylabel("times faster")
-        axes.set_title(operation, fontsize=10)
+        axes.set_title(_name(rows[0].setting), fontsize=10)
         axes.legend(fontsize=7)
     figure.savefig(path, dpi=120)
 
 
 def _label(result: Result) -> str:
-    s = result.setting
-    kind = {torch.float32: "fp32", torch.bfloat16: "bf16"}.get(s.dtype, str(s.dtype).removeprefix("torch."))
-    return f"{s.rows}×{s.cols}\n{kind}\n{s.threads} thread{'s' * (s.threads > 1)}"
+    """The setting of a bar and the memory of ours."""
+    s, extra, kept = result.setting, result.extra_bytes["softdraw"], result.kept_bytes["softdraw"]
+    lines = [f"{s.rows}×{s.cols}", _SHORT[s.dtype], f"{s.threads} thread{'s' * (s.threads > 1)}"]
+    if kept is not None:
+        lines.append(f"keeps {kept / (s.rows * s.cols):.1f} bytes/elem")
+    if extra is not None:
+        lines.append(f"peak {extra / 2**20:.1f} MB")
+    return "\n".join(lines)

@@ -9,23 +9,25 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from softdraw.bench import cuda
 from softdraw.bench.contestants import Setting, contestants
-from softdraw.bench.memory import extra_bytes
+from softdraw.bench.line import Ways
+from softdraw.bench.memory import extra_bytes, kept_bytes
 
 _ROUND = 2e-2  # seconds that a contestant runs for in a round, at least: long beside what the last one left in caches
 
 
 @dataclass(frozen=True)
 class Result:
-    """One setting measured. Seconds are medians; a ratio is the median of the ratios of a peer's time to ours."""
+    """One setting measured, by contestant. Seconds are medians; a ratio is the median of the ratios of a peer's time
+    to ours."""
 
     setting: Setting
     seconds: dict[str, float]
     ratios: dict[str, float]
-    extra_bytes: int | None  # peak memory of ours beyond the result
+    extra_bytes: dict[str, int | None]  # peak memory beyond the result
+    kept_bytes: dict[str, int | None]  # memory kept for the backward pass, where there is one
 
     @property
     def bandwidth(self) -> float:
@@ -36,8 +38,9 @@ class Result:
         """What goes into the JSON file."""
         s = self.setting
         where = {"device": s.device, "operation": s.operation, "rows": s.rows, "cols": s.cols, "threads": s.threads}
-        figures = {"seconds": self.seconds, "ratios": self.ratios, "bandwidth": self.bandwidth}
-        return {**where, "dtype": str(s.dtype).removeprefix("torch."), **figures, "extra_bytes": self.extra_bytes}
+        figures = {"seconds": self.seconds, "ratios": self.ratios, "bandwidth": self.bandwidth, "samples": s.samples}
+        memory = {"extra_bytes": self.extra_bytes, "kept_bytes": self.kept_bytes}
+        return {**where, "dtype": str(s.dtype).removeprefix("torch."), **figures, **memory}
 
 
 def measure(setting: Setting, rounds: int) -> Result:
@@ -48,7 +51,8 @@ def measure(setting: Setting, rounds: int) -> Result:
         calls = contestants(setting)
         on_gpu = setting.device == "cuda"
         times = cuda.times(calls, rounds) if on_gpu else _times(calls, rounds)
-        extra = (cuda.extra_bytes if on_gpu else extra_bytes)(calls["softdraw"])
+        extra = {name: (cuda.extra_bytes if on_gpu else extra_bytes)(call) for name, call in calls.items()}
+        kept = {name: kept_bytes(call) for name, call in calls.items()}
     finally:
         torch.set_num_threads(before)
     ours = times["softdraw"]
@@ -57,10 +61,10 @@ def measure(setting: Setting, rounds: int) -> Result:
         for name in times
         if name != "softdraw"
     }
-    return Result(setting, {name: statistics.median(t) for name, t in times.items()}, ratios, extra)
+    return Result(setting, {name: statistics.median(t) for name, t in times.items()}, ratios, extra, kept)
 
 
-def _times(calls: dict[str, Callable[[], Tensor]], rounds: int) -> dict[str, list[float]]:
+def _times(calls: Ways, rounds: int) -> dict[str, list[float]]:
     loops = {name: _loops(call) for name, call in calls.items()}
     times: dict[str, list[float]] = {name: [] for name in calls}
     names = list(calls)
@@ -70,12 +74,13 @@ def _times(calls: dict[str, Callable[[], Tensor]], rounds: int) -> dict[str, lis
     return times
 
 
-def _loops(call: Callable[[], Tensor]) -> int:
+def _loops(call: Callable[[], Any]) -> int:
     call()
-    return max(1, int(_ROUND / _time(call, 1)))
+    shortest = min(_time(call, 1) for _ in range(3))  # on a busy machine a single call may wait for the processor
+    return max(1, int(_ROUND / shortest))
 
 
-def _time(call: Callable[[], Tensor], loops: int) -> float:
+def _time(call: Callable[[], Any], loops: int) -> float:
     start = time.perf_counter()
     for _ in range(loops):
         call()

@@ -21,11 +21,20 @@ def bench(
     dtypes: Annotated[str, typer.Option(help="float32, bfloat16, float16, float64.")] = "float32,bfloat16",
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     threads: Annotated[str, typer.Option(help="Numbers of threads; 'all' is torch's own number.")] = "1,all",
-    operations: Annotated[str, typer.Option(help="Any of soft, hard, soft+backward, hard+backward, index.")] = "all",
+    operations: Annotated[
+        str, typer.Option(help="Groups (draws, rules, laws, losses), single lines such as index or ZGR, or all.")
+    ] = "draws",
     rounds: Annotated[int, typer.Option(min=1, help="Rounds that the medians are taken over.")] = 15,
     out: Annotated[Path, typer.Option(help="Directory for bench.json and bench.png.")] = Path("runs/bench"),
 ) -> None:
-    """Time draws against stock torch, eager and compiled, and against a copy; write a table, a file and a picture."""
+    """Time this library beside stock torch, and against a copy; write a table, a file and a picture.
+
+    By default draws of Gumbel-softmax and of indices are measured. rules: draws with the gradient of each rule, beside
+    the rule by hand and our own gumbel_softmax; laws: beside torch.distributions; losses: beside those of torch.
+
+    ns/elem: of an element, and of a sample where there are several. kept: bytes an element that are kept for the
+    backward pass beside inputs and result. peak MB: peak memory beyond the result.
+    """
     from softdraw.bench import Setting, cuda, measure, report
     from softdraw.recipes.runs import figures
 
@@ -98,9 +107,12 @@ def _dtypes(given: str) -> list:
 
 
 def _operations(given: str) -> list[str]:
-    from softdraw.bench import OPERATIONS
+    from softdraw.bench import GROUPS, OPERATIONS
 
-    return list(OPERATIONS) if given == "all" else _chosen("--operations", given, OPERATIONS)
+    parts = {name: list(lines) for name, lines in GROUPS.items()} | {name: [name] for name in OPERATIONS}
+    parts["all"] = list(OPERATIONS)
+    names = [name for part in _chosen("--operations", given, tuple(parts)) for name in parts[part]]
+    return list(dict.fromkeys(names))
 
 
 def _threads(given: str) -> list[int]:
