@@ -102,7 +102,8 @@ def _rao(draw: Fields, s: Tensor, hard: Tensor, g: Tensor, rule: KernelRule, tau
     samples = s.shape[0] if s.dim() > logits.dim() else 1
     stream = torch.arange(samples, device=s.device).view(-1, *[1] * (s.dim() - 1))
     reinmax = rule.name == "reinmax_rao"
-    conditioned = ((p + hard) / 2).log() if reinmax else s
+    top = s.amax(-1, keepdim=True)  # taken off, for beside a huge logit the noise itself would be lost
+    conditioned = ((p + hard) / 2).log() if reinmax else s - torch.where(top.isinf(), 0, top)
     total = torch.zeros_like(s)
     for block in range(int(reinmax), rule.draws + int(reinmax)):
         made = noise.gumbel(seed, ids, cols, block * cols + col_start, stream, s.dtype).expand_as(s)
