@@ -83,3 +83,19 @@ def test_exported_is_eager(rule):
 
     inputs = (one_hot_logits(6, 5), torch.tensor(3))
     assert torch.equal(torch.export.export(Draw(), inputs).module()(*inputs), Draw()(*inputs))
+
+
+@pytest.mark.parametrize("rule", [rule for rule in PATHWISE if not isinstance(rule, softdraw.GumbelSoftmax)], ids=label)
+@pytest.mark.parametrize("law", [softdraw.OneHotCategorical, softdraw.Bernoulli])
+def test_forward_mode_is_the_transpose_of_the_gradient(rule, law):
+    """<g, jvp(t)> = <vjp(g), t>: the derivative of the sample in direction t and the gradient are one linear map."""
+    x, t, g = (torch.randn(4, 5, generator=torch.Generator().manual_seed(i), dtype=torch.float64) for i in range(3))
+
+    def draw(x):
+        return softdraw.draw(law(x), rule, seed=2)
+
+    y, tangent = torch.func.jvp(draw, (x,), (t,))
+    assert torch.equal(y, draw(x))
+    leaf = x.clone().requires_grad_()
+    (dx,) = torch.autograd.grad(draw(leaf), leaf, g)
+    torch.testing.assert_close((g * tangent).sum(), (dx * t).sum(), rtol=1e-9, atol=1e-10)
