@@ -9,8 +9,9 @@ from torch import Tensor
 
 from softdraw.arguments import check_logits
 from softdraw.checks import check_device, check_floating
-from softdraw.losses.common import aligned, kept_log_probs, reduce
-from softdraw.numerics import log_probs, times, value_of
+from softdraw.losses.common import aligned, kept_log_probs, kept_rows, loss_of, reduce
+from softdraw.numerics import log_probs, value_of
+from softdraw.operators import passes
 from softdraw.overrides import overridable
 
 
@@ -53,9 +54,8 @@ def kl_to_uniform(
     Source:
         Kullback and Leibler (1951), "On information and sufficiency", eq. 2.4.
     """
-    log_q, mask = kept_log_probs(logits, dim, mask)
-    loss = times(log_q.exp(), log_q + math.log(log_q.shape[-1])).sum(-1)
-    return reduce(loss, mask, weight, reduction)
+    rows = kept_rows(logits, dim, mask)
+    return loss_of(passes.entropy, rows, 1.0, math.log(rows.x.shape[-1]), weight=weight, reduction=reduction)
 
 
 @overridable
@@ -143,8 +143,8 @@ def entropy(
     Source:
         Shannon (1948), "A mathematical theory of communication", sec. 6.
     """
-    log_q, mask = kept_log_probs(logits, dim, mask)
-    return reduce(times(log_q.exp(), -log_q).sum(-1), mask, weight, reduction)
+    rows = kept_rows(logits, dim, mask)
+    return loss_of(passes.entropy, rows, -1.0, 0.0, weight=weight, reduction=reduction)
 
 
 def _prior(prior_logits: Tensor, logits: Tensor, dim: int) -> Tensor:
