@@ -137,9 +137,13 @@ EXPORT void softdraw_hard_backward(const Call* call, const int64_t* layout) {
 }
 
 EXPORT int64_t softdraw_entropy(const Pass* pass) { return softdraw::pass(pass, chosen->passes->entropy, false); }
-EXPORT int64_t softdraw_entropy_backward(const Pass* pass) {
-  return softdraw::pass(pass, chosen->passes->entropy_backward, true);
-}
+EXPORT int64_t softdraw_entropy_backward(const Pass* pass) { return softdraw::pass(pass, chosen->passes->entropy_backward, true); }
+EXPORT int64_t softdraw_index_nll(const Pass* pass) { return softdraw::pass(pass, chosen->passes->index_nll, false); }
+EXPORT int64_t softdraw_index_nll_backward(const Pass* pass) { return softdraw::pass(pass, chosen->passes->index_nll_backward, true); }
+EXPORT int64_t softdraw_nll(const Pass* pass) { return softdraw::pass(pass, chosen->passes->nll, false); }
+EXPORT int64_t softdraw_nll_backward(const Pass* pass) { return softdraw::pass(pass, chosen->passes->nll_backward, true); }
+EXPORT int64_t softdraw_kl(const Pass* pass) { return softdraw::pass(pass, chosen->passes->kl, false); }
+EXPORT int64_t softdraw_kl_backward(const Pass* pass) { return softdraw::pass(pass, chosen->passes->kl_backward, true); }
 
 // Which version of call.h and pass.h this library was built from (CMakeLists.txt makes the number). A caller asks first of all.
 EXPORT uint32_t softdraw_abi() { return SOFTDRAW_ABI; }

@@ -5,46 +5,36 @@
 
 namespace {
 
-template <class S>
+template <class T>
 class Entropy {
  public:
-  using T = typename S::T;
-  explicit Entropy(const Pass& pass) : pass_(pass), x_(pass.in, pass.mask, pass.in_rows, pass.cols) {}
+  explicit Entropy(const Pass& pass) : pass_(pass), x_(logits_of<T>(pass)) {}
 
   void skip(int64_t r) { put(r, 0, 0, 0); }
 
   bool row(int64_t r) {
     x_.place(r);
-    T top = kMinusInf<T>;
+    RunningTop<T> running;
     double e = 0, ex = 0;  // the sums of exp(x - top) and of exp(x - top) (x - top)
     const bool known = each_block(pass_.cols, [&](int64_t first, int64_t n) {
-      x_.load(block_, first, n);
-      const T larger = largest(block_, n);
-      if (!(larger < T(__builtin_inf()))) return false;  // +inf or NaN
-      if (larger > top) {
-        if (e > 0) {
-          const double down = (double)top - (double)larger, factor = exp_scalar(down);
-          ex = factor * (ex + e * down), e *= factor;
-        }
-        top = larger;
-      }
-      if (top > kMinusInf<T>) add(block_, n, top, e, ex);
+      x_.read(block_, first, n);
+      if (!running.take(largest<T>(block_, n), [&](double up, double f) { ex = f * (ex - e * up), e *= f; })) return false;
+      if (running.finite()) add(block_, n, running.top, e, ex);
       return true;
     });
-    if (!known || !(e > 0)) return false;
+    if (!known || !running.finite()) return false;
     const double log_e = log_scalar(e), v = ex / e - log_e;
-    put(r, pass_.scale * (v + pass_.shift), (double)top + log_e, v);
+    put(r, pass_.scale * (v + pass_.shift), (double)running.top + log_e, v);
     return true;
   }
 
  private:
   NOINLINE void add(const T* block, int64_t n, T top, double& e, double& ex) {
     constexpr int N = kLanes<T>;
-    using V = Vec<T, N>;
     using Sum = Vec<double, N>;
     Sum sum{}, weighted{};
     for (int64_t i = 0; i < n; i += N) {
-      const V a = load<V>(block + i) - top, p = exp_of<T, N>(a);
+      const auto a = load<Vec<T, N>>(block + i) - top, p = exp_of<T, N>(a);
       sum += __builtin_convertvector(p, Sum);
       weighted += __builtin_convertvector(p * where_mass(p, a), Sum);
     }
@@ -57,44 +47,40 @@ class Entropy {
   }
 
   const Pass& pass_;
-  Operand2D<S> x_;
-  alignas(64) T block_[kBlock + kSlack];
+  Source<T> x_;
+  Block<T> block_;
 };
 
-template <class S>
+template <class T>
 class EntropyBackward {
  public:
-  using T = typename S::T;
-  using Raw = typename S::Raw;
-  explicit EntropyBackward(const Pass& pass) : pass_(pass), x_(pass.in, pass.mask, pass.in_rows, pass.cols) {}
+  explicit EntropyBackward(const Pass& pass) : pass_(pass), x_(logits_of<T>(pass)), dx_(pass.out, pass, pass.storage) {}
 
-  void skip(int64_t r) { fill<S>((Raw*)pass_.out + r * pass_.cols, pass_.cols, T(0)); }
+  void skip(int64_t r) { dx_.zero(r); }
 
   bool row(int64_t r) {
     x_.place(r);
-    Raw* out = (Raw*)pass_.out + r * pass_.cols;
     return each_block(pass_.cols, [&](int64_t first, int64_t n) {
-      x_.load(block_, first, n);
-      turn(block_, n, Normalizer<T>(pass_.saved[2 * r]), (T)pass_.saved[2 * r + 1], arriving<T>(pass_, r));
-      write_block<S>(out + first, block_, n);
+      x_.read(block_, first, n);
+      turn(block_, n, Normalizer<T>(pass_.saved[2 * r]), (T)pass_.saved[2 * r + 1]);
+      dx_.write(r, block_, first, n, arriving<T>(pass_, r));
       return true;
     });
   }
 
  private:
-  // Logits become their gradient.
-  NOINLINE void turn(T* block, int64_t n, Normalizer<T> less, T v, T g) {
+  NOINLINE void turn(T* block, int64_t n, Normalizer<T> less, T v) {
     constexpr int N = kLanes<T>;
-    using V = Vec<T, N>;
     for (int64_t i = 0; i < n; i += N) {
-      const V log_p = less(load<V>(block + i)), p = exp_of<T, N>(log_p);
-      store(block + i, g * (p * where_mass(p, log_p - v)));
+      const auto log_p = less(load<Vec<T, N>>(block + i)), p = exp_of<T, N>(log_p);
+      store(block + i, p * where_mass(p, log_p - v));
     }
   }
 
   const Pass& pass_;
-  Operand2D<S> x_;
-  alignas(64) T block_[kBlock + kSlack];
+  Source<T> x_;
+  Sink<T> dx_;
+  Block<T> block_;
 };
 
 }  // namespace

@@ -21,27 +21,104 @@ INLINE double total(Vec<T, N> x) {
   return fold<T, N>(x, [](auto a, auto b) { return a + b; });
 }
 
-// An operand of a pass, read block by block with what its mask forbids at -inf.
-template <class S>
-class Operand2D {
+// An operand of a pass, read block by block with what its mask forbids at -inf. Its element type is looked up for each
+// block, so that bodies are compiled for the dtype of the computation alone.
+template <class T>
+class Source {
  public:
-  using T = typename S::T;
-  Operand2D(const void* data, const uint8_t* mask, int64_t rows, int64_t cols)
-      : data_((const typename S::Raw*)data), mask_(mask), rows_(rows), cols_(cols) {}
+  Source(const void* data, const uint8_t* mask, int64_t rows, const Pass& pass, int64_t storage)
+      : data_((const char*)data), mask_(mask), rows_(rows), cols_(pass.cols), storage_(storage) {}
 
-  void place(int64_t row) {
-    const int64_t at = row % rows_ * cols_;
-    row_.in = data_ + at;
-    row_.mask = mask_ ? mask_ + at : nullptr;
-  }
+  void place(int64_t row) { at_ = row % rows_ * cols_; }
+
   // Columns [first, first + n), and -inf up to the next multiple of 16.
-  void load(T* block, int64_t first, int64_t n) const { load_logits(block, row_, first, n); }
+  void read(T* block, int64_t first, int64_t n) const {
+    if constexpr (sizeof(T) == 8) return read_as<Float64>(block, first, n);
+    else if (storage_ == softdraw::kFloat32) read_as<Float32>(block, first, n);
+    else if (storage_ == softdraw::kBFloat16) read_as<BFloat16>(block, first, n);
+    else read_as<Float16>(block, first, n);
+  }
 
  private:
-  const typename S::Raw* data_;
+  template <class S>
+  INLINE void read_as(T* block, int64_t first, int64_t n) const {
+    Row<S> row;
+    row.in = (const typename S::Raw*)data_ + at_;
+    row.mask = mask_ ? mask_ + at_ : nullptr;
+    load_logits(block, row, first, n);
+  }
+
+  const char* data_;
   const uint8_t* mask_;
-  int64_t rows_, cols_;
-  Row<S> row_{};
+  int64_t rows_, cols_, storage_, at_ = 0;
+};
+
+template <class T>
+Source<T> logits_of(const Pass& pass) {
+  return {pass.in, pass.mask, pass.in_rows, pass, pass.storage};
+}
+template <class T>
+Source<T> second_of(const Pass& pass) {
+  return {pass.other, pass.other_mask, pass.other_rows, pass, pass.other_storage};
+}
+
+// A gradient of the shape of the pass, written block by block.
+template <class T>
+class Sink {
+ public:
+  Sink(void* data, const Pass& pass, int64_t storage) : data_(data), cols_(pass.cols), storage_(storage) {}
+  explicit operator bool() const { return data_ != nullptr; }
+
+  // scale block, to columns [first, first + n).
+  void write(int64_t row, const T* block, int64_t first, int64_t n, T scale) const {
+    const int64_t at = row * cols_ + first;
+    if constexpr (sizeof(T) == 8) write_as<Float64>(block, at, n, scale);
+    else if (storage_ == softdraw::kFloat32) write_as<Float32>(block, at, n, scale);
+    else if (storage_ == softdraw::kBFloat16) write_as<BFloat16>(block, at, n, scale);
+    else write_as<Float16>(block, at, n, scale);
+  }
+  void zero(int64_t row) const {
+    if (!data_) return;
+    const int64_t width = sizeof(T) == 8 ? 8 : storage_ == softdraw::kFloat32 ? 4 : 2;
+    __builtin_memset((char*)data_ + row * cols_ * width, 0, cols_ * width);
+  }
+
+ private:
+  template <class S>
+  INLINE void write_as(const T* block, int64_t at, int64_t n, T scale) const {
+    write_scaled<S>((typename S::Raw*)data_ + at, block, n, scale);
+  }
+
+  void* data_;
+  int64_t cols_, storage_;
+};
+
+template <class T>
+struct Block {
+  alignas(64) T at[kBlock + kSlack];
+  operator T*() { return at; }
+};
+
+// The largest element so far. Sums of exp(x - top) are multiplied by a factor where it grows.
+template <class T>
+struct RunningTop {
+  T top = kMinusInf<T>;
+
+  // Takes a block's largest element. False: it is +inf or NaN. Otherwise calls grow(new - old, exp(old - new)) for what
+  // was summed, where there is something.
+  template <class Grow>
+  INLINE bool take(T larger, Grow grow) {
+    if (!(larger < T(__builtin_inf()))) return false;
+    if (larger > top) {
+      if (top > kMinusInf<T>) {
+        const double up = (double)larger - (double)top;
+        grow(up, exp_scalar(-up));
+      }
+      top = larger;
+    }
+    return true;
+  }
+  bool finite() const { return top > kMinusInf<T>; }
 };
 
 // The largest of n elements, up to the next multiple of 16; NaN if one of them is.
@@ -76,6 +153,13 @@ struct Normalizer {
   INLINE V operator()(V x) const { return (x - high) - low; }
 };
 
+// Logits become probabilities.
+template <class T>
+NOINLINE void to_probabilities(T* block, int64_t n, Normalizer<T> less) {
+  constexpr int N = kLanes<T>;
+  for (int64_t i = 0; i < n; i += N) store(block + i, exp_of<T, N>(less(load<Vec<T, N>>(block + i))));
+}
+
 // Calls body(first, n) for the blocks of a row.
 template <class Body>
 INLINE bool each_block(int64_t cols, Body body) {
@@ -93,11 +177,6 @@ bool each_row(const Pass& pass, int64_t first, int64_t last) {
     else if (!body.row(r)) return false;
   }
   return true;
-}
-
-template <class S>
-INLINE void write_block(typename S::Raw* out, const typename S::T* x, int64_t n) {
-  write_scaled<S>(out, x, n, typename S::T(1));
 }
 
 }  // namespace

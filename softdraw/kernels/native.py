@@ -17,13 +17,14 @@ from pathlib import Path
 
 from softdraw.kernels import openmp
 
-ABI = 0xB32CD326  # the first 32 bits of the SHA-256 of csrc/call.h and csrc/pass.h, which CMakeLists.txt builds in
+ABI = 0x17AE9788  # the first 32 bits of the SHA-256 of csrc/call.h and csrc/pass.h, which CMakeLists.txt builds in
 CALL = struct.Struct("=7Qd7q")  # the fields of csrc/call.h in order
 PASS = struct.Struct("=10Q2d9q")  # those of csrc/pass.h
 STORAGE = {"float32": 0, "float64": 1, "bfloat16": 2, "float16": 3}
 CHECKS = {"Anything": 0, "OneHot": 1, "Distribution": 2}  # what the second operand of a pass must be
 OPERATIONS = ("soft", "hard", "index", "gumbel", "soft_backward", "hard_backward")
-PASSES = ("entropy", "entropy_backward")
+_EACH_WAY = ("entropy", "index_nll", "nll", "kl")
+PASSES = tuple(f"{name}{way}" for name in _EACH_WAY for way in ("", "_backward"))
 _VARIABLE = "SOFTDRAW_LIBRARY"  # a path that takes the place of the installed library: a sanitizer build, say
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor
 from softdraw.arguments import check_logits, compute_dtype, last
 from softdraw.checks import check_device, check_floating, check_mask, check_real, given
 from softdraw.kernels.pass_reference import Rows
-from softdraw.numerics import log_probs, times
+from softdraw.numerics import times
 from softdraw.operators.passes import Pass
 from softdraw.private_torch import assert_later
 
@@ -33,18 +34,19 @@ def kept_rows(logits: Tensor, dim: int, mask: Tensor | None) -> Rows:
     return Rows(x, keep=None if mask is None else _kept(mask, x[..., 0], "the logits without dim"))
 
 
-def loss_of(run: Pass, rows: Rows, *numbers: float, weight: Tensor | None, reduction: str) -> Tensor:
+def loss_of(
+    run: Pass,
+    rows: Rows,
+    *numbers: float,
+    weight: Tensor | None,
+    reduction: str,
+    check: Callable[[], Any] | None = None,
+) -> Tensor:
     """``reduce`` of a pass over rows, within the pass where no weight and no mask tell rows apart."""
     check_reduction(reduction)
     if weight is None and rows.keep is None:
-        return run(rows, *numbers, reduction=reduction)
-    return reduce(run(rows, *numbers), rows.keep, weight, reduction)
-
-
-def kept_log_probs(logits: Tensor, dim: int, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
-    """log softmax of ``kept_logits``, and the mask."""
-    x, mask = kept_logits(logits, dim, mask)
-    return log_probs(x), mask
+        return run(rows, *numbers, reduction=reduction, check=check)
+    return reduce(run(rows, *numbers, check=check), rows.keep, weight, reduction)
 
 
 def kept_bits(logits: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:

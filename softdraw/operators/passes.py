@@ -31,12 +31,20 @@ class Pass:
     def __init__(self, name: str, formula: Callable[..., Tensor]) -> None:
         self._name, self._formula, self._backward = name, formula, f"{name}_backward"
 
-    def __call__(self, rows: Rows, *numbers: Any, reduction: str = "none") -> Tensor:
-        """A number for each row in the compute dtype, ``batch``; or their ``"mean"`` (0 of none) or ``"sum"``."""
-        if rows.x.dtype not in DTYPES or (rows.other is not None and rows.other.dtype not in DTYPES):
-            rows = rows._replace(x=_ordinary(rows.x), other=_ordinary(rows.other))
+    def __call__(
+        self, rows: Rows, *numbers: Any, reduction: str = "none", check: Callable[[], Any] | None = None
+    ) -> Tensor:
+        """A number for each row in the compute dtype, ``batch``; or their ``"mean"`` (0 of none) or ``"sum"``.
+
+        ``check`` raises an error for operands that are illegal. It is called where the formula is, for a fast body
+        looks at values itself.
+        """
+        if rows.x.dtype not in DTYPES or rows.other is not None:
+            rows = _in_ordinary_dtypes(rows)
         made = self._made(rows, numbers)
         if made is None:
+            if check is not None:
+                check()
             return _reduced(self._formula(rows, *numbers), reduction)
         out = _reduced(made[0], reduction)
         x, other = rows.x, rows.other
@@ -64,11 +72,12 @@ class Pass:
     def _by_formula(self, ctx: Any, rows: Rows, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
         """Through views of the operands, so that what one of them was made from is not followed here."""
         with torch.enable_grad():
-            given = [t if t is None else t.view_as(t) for t in rows[:2]]
-            y = _reduced(self._formula(Rows(*given, *rows[2:]), *ctx.numbers), ctx.reduction)
-        wanted = [t for t, needed in zip(given, ctx.needs_input_grad[1:3], strict=True) if needed]
+            given = [t if t is None else t.view_as(t) for t in (rows.x, rows.other)]
+            y = _reduced(self._formula(Rows(*given, *rows[2:]), *ctx.numbers), ctx.reduction)  # pyright: ignore
+        needed = ctx.needs_input_grad[1:3]
+        wanted: Any = [t for t, asked in zip(given, needed, strict=True) if asked]
         made = iter(torch.autograd.grad(y, wanted, grad, create_graph=is_grad_enabled()))
-        return tuple(next(made) if needed else None for needed in ctx.needs_input_grad[1:3])  # pyright: ignore
+        return next(made) if needed[0] else None, next(made) if needed[1] else None
 
 
 class _Recorded(torch.autograd.Function):
@@ -88,10 +97,16 @@ class _Recorded(torch.autograd.Function):
 _record = quick_apply(_Recorded, _Recorded.backward)
 
 
-def _ordinary(t: Any) -> Any:
-    """An operand in a dtype that every body reads: what holds flags, integers or 8 bits is brought to the compute
-    dtype."""
-    return t if t is None or t.dtype in DTYPES else t.to(torch.float32)
+def _in_ordinary_dtypes(rows: Rows) -> Rows:
+    """Operands in dtypes that every body reads, both in float64 if one is. What holds flags, integers or 8 bits is
+    brought to float32."""
+    x, other = rows.x, rows.other
+    double = torch.float64 in (x.dtype, x.dtype if other is None else other.dtype)
+
+    def ordinary(t: Tensor) -> Tensor:
+        return t.double() if double else t if t.dtype in DTYPES else t.float()
+
+    return rows._replace(x=ordinary(x), other=None if other is None else ordinary(other))
 
 
 def _reduced(rows: Tensor, reduction: str) -> Tensor:
@@ -104,3 +119,7 @@ def _reduced(rows: Tensor, reduction: str) -> Tensor:
 
 
 entropy = Pass("entropy", pass_reference.entropy)
+index_nll = Pass("index_nll", pass_reference.index_nll)
+nll = Pass("nll", pass_reference.nll)
+kl = Pass("kl", pass_reference.kl)
+kl_with_slope = Pass("kl", pass_reference.kl_with_slope)
