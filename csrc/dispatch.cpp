@@ -1,6 +1,7 @@
 // The exported functions: they pick the instruction set once and divide the rows among threads.
 #include "call.h"
 #include "openmp.h"
+#include "pass.h"
 #include "pool.h"
 
 #ifdef __linux__
@@ -18,13 +19,20 @@ namespace softdraw {
 struct Variant {
   const char* name;
   const Operations* operations;
+  const Passes* passes;
   bool supported;
 };
 
 #if SOFTDRAW_X86
 extern const Operations x86_64_v2, x86_64_v3, x86_64_v4;
+namespace passes {
+extern const Passes x86_64_v2, x86_64_v3, x86_64_v4;
+}
 #else
 extern const Operations baseline;
+namespace passes {
+extern const Passes baseline;
+}
 #endif
 
 namespace {
@@ -43,12 +51,12 @@ const Variant* variants() {
   static const bool v4 = v3 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                          __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&
                          __builtin_cpu_supports("avx512vl");
-  static const Variant all[] = {{"x86-64-v4", &x86_64_v4, v4},
-                                {"x86-64-v3", &x86_64_v3, v3},
-                                {"x86-64-v2", &x86_64_v2, v2},
-                                {nullptr, nullptr, true}};
+  static const Variant all[] = {{"x86-64-v4", &x86_64_v4, &passes::x86_64_v4, v4},
+                                {"x86-64-v3", &x86_64_v3, &passes::x86_64_v3, v3},
+                                {"x86-64-v2", &x86_64_v2, &passes::x86_64_v2, v2},
+                                {nullptr, nullptr, nullptr, true}};
 #else
-  static const Variant all[] = {{"baseline", &baseline, true}, {nullptr, nullptr, true}};
+  static const Variant all[] = {{"baseline", &baseline, &passes::baseline, true}, {nullptr, nullptr, nullptr, true}};
 #endif
   return all;
 }
@@ -61,39 +69,53 @@ const Variant* best() {
 
 const Variant* chosen = best();
 
-struct Range {
-  const Call& call;
-  const int64_t* layout;
-  Operation operation;
-  int64_t draws, grain;
-};
-
-void chunk(void* context, int64_t index) {
-  const Range& range = *(const Range*)context;
-  const int64_t first = index * range.grain, end = first + range.grain;
-  range.operation(range.call, range.layout, first, end < range.draws ? end : range.draws);
+// Calls work(first, last) for parts of `rows` rows of `cols` columns, of at least `least` rows each, on several threads.
+template <class Work>
+void in_parts(int64_t rows, int64_t cols, int64_t least, int64_t threads, Work work) {
+  if (rows == 0 || cols == 0) return;
+  int64_t grain = kGrain / cols;
+  grain = grain < least ? least : grain;
+  struct Parts {
+    Work& work;
+    int64_t rows, grain;
+  } parts{work, rows, grain};
+  const Chunk chunk = [](void* context, int64_t index) {
+    const Parts& all = *(const Parts*)context;
+    const int64_t first = index * all.grain, end = first + all.grain;
+    all.work(first, end < all.rows ? end : all.rows);
+  };
+  for_each_chunk((rows + grain - 1) / grain, threads, rows * cols >= kWake, chunk, &parts);
 }
 
 // An output this large is fresh memory from the system every time, and the faults of its first touch cost more than the
 // draw. Pages of 2 MB take a small part of them; only those that the output fills are asked for.
-void ask_for_huge_pages(const Call& call) {
+void ask_for_huge_pages(void* out, int64_t elements, int64_t storage) {
 #if defined(__linux__) && defined(MADV_HUGEPAGE)
   constexpr uintptr_t page = 1 << 21, large = 1 << 25;
-  const int64_t size = call.storage == kFloat64 ? 8 : call.storage == kFloat32 ? 4 : 2;
-  const uintptr_t start = ((uintptr_t)call.out + page - 1) / page * page;
-  const uintptr_t end = ((uintptr_t)call.out + (uintptr_t)(call.rows * call.cols * size)) / page * page;
+  const int64_t size = storage == kFloat64 ? 8 : storage == kFloat32 ? 4 : 2;
+  const uintptr_t start = ((uintptr_t)out + page - 1) / page * page;
+  const uintptr_t end = ((uintptr_t)out + (uintptr_t)(elements * size)) / page * page;
   if (end >= start + large - page) madvise((void*)start, end - start, MADV_HUGEPAGE);
 #endif
 }
 
 void run(const Call* call, const int64_t* layout, Operation operation, bool dense) {
   const int64_t draws = call->rows * call->samples;
-  if (draws == 0 || call->cols == 0) return;
-  if (dense && !layout) ask_for_huge_pages(*call);
-  int64_t grain = kGrain / call->cols;
-  grain = grain < 1 ? 1 : layout && grain < 16 ? 16 : grain;  // strided rows share cache lines
-  Range range{*call, layout, operation, draws, grain};
-  for_each_chunk((draws + grain - 1) / grain, call->threads, draws * call->cols >= kWake, chunk, &range);
+  if (dense && !layout) ask_for_huge_pages(call->out, call->rows * call->cols, call->storage);
+  in_parts(draws, call->cols, layout ? 16 : 1, call->threads,  // strided rows share cache lines
+           [=](int64_t first, int64_t last) { operation(*call, layout, first, last); });
+}
+
+// 0 if every row was done.
+int64_t pass(const Pass* pass, PassOperation operation, bool backward) {
+  if (backward) ask_for_huge_pages(pass->out, pass->rows * pass->cols, pass->storage);
+  if (backward && pass->other_out) ask_for_huge_pages(pass->other_out, pass->rows * pass->cols, pass->other_storage);
+  int64_t refused = 0;
+  in_parts(pass->rows, pass->cols, 1, pass->threads, [&](int64_t first, int64_t last) {
+    if (__atomic_load_n(&refused, __ATOMIC_RELAXED)) return;
+    if (!operation(*pass, first, last)) __atomic_store_n(&refused, 1, __ATOMIC_RELAXED);
+  });
+  return refused;
 }
 
 }  // namespace
@@ -101,6 +123,7 @@ void run(const Call* call, const int64_t* layout, Operation operation, bool dens
 
 using softdraw::Call;
 using softdraw::chosen;
+using softdraw::Pass;
 
 EXPORT void softdraw_soft(const Call* call, const int64_t* layout) { softdraw::run(call, layout, chosen->operations->soft, true); }
 EXPORT void softdraw_hard(const Call* call, const int64_t* layout) { softdraw::run(call, layout, chosen->operations->hard, true); }
@@ -120,7 +143,16 @@ EXPORT void softdraw_bits_backward(const Call* call, const int64_t*) {
   softdraw::run(call, nullptr, chosen->operations->bits_backward, true);
 }
 
-// Which version of call.h this library was built from (CMakeLists.txt makes the number). A caller asks first of all.
+EXPORT int64_t softdraw_entropy(const Pass* pass) { return softdraw::pass(pass, chosen->passes->entropy, false); }
+EXPORT int64_t softdraw_entropy_backward(const Pass* pass) { return softdraw::pass(pass, chosen->passes->entropy_backward, true); }
+EXPORT int64_t softdraw_index_nll(const Pass* pass) { return softdraw::pass(pass, chosen->passes->index_nll, false); }
+EXPORT int64_t softdraw_index_nll_backward(const Pass* pass) { return softdraw::pass(pass, chosen->passes->index_nll_backward, true); }
+EXPORT int64_t softdraw_nll(const Pass* pass) { return softdraw::pass(pass, chosen->passes->nll, false); }
+EXPORT int64_t softdraw_nll_backward(const Pass* pass) { return softdraw::pass(pass, chosen->passes->nll_backward, true); }
+EXPORT int64_t softdraw_kl(const Pass* pass) { return softdraw::pass(pass, chosen->passes->kl, false); }
+EXPORT int64_t softdraw_kl_backward(const Pass* pass) { return softdraw::pass(pass, chosen->passes->kl_backward, true); }
+
+// Which version of call.h and pass.h this library was built from (CMakeLists.txt makes the number). A caller asks first of all.
 EXPORT uint32_t softdraw_abi() { return SOFTDRAW_ABI; }
 
 // The instruction set in use (null: this CPU has none that was compiled), and a way to take another, for tests and

@@ -6,7 +6,7 @@
 #endif
 
 #define INLINE inline __attribute__((always_inline))
-#define NOINLINE static __attribute__((noinline))  // heavy loops, compiled once for each element type
+#define NOINLINE static __attribute__((noinline, unused))  // heavy loops, compiled once for each element type
 
 namespace {
 

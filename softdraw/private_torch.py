@@ -95,6 +95,10 @@ transformed: Callable[[], bool] = _private("_C._are_functorch_transforms_active"
 # assumed: every draw is then an operator of the dispatcher, which serves eager code as well.
 dispatch_modes: Callable[[], int] = _private("_C._len_torch_dispatch_stack", lambda: 1)
 
+# How many function modes (a default device, a log of calls) see torch's functions in Python. Where torch does not say,
+# they see none of what a kernel does in one step.
+function_modes: Callable[[], int] = _private("_C._len_torch_function_stack", lambda: 0)
+
 # Something other than None while torch.jit.trace records.
 tracing: Callable[[], Any] = _private("_C._get_tracing_state", _records_a_trace)
 

@@ -29,25 +29,40 @@ compiler = pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler 
 # One layout on both sides
 
 
-def test_the_abi_number_is_that_of_the_header():
-    assert hashlib.sha256((SOURCE / "call.h").read_bytes()).hexdigest()[:8] == f"{native.ABI:08x}"
+def test_the_abi_number_is_that_of_the_headers():
+    both = b"".join((SOURCE / name).read_bytes() for name in ("call.h", "pass.h"))
+    assert hashlib.sha256(both).hexdigest()[:8] == f"{native.ABI:08x}"
 
 
-def test_a_call_is_packed_as_the_header_has_it():
-    """Every field in order, 64 bits each, and the codes of the element types."""
-    header = re.sub("//.*", "", (SOURCE / "call.h").read_text())
-    (fields,) = re.findall(r"struct Call \{(.*?)\};", header, re.DOTALL)
+@pytest.mark.parametrize(
+    ("name", "packer", "listed", "typed", "operations"),
+    [
+        ("Call", native.CALL, "Operations", "Operation", native.OPERATIONS),
+        ("Pass", native.PASS, "Passes", "PassOperation", native.PASSES),
+    ],
+)
+def test_a_call_is_packed_as_its_header_has_it(name, packer, listed, typed, operations):
+    """Every field in order, 64 bits each, and the names of the operations."""
+    header = re.sub("//.*", "", (SOURCE / f"{name.lower()}.h").read_text())
+    (fields,) = re.findall(rf"struct {name} \{{(.*?)\}};", header, re.DOTALL)
     kinds = {"*": "Q", "double": "d", "int64_t": "q"}
     packed = ""
     for declaration in filter(None, (line.strip() for line in fields.split(";"))):
         kind = "*" if "*" in declaration else declaration.split()[0]
         packed += kinds[kind] * len(declaration.split(","))
-    spelled = "".join(code * int(count or 1) for count, code in re.findall(r"(\d*)([Qdq])", native.CALL.format))
+    spelled = "".join(code * int(count or 1) for count, code in re.findall(r"(\d*)([Qdq])", packer.format))
     assert packed == spelled
+    (names,) = re.findall(rf"struct {listed} \{{\s*{typed} (.*?);", header, re.DOTALL)
+    assert tuple(re.split(r",\s*", names)) == operations
+
+
+def test_codes_are_those_of_the_headers():
+    """Of the element types, and of what the second operand of a pass must be."""
+    header = (SOURCE / "call.h").read_text()
     (storage,) = re.findall(r"enum Storage : int64_t \{(.*?)\}", header)
     assert {name.lower(): int(code) for name, code in re.findall(r"k(\w+) = (\d)", storage)} == native.STORAGE
-    (operations,) = re.findall(r"struct Operations \{\s*Operation (.*?);", header)
-    assert tuple(operations.split(", ")) == native.OPERATIONS
+    (checks,) = re.findall(r"enum Check : int64_t \{(.*?)\}", (SOURCE / "pass.h").read_text())
+    assert {name: int(code) for name, code in re.findall(r"k(\w+) = (\d)", checks)} == native.CHECKS
 
 
 @compiled
@@ -73,6 +88,9 @@ def _functions(body: str, isa: str = '"shim"', without: str = "") -> str:
         f"void softdraw_{name}(const long long *call, const long long *layout) {{ {body} }}\n"
         for name in native.OPERATIONS
         if name != without
+    )
+    operations += "".join(
+        f"long long softdraw_{name}(const long long *pass) {{ return 0; }}\n" for name in native.PASSES
     )
     return operations + (
         f"const char *softdraw_isa(void) {{ return {isa}; }}\n"

@@ -136,5 +136,18 @@ def test_every_body_has_every_operation():
         parts = [ast.parse((PACKAGE / "kernels" / file).read_text()).body for file in body]
         defined = {node.name for part in parts for node in part if isinstance(node, ast.FunctionDef)}
         assert set(native.OPERATIONS) <= defined, body
-    exported = re.findall(r"softdraw_(\w+)\(const Call", (ROOT / "csrc" / "dispatch.cpp").read_text())
-    assert set(native.OPERATIONS) <= set(exported)
+    source = (ROOT / "csrc" / "dispatch.cpp").read_text()
+    assert set(native.OPERATIONS) <= set(re.findall(r"softdraw_(\w+)\(const Call", source))
+    assert set(native.PASSES) == set(re.findall(r"softdraw_(\w+)\(const Pass", source))
+
+
+def test_every_body_of_passes_has_every_operation():
+    assert passes_of("pass_cpu.py") == set(native.PASSES)
+    assert {name for name in native.PASSES if not name.endswith("_backward")} <= passes_of("pass_reference.py")
+
+
+def passes_of(body: str) -> set[str]:
+    """The functions of a file with one of the operations' names, and any that look like the gradient of one."""
+    tree = ast.parse((PACKAGE / "kernels" / body).read_text())
+    defined = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+    return {name for name in defined if not name.startswith("_")}

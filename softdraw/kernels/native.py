@@ -1,8 +1,9 @@
 """The compiled CPU kernels as a shared library: where it is, whether it is the one that this code was written for, and
 how it is called.
 
-The C interface (csrc/call.h) is one function an operation, ``(const Call*, const int64_t* layout)``. A call is packed
-into bytes: filling a ctypes structure would cost more than a small draw.
+The C interface is one function an operation: ``(const Call*, const int64_t* layout)`` for draws (csrc/call.h), and
+``(const Pass*)`` for passes without noise (csrc/pass.h), which returns 0 if every row was done. A call is packed into
+bytes: filling a ctypes structure would cost more than a small draw.
 """
 
 from __future__ import annotations
@@ -16,21 +17,16 @@ from pathlib import Path
 
 from softdraw.kernels import openmp
 
-ABI = 0x23A7F921  # the first 32 bits of the SHA-256 of csrc/call.h, as CMakeLists.txt builds it into the library
+ABI = 0xA4F51EA1  # the first 32 bits of the SHA-256 of csrc/call.h and csrc/pass.h, which CMakeLists.txt builds in
 CALL = struct.Struct("=9Q2d10q")  # the fields of csrc/call.h in order
+PASS = struct.Struct("=10Q2d9q")  # those of csrc/pass.h
 STORAGE = {"float32": 0, "float64": 1, "bfloat16": 2, "float16": 3}
-OPERATIONS = (
-    "soft",
-    "hard",
-    "index",
-    "gumbel",
-    "soft_backward",
-    "hard_backward",
-    "rule_backward",
-    "bits",
-    "bits_backward",
-)
 RULES = ("straight_through", "zgr", "reinmax", "gapped", "gumbel_rao", "reinmax_rao")  # as csrc/call.h numbers them
+CHECKS = {"Anything": 0, "OneHot": 1, "Distribution": 2}  # what the second operand of a pass must be
+_DRAWS = ("soft", "hard", "index", "gumbel", "bits")
+OPERATIONS = (*_DRAWS, "soft_backward", "hard_backward", "rule_backward", "bits_backward")
+_EACH_WAY = ("entropy", "index_nll", "nll", "kl")
+PASSES = tuple(f"{name}{way}" for name in _EACH_WAY for way in ("", "_backward"))
 _VARIABLE = "SOFTDRAW_LIBRARY"  # a path that takes the place of the installed library: a sanitizer build, say
 
 
@@ -72,6 +68,8 @@ def _load() -> tuple[ctypes.CDLL | None, str]:
     for name in OPERATIONS:
         # Without argtypes, which would be checked anew in every call: bytes and None are passed as pointers anyway.
         getattr(loaded, f"softdraw_{name}").restype = None
+    for name in PASSES:
+        getattr(loaded, f"softdraw_{name}").restype = ctypes.c_int64
     loaded.softdraw_use_isa.argtypes, loaded.softdraw_use_isa.restype = [ctypes.c_char_p], ctypes.c_char_p
     loaded.softdraw_use_openmp.argtypes, loaded.softdraw_use_openmp.restype = [ctypes.c_void_p], None
     loaded.softdraw_use_openmp(openmp.team())
@@ -80,14 +78,15 @@ def _load() -> tuple[ctypes.CDLL | None, str]:
 
 def _mismatch(loaded: ctypes.CDLL) -> str:
     """What is wrong with a library that loads; empty if it is the one that this code was written for."""
-    names = [f"softdraw_{name}" for name in ("abi", "isa", "use_isa", "use_openmp", *OPERATIONS)]
+    names = [f"softdraw_{name}" for name in ("abi", "isa", "use_isa", "use_openmp", *OPERATIONS, *PASSES)]
     missing = [name for name in names if not hasattr(loaded, name)]
     if "softdraw_abi" in missing:
         return "has no ABI number (softdraw_abi): it was built before there was one, or is another library"
     loaded.softdraw_abi.restype, loaded.softdraw_isa.restype = ctypes.c_uint32, ctypes.c_char_p
     found = loaded.softdraw_abi()
     if found != ABI:
-        return f"was built from another version of csrc/call.h: its ABI number is {found:#010x}, expected {ABI:#010x}"
+        built = "was built from another version of csrc/call.h and pass.h"
+        return f"{built}: its ABI number is {found:#010x}, expected {ABI:#010x}"
     if missing:
         return f"lacks {', '.join(missing)}"
     if loaded.softdraw_isa() is None:

@@ -9,10 +9,12 @@ import torch
 from torch import Tensor, distributions
 from torch.distributions.kl import register_kl
 
+from softdraw.kernels.pass_reference import Rows
 from softdraw.laws.bernoulli import Bernoulli
 from softdraw.laws.categorical import CategoricalLaw
 from softdraw.laws.from_torch import from_torch
 from softdraw.laws.one_hot import OneHotCategorical
+from softdraw.operators import passes
 
 
 def _divergence(log_p: Tensor, log_q: Tensor) -> Tensor:
@@ -25,9 +27,12 @@ def _divergence(log_p: Tensor, log_q: Tensor) -> Tensor:
     return terms.sum(-1)
 
 
+def _ours(law: Any) -> Any:
+    return law if isinstance(law, CategoricalLaw) else from_torch(law)
+
+
 def _log_probs(law: Any) -> Tensor:
-    ours = law if isinstance(law, CategoricalLaw) else from_torch(law)
-    return ours.log_probs()  # pyright: ignore[reportOptionalMemberAccess]
+    return _ours(law).log_probs()
 
 
 @register_kl(OneHotCategorical, OneHotCategorical)
@@ -47,6 +52,9 @@ def _kl_categorical(p: Any, q: Any) -> Tensor:
             f"kl_divergence needs laws whose batches broadcast, got {tuple(p.batch_shape)} and {tuple(q.batch_shape)}"
         )
     dtype = p.theta.dtype if isinstance(p, CategoricalLaw) else p.logits.dtype
+    if not isinstance(p, Bernoulli | distributions.Bernoulli):
+        x, y = _ours(p), _ours(q)
+        return passes.kl(Rows(x.theta, y.theta, x.allowed, y.allowed)).to(dtype)
     return _divergence(_log_probs(p), _log_probs(q)).to(dtype)
 
 

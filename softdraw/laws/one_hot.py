@@ -8,9 +8,11 @@ from torch.distributions import constraints
 
 from softdraw import numerics
 from softdraw.arguments import check_logits, compute_dtype, prepare_mask, tau_tensor
+from softdraw.kernels.native import CHECKS
+from softdraw.kernels.pass_reference import Rows
 from softdraw.laws.categorical import CategoricalLaw, check_probabilities, from_probabilities
 from softdraw.laws.checks import check_one_given, check_value
-from softdraw.operators import draws
+from softdraw.operators import draws, passes
 from softdraw.rules.pathwise import Pathwise
 from softdraw.tensors import is_plain
 
@@ -115,6 +117,15 @@ class OneHotCategorical(CategoricalLaw):
     def log_probs(self) -> Tensor:
         """log p of every category, float32 or float64, ``(*batch, K)``; -inf where forbidden."""
         return numerics.log_probs(self.scores())
+
+    def entropy(self) -> Tensor:
+        """Entropy in nats, ``batch``; a forbidden category counts for nothing."""
+        return passes.entropy(Rows(self.theta, mask=self.allowed), -1.0, 0.0).to(self.theta.dtype)
+
+    def log_prob_wide(self, value: Tensor) -> Tensor:
+        """log p(value), ``(..., *batch)``; -inf for a forbidden category."""
+        value = value.to(compute_dtype(self.theta.dtype))
+        return passes.nll(Rows(self.theta, value, self.allowed), -1.0, CHECKS["Anything"], 0.0)
 
     def log_normalizer(self) -> Tensor:
         """A(theta) = log sum exp(theta) over what is allowed, ``batch``; -inf where nothing is."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -9,7 +10,9 @@ from torch import Tensor
 
 from softdraw.arguments import check_logits, compute_dtype, last
 from softdraw.checks import check_device, check_floating, check_mask, check_real, given
-from softdraw.numerics import log_probs, times
+from softdraw.kernels.pass_reference import Rows
+from softdraw.numerics import times
+from softdraw.operators.passes import Pass
 from softdraw.private_torch import assert_later
 
 REDUCTIONS = ("mean", "sum", "none")
@@ -25,10 +28,25 @@ def kept_logits(logits: Tensor, dim: int, mask: Tensor | None) -> tuple[Tensor, 
     return (x, None) if mask is None else (without(x, mask.unsqueeze(-1)), mask)
 
 
-def kept_log_probs(logits: Tensor, dim: int, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
-    """log softmax of ``kept_logits``, and the mask."""
-    x, mask = kept_logits(logits, dim, mask)
-    return log_probs(x), mask
+def kept_rows(logits: Tensor, dim: int, mask: Tensor | None) -> Rows:
+    """The logits, categories last and in their own dtype, and which rows count, as a pass takes them."""
+    x = last(logits, check_logits(logits, dim))
+    return Rows(x, keep=None if mask is None else _kept(mask, x[..., 0], "the logits without dim"))
+
+
+def loss_of(
+    run: Pass,
+    rows: Rows,
+    *numbers: float,
+    weight: Tensor | None,
+    reduction: str,
+    check: Callable[[], Any] | None = None,
+) -> Tensor:
+    """``reduce`` of a pass over rows, within the pass where no weight and no mask tell rows apart."""
+    check_reduction(reduction)
+    if weight is None and rows.keep is None:
+        return run(rows, *numbers, reduction=reduction, check=check)
+    return reduce(run(rows, *numbers, check=check), rows.keep, weight, reduction)
 
 
 def kept_bits(logits: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
@@ -110,14 +128,19 @@ def reduce(loss: Tensor, mask: Tensor | None, weight: Tensor | None, reduction: 
 
     The mean over nothing is 0, as a batch without anything to learn from should move nothing.
     """
-    if not isinstance(reduction, str) or reduction not in REDUCTIONS:
-        got = repr(reduction) if isinstance(reduction, str) else given(reduction)
-        raise ValueError(f"reduction must be one of {', '.join(map(repr, REDUCTIONS))}, got {got}")
+    check_reduction(reduction)
     w = weights(loss, mask, weight, "the unreduced loss")
     loss = times(w, loss)
     if reduction == "none":
         return loss
     return loss.sum() if reduction == "sum" else loss.sum() / _or_one(w.sum())
+
+
+def check_reduction(reduction: object) -> None:
+    """``reduction`` is one of three words."""
+    if not isinstance(reduction, str) or reduction not in REDUCTIONS:
+        got = repr(reduction) if isinstance(reduction, str) else given(reduction)
+        raise ValueError(f"reduction must be one of {', '.join(map(repr, REDUCTIONS))}, got {got}")
 
 
 def weights(like: Tensor, mask: Tensor | None, weight: Tensor | None, what: str) -> Tensor:

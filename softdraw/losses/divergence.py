@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 
-import torch
 from torch import Tensor
 
-from softdraw.arguments import check_logits
+from softdraw.arguments import check_logits, compute_dtype
 from softdraw.checks import check_device, check_floating
-from softdraw.losses.common import aligned, kept_log_probs, reduce
-from softdraw.numerics import log_probs, times, value_of
+from softdraw.losses.common import aligned, kept_rows, loss_of
+from softdraw.operators import passes
 from softdraw.overrides import overridable
 
 
@@ -53,9 +52,8 @@ def kl_to_uniform(
     Source:
         Kullback and Leibler (1951), "On information and sufficiency", eq. 2.4.
     """
-    log_q, mask = kept_log_probs(logits, dim, mask)
-    loss = times(log_q.exp(), log_q + math.log(log_q.shape[-1])).sum(-1)
-    return reduce(loss, mask, weight, reduction)
+    rows = kept_rows(logits, dim, mask)
+    return loss_of(passes.entropy, rows, 1.0, math.log(rows.x.shape[-1]), weight=weight, reduction=reduction)
 
 
 @overridable
@@ -97,16 +95,9 @@ def kl_to_prior(
     Source:
         Kullback and Leibler (1951), "On information and sufficiency", eq. 2.4.
     """
-    log_q, mask = kept_log_probs(logits, dim, mask)
-    log_p = log_probs(_prior(prior_logits, logits, dim).to(log_q.dtype))
-    q = log_q.exp()
-    # A quarter of the most negative number stands for log 0: sums over q stay finite, their gradient keeps its side.
-    ratio = log_q.masked_fill(q == 0, 0) - log_p.clamp_min(torch.finfo(log_q.dtype).min / 4).masked_fill(q == 0, 0)
-    loss = (q * ratio).sum(-1)
-    forbidden = ((q > 0) & (log_p == -math.inf)).any(-1)
-    # Only those rows go through value_of: in a row of its own every mode of differentiation is torch's.
-    loss = torch.where(forbidden, value_of(torch.full_like(loss, math.inf), loss), loss)
-    return reduce(loss, mask, weight, reduction)
+    rows = kept_rows(logits, dim, mask)
+    rows = rows._replace(other=_prior(prior_logits, logits, dim).to(compute_dtype(logits.dtype)))
+    return loss_of(passes.kl_with_slope, rows, weight=weight, reduction=reduction)
 
 
 @overridable
@@ -143,8 +134,8 @@ def entropy(
     Source:
         Shannon (1948), "A mathematical theory of communication", sec. 6.
     """
-    log_q, mask = kept_log_probs(logits, dim, mask)
-    return reduce(times(log_q.exp(), -log_q).sum(-1), mask, weight, reduction)
+    rows = kept_rows(logits, dim, mask)
+    return loss_of(passes.entropy, rows, -1.0, 0.0, weight=weight, reduction=reduction)
 
 
 def _prior(prior_logits: Tensor, logits: Tensor, dim: int) -> Tensor:

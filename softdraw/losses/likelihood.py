@@ -7,8 +7,11 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from softdraw.checks import check_device, check_real, number
-from softdraw.losses.common import aligned, checked, kept_bits, kept_log_probs, reduce, without
+from softdraw.kernels.native import CHECKS
+from softdraw.kernels.pass_reference import Rows
+from softdraw.losses.common import aligned, checked, kept_bits, kept_rows, loss_of, reduce, without
 from softdraw.numerics import times
+from softdraw.operators import passes
 from softdraw.overrides import overridable
 
 
@@ -111,15 +114,29 @@ def categorical_nll(
     Source:
         McFadden (1974), "Conditional logit analysis of qualitative choice behavior", eq. 18.
     """
-    log_q, mask = kept_log_probs(logits, dim, mask)
+    rows = kept_rows(logits, dim, mask)
     check_real("target", target)
     check_device("target", target, logits.device)
     if target.dim() == logits.dim() - 1:
-        index = _indices(target, log_q.shape, mask)
-        loss = -log_q.gather(-1, index.unsqueeze(-1)).squeeze(-1)
-    else:
-        loss = times(_distribution(target, logits, dim, mask).to(log_q.dtype), -log_q).sum(-1)
-    return reduce(loss, mask, weight, reduction)
+        _check_indices(target, rows.x.shape)
+        rows = rows._replace(category=target.long())
+        return loss_of(passes.index_nll, rows, weight=weight, reduction=reduction, check=lambda: _check_range(rows))
+    t, slack = _distribution(target, logits, dim)
+    rows = rows._replace(other=t)
+    # The kernels see t in the dtype of the computation. A float64 one is checked before it is rounded to float32.
+    exact = t.dtype != torch.float64 or logits.dtype == torch.float64
+    if not exact:
+        rows = rows._replace(other=_check_distribution(rows, slack).float())
+    return loss_of(
+        passes.nll,
+        rows,
+        1.0,
+        CHECKS["Distribution" if exact else "Anything"],
+        slack,
+        weight=weight,
+        reduction=reduction,
+        check=(lambda: _check_distribution(rows, slack)) if exact else None,
+    )
 
 
 def _bits(target: Tensor, x: Tensor) -> Tensor:
@@ -147,7 +164,7 @@ def _pos_weight(pos_weight: float | Tensor, x: Tensor) -> Tensor:
     return checked(p, p >= 0, "pos_weight", "at least 0")
 
 
-def _indices(target: Tensor, shape: torch.Size, mask: Tensor | None) -> Tensor:
+def _check_indices(target: Tensor, shape: torch.Size) -> None:
     *batch, count = shape
     if target.is_floating_point() or target.dtype == torch.bool:
         raise TypeError(
@@ -158,21 +175,31 @@ def _indices(target: Tensor, shape: torch.Size, mask: Tensor | None) -> Tensor:
         raise ValueError(
             f"target must have the shape of the logits without dim, {tuple(batch)}, got {tuple(target.shape)}"
         )
-    index = without(target.long(), mask)
-    return checked(index, (index >= 0) & (index < count), "target", f"an index from 0 to {count - 1}")
 
 
-def _distribution(target: Tensor, logits: Tensor, dim: int, mask: Tensor | None) -> Tensor:
+def _check_range(rows: Rows) -> None:
+    """Every row that counts has a category."""
+    index, count = rows.category, rows.x.shape[-1]
+    index = without(index, rows.keep)
+    checked(index, (index >= 0) & (index < count), "target", f"an index from 0 to {count - 1}")
+
+
+def _distribution(target: Tensor, logits: Tensor, dim: int) -> tuple[Tensor, float]:
+    """The target with its categories last, and how far the sums of its rows may be from 1."""
     if target.shape != logits.shape:
         raise ValueError(
             f"target must be indices of the shape of the logits without dim={dim}, or distributions of the logits' "
             f"shape {tuple(logits.shape)}, got {tuple(target.shape)}"
         )
     t = target.movedim(dim, -1)
-    slack = 1e-3 + 4 * (torch.finfo(t.dtype).eps if t.is_floating_point() else 0)  # of probabilities in their own dtype
-    t = t if t.dtype == torch.float64 else t.to(torch.float32)
-    if mask is not None:
-        t = t.masked_fill(~mask.unsqueeze(-1), 1 / t.shape[-1])
+    return t, 1e-3 + 4 * (torch.finfo(t.dtype).eps if t.is_floating_point() else 0)  # of probabilities in their dtype
+
+
+def _check_distribution(rows: Rows, slack: float) -> Tensor:
+    """The target, once every row that counts has numbers from 0 to 1 that sum to 1."""
+    t = rows.other if rows.other.dtype == torch.float64 else rows.other.to(torch.float32)
+    if rows.keep is not None:
+        t = t.masked_fill(~rows.keep.unsqueeze(-1), 1 / t.shape[-1])
     t = checked(t, (t >= 0) & (t <= 1), "target", "from 0 to 1")
     total = t.detach().sum(-1, dtype=torch.float64)
     checked(total, (total - 1).abs() <= slack, "the sum over the categories of each row of target", "1")

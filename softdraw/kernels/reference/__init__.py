@@ -17,6 +17,8 @@ from softdraw.kernels.reference.draws import (
 )
 from softdraw.kernels.reference.rules import bits, bits_backward, hard_index, rule_backward
 
+passes = None  # nothing is faster here than the formulas of pass_reference
+
 __all__ = [
     "bits",
     "bits_backward",
@@ -26,6 +28,7 @@ __all__ = [
     "hard_backward",
     "hard_index",
     "index",
+    "passes",
     "relaxed_vjp",
     "rule_backward",
     "scores",

@@ -1,0 +1,86 @@
+// sum p (log p + shift), of which the entropy (scale -1, shift 0) and the divergence from the uniform law (shift log K)
+// are made: out = scale (v + shift), v = sum p log p; and dx = g p (log p - v).
+#pragma once
+#include "pass_rows.h"
+
+namespace {
+
+template <class T>
+class Entropy {
+ public:
+  explicit Entropy(const Pass& pass) : pass_(pass), x_(logits_of<T>(pass)) {}
+
+  void skip(int64_t r) { put(r, 0, 0, 0); }
+
+  bool row(int64_t r) {
+    x_.place(r);
+    RunningTop<T> running;
+    double e = 0, ex = 0;  // the sums of exp(x - top) and of exp(x - top) (x - top)
+    const bool known = each_block(pass_.cols, [&](int64_t first, int64_t n) {
+      x_.read(block_, first, n);
+      if (!running.take(largest<T>(block_, n), [&](double up, double f) { ex = f * (ex - e * up), e *= f; })) return false;
+      if (running.finite()) add(block_, n, running.top, e, ex);
+      return true;
+    });
+    if (!known || !running.finite()) return false;
+    const double log_e = log_scalar(e), v = ex / e - log_e;
+    put(r, pass_.scale * (v + pass_.shift), (double)running.top + log_e, v);
+    return true;
+  }
+
+ private:
+  NOINLINE void add(const T* block, int64_t n, T top, double& e, double& ex) {
+    constexpr int N = kLanes<T>;
+    using Sum = Vec<double, N>;
+    Sum sum{}, weighted{};
+    for (int64_t i = 0; i < n; i += N) {
+      const auto a = load<Vec<T, N>>(block + i) - top, p = exp_of<T, N>(a);
+      sum += __builtin_convertvector(p, Sum);
+      weighted += __builtin_convertvector(p * where_mass(p, a), Sum);
+    }
+    e += total<double, N>(sum), ex += total<double, N>(weighted);
+  }
+
+  void put(int64_t r, double out, double lse, double v) {
+    ((T*)pass_.out)[r] = (T)out + T(0);  // never -0
+    pass_.saved[2 * r] = lse, pass_.saved[2 * r + 1] = v;
+  }
+
+  const Pass& pass_;
+  Source<T> x_;
+  Block<T> block_;
+};
+
+template <class T>
+class EntropyBackward {
+ public:
+  explicit EntropyBackward(const Pass& pass) : pass_(pass), x_(logits_of<T>(pass)), dx_(pass.out, pass, pass.storage) {}
+
+  void skip(int64_t r) { dx_.zero(r); }
+
+  bool row(int64_t r) {
+    x_.place(r);
+    return each_block(pass_.cols, [&](int64_t first, int64_t n) {
+      x_.read(block_, first, n);
+      turn(block_, n, Normalizer<T>(pass_.saved[2 * r]), (T)pass_.saved[2 * r + 1]);
+      dx_.write(r, block_, first, n, arriving<T>(pass_, r));
+      return true;
+    });
+  }
+
+ private:
+  NOINLINE void turn(T* block, int64_t n, Normalizer<T> less, T v) {
+    constexpr int N = kLanes<T>;
+    for (int64_t i = 0; i < n; i += N) {
+      const auto log_p = less(load<Vec<T, N>>(block + i)), p = exp_of<T, N>(log_p);
+      store(block + i, p * where_mass(p, log_p - v));
+    }
+  }
+
+  const Pass& pass_;
+  Source<T> x_;
+  Sink<T> dx_;
+  Block<T> block_;
+};
+
+}  // namespace
