@@ -23,8 +23,10 @@ PASS = struct.Struct("=10Q2d9q")  # those of csrc/pass.h
 STORAGE = {"float32": 0, "float64": 1, "bfloat16": 2, "float16": 3}
 RULES = ("straight_through", "zgr", "reinmax", "gapped", "gumbel_rao", "reinmax_rao")  # as csrc/call.h numbers them
 CHECKS = {"Anything": 0, "OneHot": 1, "Distribution": 2}  # what the second operand of a pass must be
-_DRAWS = ("soft", "hard", "index", "gumbel", "bits")
-OPERATIONS = (*_DRAWS, "soft_backward", "hard_backward", "rule_backward", "bits_backward")
+OPERATIONS = (  # as csrc/call.h has them
+    *("soft", "hard", "index", "gumbel", "soft_backward", "hard_backward"),
+    *("rule_backward", "bits", "bits_backward"),
+)
 _EACH_WAY = ("entropy", "index_nll", "nll", "kl")
 PASSES = tuple(f"{name}{way}" for name in _EACH_WAY for way in ("", "_backward"))
 _VARIABLE = "SOFTDRAW_LIBRARY"  # a path that takes the place of the installed library: a sanitizer build, say
