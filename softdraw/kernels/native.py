@@ -17,13 +17,15 @@ from pathlib import Path
 
 from softdraw.kernels import openmp
 
-ABI = 0xB32CD326  # the first 32 bits of the SHA-256 of csrc/call.h and csrc/pass.h, which CMakeLists.txt builds in
+ABI = 0xB62E0143  # the first 32 bits of the SHA-256 of csrc/call.h and csrc/pass.h, which CMakeLists.txt builds in
 CALL = struct.Struct("=7Qd7q")  # the fields of csrc/call.h in order
 PASS = struct.Struct("=10Q2d9q")  # those of csrc/pass.h
+BITS = struct.Struct("=9Qd9q")  # those of csrc/bits.h
 STORAGE = {"float32": 0, "float64": 1, "bfloat16": 2, "float16": 3}
 CHECKS = {"Anything": 0, "OneHot": 1, "Distribution": 2}  # what the second operand of a pass must be
 OPERATIONS = ("soft", "hard", "index", "gumbel", "soft_backward", "hard_backward")
 PASSES = ("entropy", "entropy_backward")
+OVER_BITS = tuple(f"bits_{name}{way}" for name in ("nll", "entropy", "variance", "kl", "share") for way in ("", "_backward"))
 _VARIABLE = "SOFTDRAW_LIBRARY"  # a path that takes the place of the installed library: a sanitizer build, say
 
 
@@ -65,7 +67,7 @@ def _load() -> tuple[ctypes.CDLL | None, str]:
     for name in OPERATIONS:
         function = getattr(loaded, f"softdraw_{name}")
         function.argtypes, function.restype = [ctypes.c_char_p, ctypes.c_char_p], None
-    for name in PASSES:
+    for name in (*PASSES, *OVER_BITS):
         function = getattr(loaded, f"softdraw_{name}")
         function.argtypes, function.restype = [ctypes.c_char_p], ctypes.c_int64
     loaded.softdraw_use_isa.argtypes, loaded.softdraw_use_isa.restype = [ctypes.c_char_p], ctypes.c_char_p
@@ -76,7 +78,7 @@ def _load() -> tuple[ctypes.CDLL | None, str]:
 
 def _mismatch(loaded: ctypes.CDLL) -> str:
     """What is wrong with a library that loads; empty if it is the one that this code was written for."""
-    names = [f"softdraw_{name}" for name in ("abi", "isa", "use_isa", "use_openmp", *OPERATIONS, *PASSES)]
+    names = [f"softdraw_{name}" for name in ("abi", "isa", "use_isa", "use_openmp", *OPERATIONS, *PASSES, *OVER_BITS)]
     missing = [name for name in names if not hasattr(loaded, name)]
     if "softdraw_abi" in missing:
         return "has no ABI number (softdraw_abi): it was built before there was one, or is another library"

@@ -22,6 +22,7 @@ from softdraw.arguments import Draw, Tau, compute_dtype, row_ids, tau_error
 from softdraw.private_torch import assert_later
 
 passes = None  # nothing is faster here than the formulas of pass_reference
+bits = None  # nor than those of laws and losses
 _CHUNK = 2**22  # scores held at once by index
 
 
