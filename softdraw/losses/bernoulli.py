@@ -67,7 +67,7 @@ def bernoulli_nll(
         return _in_one_pass(logits, target, pos_weight, mask, weight, reduction)
     x = without(logits.to(compute_dtype(logits.dtype)), mask)
     y = _checked_target(target, mask, x.dtype)
-    p = 1.0 if pos_weight is None else _pos_weight(pos_weight, x)
+    p = 1.0 if pos_weight is None else _pos_weight(pos_weight, x, x.dtype)
     return reduce(times(p * y, -logsigmoid(x)) + times(1 - y, -logsigmoid(-x)), mask, weight, reduction)
 
 
@@ -84,7 +84,7 @@ def _in_one_pass(
     x = logits if logits.dtype in bits.CODES else logits.to(dtype)
     p, number = None, 1.0
     if pos_weight is not None:
-        p = _pos_weight(pos_weight, x.to(dtype) if isinstance(pos_weight, Tensor) else x.new_empty(0, dtype=dtype))
+        p = _pos_weight(pos_weight, x, dtype)
         p, number = (None, p.item()) if p.dim() == 0 else (p.expand(x.shape), 1.0)
     check_reduction(reduction)
     if weight is not None:
@@ -109,12 +109,12 @@ def _checked_target(target: Tensor, mask: Tensor | None, dtype: torch.dtype) -> 
     return checked(y, (y >= 0) & (y <= 1), "target", "from 0 to 1")
 
 
-def _pos_weight(pos_weight: float | Tensor, x: Tensor) -> Tensor:
+def _pos_weight(pos_weight: float | Tensor, x: Tensor, dtype: torch.dtype) -> Tensor:
     if isinstance(pos_weight, Tensor):
         check_real("pos_weight", pos_weight)
-        p = pos_weight.to(x.dtype)
+        p = pos_weight.to(dtype)
     else:
-        p = x.new_ones(()) * number("pos_weight", pos_weight, "a number or a tensor")
+        p = x.new_ones((), dtype=dtype) * number("pos_weight", pos_weight, "a number or a tensor")
     check_device("pos_weight", p, x.device)
     if p.numel() == 1:
         p = p.reshape(())

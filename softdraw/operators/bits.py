@@ -16,12 +16,12 @@ from torch import Tensor, is_grad_enabled
 from softdraw import kernels
 from softdraw.arguments import compute_dtype
 from softdraw.kernels import bits_cpu
-from softdraw.kernels.bits_cpu import CODES, REDUCTIONS, UNIT_INTERVAL, ZERO_OR_ONE, Bits
+from softdraw.kernels.bits_cpu import ANY_NUMBER, CODES, REDUCTIONS, UNIT_INTERVAL, ZERO_OR_ONE, Bits
 from softdraw.numerics import times
 from softdraw.private_torch import has_storage, quick_apply
 from softdraw.tensors import PLAIN, is_plain
 
-__all__ = ["CODES", "REDUCTIONS", "UNIT_INTERVAL", "ZERO_OR_ONE", "Bits", "entropy", "kl", "nll", "share", "takes", "variance"]
+__all__ = ["ANY_NUMBER", "CODES", "REDUCTIONS", "UNIT_INTERVAL", "ZERO_OR_ONE", "Bits", "entropy", "kl", "nll", "share", "takes", "variance"]
 
 
 def takes(x: Tensor, *rest: Any) -> bool:
