@@ -184,7 +184,7 @@ OVER_EACH_BIT(kl)
 OVER_EACH_BIT(kl_backward)
 OVER_EACH_BIT(share_backward)
 
-// Which version of call.h and pass.h this library was built from (CMakeLists.txt makes the number). A caller asks first of all.
+// Which version of call.h, pass.h and bits.h this library was built from (CMakeLists.txt makes the number). A caller asks first of all.
 EXPORT uint32_t softdraw_abi() { return SOFTDRAW_ABI; }
 
 // The instruction set in use (null: this CPU has none that was compiled), and a way to take another, for tests and

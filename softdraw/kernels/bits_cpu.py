@@ -7,7 +7,6 @@ of the computation, save the gradient that arrives at single elements of a law, 
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Callable
 from typing import NamedTuple
 

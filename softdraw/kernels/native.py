@@ -17,7 +17,7 @@ from pathlib import Path
 
 from softdraw.kernels import openmp
 
-ABI = 0xB62E0143  # the first 32 bits of the SHA-256 of csrc/call.h and csrc/pass.h, which CMakeLists.txt builds in
+ABI = 0xB62E0143  # the first 32 bits of the SHA-256 of call.h, pass.h and bits.h of csrc/, as CMakeLists.txt has it
 CALL = struct.Struct("=7Qd7q")  # the fields of csrc/call.h in order
 PASS = struct.Struct("=10Q2d9q")  # those of csrc/pass.h
 BITS = struct.Struct("=9Qd9q")  # those of csrc/bits.h
@@ -25,7 +25,9 @@ STORAGE = {"float32": 0, "float64": 1, "bfloat16": 2, "float16": 3}
 CHECKS = {"Anything": 0, "OneHot": 1, "Distribution": 2}  # what the second operand of a pass must be
 OPERATIONS = ("soft", "hard", "index", "gumbel", "soft_backward", "hard_backward")
 PASSES = ("entropy", "entropy_backward")
-OVER_BITS = tuple(f"bits_{name}{way}" for name in ("nll", "entropy", "variance", "kl", "share") for way in ("", "_backward"))
+OVER_BITS = tuple(
+    f"bits_{name}{way}" for name in ("nll", "entropy", "variance", "kl", "share") for way in ("", "_backward")
+)
 _VARIABLE = "SOFTDRAW_LIBRARY"  # a path that takes the place of the installed library: a sanitizer build, say
 
 
@@ -85,7 +87,7 @@ def _mismatch(loaded: ctypes.CDLL) -> str:
     loaded.softdraw_abi.restype, loaded.softdraw_isa.restype = ctypes.c_uint32, ctypes.c_char_p
     found = loaded.softdraw_abi()
     if found != ABI:
-        built = "was built from another version of csrc/call.h and pass.h"
+        built = "was built from another version of csrc/call.h, pass.h or bits.h"
         return f"{built}: its ABI number is {found:#010x}, expected {ABI:#010x}"
     if missing:
         return f"lacks {', '.join(missing)}"

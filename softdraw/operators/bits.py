@@ -21,7 +21,20 @@ from softdraw.numerics import times
 from softdraw.private_torch import has_storage, quick_apply
 from softdraw.tensors import PLAIN, is_plain
 
-__all__ = ["ANY_NUMBER", "CODES", "REDUCTIONS", "UNIT_INTERVAL", "ZERO_OR_ONE", "Bits", "entropy", "kl", "nll", "share", "takes", "variance"]
+__all__ = [
+    "ANY_NUMBER",
+    "CODES",
+    "REDUCTIONS",
+    "UNIT_INTERVAL",
+    "ZERO_OR_ONE",
+    "Bits",
+    "entropy",
+    "kl",
+    "nll",
+    "share",
+    "takes",
+    "variance",
+]
 
 
 def takes(x: Tensor, *rest: Any) -> bool:
@@ -59,7 +72,7 @@ def variance(x: Tensor) -> Tensor:
 
 
 def kl(x: Tensor, z: Tensor) -> Tensor:
-    """The divergence of bits with logits x from bits with logits z, of one shape; z is in the dtype of the computation."""
+    """The divergence of bits with logits x from bits with logits z, of one shape; z is in the wide dtype."""
     if (x.requires_grad or z.requires_grad) and is_grad_enabled():
         return _kl(x, z)
     return bits_cpu.kl(Bits(x, z))
