@@ -1,4 +1,5 @@
 // The exported functions: they pick the instruction set once and divide the rows among threads.
+#include "bits_reduce.h"
 #include "call.h"
 #include "openmp.h"
 #include "pass.h"
@@ -20,6 +21,7 @@ struct Variant {
   const char* name;
   const Operations* operations;
   const Passes* passes;
+  const BitsOperations* bits;
   bool supported;
 };
 
@@ -28,10 +30,16 @@ extern const Operations x86_64_v2, x86_64_v3, x86_64_v4;
 namespace passes {
 extern const Passes x86_64_v2, x86_64_v3, x86_64_v4;
 }
+namespace bits {
+extern const BitsOperations x86_64_v2, x86_64_v3, x86_64_v4;
+}
 #else
 extern const Operations baseline;
 namespace passes {
 extern const Passes baseline;
+}
+namespace bits {
+extern const BitsOperations baseline;
 }
 #endif
 
@@ -51,12 +59,12 @@ const Variant* variants() {
   static const bool v4 = v3 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                          __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&
                          __builtin_cpu_supports("avx512vl");
-  static const Variant all[] = {{"x86-64-v4", &x86_64_v4, &passes::x86_64_v4, v4},
-                                {"x86-64-v3", &x86_64_v3, &passes::x86_64_v3, v3},
-                                {"x86-64-v2", &x86_64_v2, &passes::x86_64_v2, v2},
-                                {nullptr, nullptr, nullptr, true}};
+  static const Variant all[] = {{"x86-64-v4", &x86_64_v4, &passes::x86_64_v4, &bits::x86_64_v4, v4},
+                                {"x86-64-v3", &x86_64_v3, &passes::x86_64_v3, &bits::x86_64_v3, v3},
+                                {"x86-64-v2", &x86_64_v2, &passes::x86_64_v2, &bits::x86_64_v2, v2},
+                                {nullptr, nullptr, nullptr, nullptr, true}};
 #else
-  static const Variant all[] = {{"baseline", &baseline, &passes::baseline, true}, {nullptr, nullptr, nullptr, true}};
+  static const Variant all[] = {{"baseline", &baseline, &passes::baseline, &bits::baseline, true}, {nullptr, nullptr, nullptr, nullptr, true}};
 #endif
   return all;
 }
@@ -118,9 +126,25 @@ int64_t pass(const Pass* pass, PassOperation operation, bool backward) {
   return refused;
 }
 
+// 0 if everything was allowed. Elements are worked on in parts whatever rows they are in, save where rows are summed.
+int64_t over_bits(const Bits* bits, BitsOperation operation, Finish finish, bool writes_elements) {
+  const int64_t count = bits->rows * bits->cols;
+  if (writes_elements && bits->out) ask_for_huge_pages(bits->out, count, bits->storage);
+  int64_t refused = 0;
+  Partial sums(*bits, finish ? kGrain : 0);
+  const bool whole_rows = finish && bits->rows != 1;
+  const int64_t scale = whole_rows ? bits->cols : 1;
+  in_parts(whole_rows ? bits->rows : count, scale, 1, bits->threads, [&](int64_t first, int64_t last) {
+    if (!operation(*bits, first * scale, last * scale, sums.of(first))) __atomic_store_n(&refused, 1, __ATOMIC_RELAXED);
+  });
+  if (finish) sums.add_up(), finish(*bits);
+  return refused;
+}
+
 }  // namespace
 }  // namespace softdraw
 
+using softdraw::Bits;
 using softdraw::Call;
 using softdraw::chosen;
 using softdraw::Pass;
@@ -152,7 +176,26 @@ EXPORT int64_t softdraw_nll_backward(const Pass* pass) { return softdraw::pass(p
 EXPORT int64_t softdraw_kl(const Pass* pass) { return softdraw::pass(pass, chosen->passes->kl, false); }
 EXPORT int64_t softdraw_kl_backward(const Pass* pass) { return softdraw::pass(pass, chosen->passes->kl_backward, true); }
 
-// Which version of call.h and pass.h this library was built from (CMakeLists.txt makes the number). A caller asks first of all.
+// The passes over bits.
+EXPORT int64_t softdraw_bits_nll(const Bits* bits) {
+  const bool each = bits->reduction == softdraw::kNone;
+  return softdraw::over_bits(bits, chosen->bits->nll, each ? nullptr : softdraw::finish_nll, each);
+}
+EXPORT int64_t softdraw_bits_share(const Bits* bits) {
+  return softdraw::over_bits(bits, chosen->bits->share, softdraw::finish_share, false);
+}
+#define OVER_EACH_BIT(name) \
+  EXPORT int64_t softdraw_bits_##name(const Bits* bits) { return softdraw::over_bits(bits, chosen->bits->name, nullptr, true); }
+OVER_EACH_BIT(nll_backward)
+OVER_EACH_BIT(entropy)
+OVER_EACH_BIT(entropy_backward)
+OVER_EACH_BIT(variance)
+OVER_EACH_BIT(variance_backward)
+OVER_EACH_BIT(kl)
+OVER_EACH_BIT(kl_backward)
+OVER_EACH_BIT(share_backward)
+
+// Which version of call.h, pass.h and bits.h this library was built from (CMakeLists.txt makes the number). A caller asks first of all.
 EXPORT uint32_t softdraw_abi() { return SOFTDRAW_ABI; }
 
 // The instruction set in use (null: this CPU has none that was compiled), and a way to take another, for tests and

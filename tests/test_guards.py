@@ -30,8 +30,8 @@ compiler = pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler 
 
 
 def test_the_abi_number_is_that_of_the_headers():
-    both = b"".join((SOURCE / name).read_bytes() for name in ("call.h", "pass.h"))
-    assert hashlib.sha256(both).hexdigest()[:8] == f"{native.ABI:08x}"
+    every = b"".join((SOURCE / name).read_bytes() for name in ("call.h", "pass.h", "bits.h"))
+    assert hashlib.sha256(every).hexdigest()[:8] == f"{native.ABI:08x}"
 
 
 @pytest.mark.parametrize(
@@ -39,6 +39,13 @@ def test_the_abi_number_is_that_of_the_headers():
     [
         ("Call", native.CALL, "Operations", "Operation", native.OPERATIONS),
         ("Pass", native.PASS, "Passes", "PassOperation", native.PASSES),
+        (
+            "Bits",
+            native.BITS,
+            "BitsOperations",
+            "BitsOperation",
+            tuple(n.removeprefix("bits_") for n in native.OVER_BITS),
+        ),
     ],
 )
 def test_a_call_is_packed_as_its_header_has_it(name, packer, listed, typed, operations):
@@ -90,7 +97,8 @@ def _functions(body: str, isa: str = '"shim"', without: str = "") -> str:
         if name != without
     )
     operations += "".join(
-        f"long long softdraw_{name}(const long long *pass) {{ return 0; }}\n" for name in native.PASSES
+        f"long long softdraw_{name}(const long long *pass) {{ return 0; }}\n"
+        for name in (*native.PASSES, *native.OVER_BITS)
     )
     return operations + (
         f"const char *softdraw_isa(void) {{ return {isa}; }}\n"

@@ -139,11 +139,18 @@ def test_every_body_has_every_operation():
     source = (ROOT / "csrc" / "dispatch.cpp").read_text()
     assert set(native.OPERATIONS) <= set(re.findall(r"softdraw_(\w+)\(const Call", source))
     assert set(native.PASSES) == set(re.findall(r"softdraw_(\w+)\(const Pass", source))
+    one_by_one = set(re.findall(r"softdraw_(bits_\w+)\(const Bits", source))
+    listed = {f"bits_{name}" for name in re.findall(r"^OVER_EACH_BIT\((\w+)\)", source, re.MULTILINE)}
+    assert set(native.OVER_BITS) == one_by_one | listed
 
 
 def test_every_body_of_passes_has_every_operation():
     assert passes_of("pass_cpu.py") == set(native.PASSES)
     assert {name for name in native.PASSES if not name.endswith("_backward")} <= passes_of("pass_reference.py")
+
+
+def test_the_passes_over_bits_have_every_operation():
+    assert {f"bits_{name}" for name in passes_of("bits_cpu.py")} == set(native.OVER_BITS)
 
 
 def passes_of(body: str) -> set[str]:

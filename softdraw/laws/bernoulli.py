@@ -11,7 +11,10 @@ from torch.nn.functional import softplus
 
 from softdraw.arguments import check_floating, compute_dtype, prepare_mask
 from softdraw.laws.categorical import CategoricalLaw, check_probabilities, from_probabilities
-from softdraw.laws.checks import check_one_given, check_value
+from softdraw.laws.checks import check_one_given, check_support, check_value
+from softdraw.numerics import masked
+from softdraw.operators import bits
+from softdraw.operators.bits import Bits
 from softdraw.rules import fused
 from softdraw.rules.needs import Need
 from softdraw.rules.pathwise import Pathwise
@@ -123,6 +126,25 @@ class Bernoulli(CategoricalLaw):
         """The probability of 1, ``batch``."""
         return torch.sigmoid(self._log_odds()).to(self.theta.dtype)
 
+    def log_prob(self, value: Tensor) -> Tensor:
+        """log p(value), ``(..., *batch)``; -inf for what is forbidden."""
+        check_value("value", value, self)
+        if not bits.takes(self.theta, value):
+            return super().log_prob(value)
+        theta, dtype = self.masked_theta(), compute_dtype(self.theta.dtype)
+        y = value if value.dtype == dtype else value.to(dtype)
+        if y.shape != theta.shape:
+            y, theta = torch.broadcast_tensors(y, theta)
+        allowed = bits.ZERO_OR_ONE if self._validate_args else bits.ANY_NUMBER
+        read = Bits(theta, y, None, None, None, 1.0, 0, True, allowed, 1)
+        return bits.nll(read, lambda: check_support(value, self)).to(self.theta.dtype)
+
+    def entropy(self) -> Tensor:
+        """Entropy in nats, ``batch``; 0 for a bit that is certain."""
+        if not bits.takes(self.theta):
+            return super().entropy()
+        return bits.entropy(self.masked_theta()).to(self.theta.dtype)
+
     @property
     def mode(self) -> Tensor:
         """1 where 1 is likelier than 0, else 0; without gradient."""
@@ -132,6 +154,8 @@ class Bernoulli(CategoricalLaw):
     @property
     def variance(self) -> Tensor:
         """p (1 - p)."""
+        if bits.takes(self.theta):
+            return bits.variance(self.masked_theta()).to(self.theta.dtype)
         return self._variance().to(self.theta.dtype)
 
     def log_probs(self) -> Tensor:
@@ -157,8 +181,12 @@ class Bernoulli(CategoricalLaw):
         return torch.sigmoid(x) * torch.sigmoid(-x)
 
     def _log_odds(self) -> Tensor:
-        scores = self.scores()
-        return scores[..., 1] - scores[..., 0]
+        return masked(self.theta.to(compute_dtype(self.theta.dtype)), self.allowed)
+
+    def masked_theta(self) -> Tensor:
+        """The log-odds of 1 as the passes over bits take them: of theta's dtype where the kernels know it."""
+        theta = self.theta if self.theta.dtype in bits.CODES else self.theta.to(compute_dtype(self.theta.dtype))
+        return masked(theta, self.allowed)
 
 
 def _of_bits(rows: Tensor | None) -> Tensor | None:

@@ -9,12 +9,13 @@ import torch
 from torch import Tensor, distributions
 from torch.distributions.kl import register_kl
 
+from softdraw.arguments import compute_dtype
 from softdraw.kernels.pass_reference import Rows
 from softdraw.laws.bernoulli import Bernoulli
 from softdraw.laws.categorical import CategoricalLaw
 from softdraw.laws.from_torch import from_torch
 from softdraw.laws.one_hot import OneHotCategorical
-from softdraw.operators import passes
+from softdraw.operators import bits, passes
 
 
 def _divergence(log_p: Tensor, log_q: Tensor) -> Tensor:
@@ -31,17 +32,34 @@ def _ours(law: Any) -> Any:
     return law if isinstance(law, CategoricalLaw) else from_torch(law)
 
 
-def _log_probs(law: Any) -> Tensor:
-    return _ours(law).log_probs()
-
-
 @register_kl(OneHotCategorical, OneHotCategorical)
 @register_kl(OneHotCategorical, distributions.OneHotCategorical)
 @register_kl(distributions.OneHotCategorical, OneHotCategorical)
+def _kl_categorical(p: Any, q: Any) -> Tensor:
+    _check(p, q)
+    x, y = _ours(p), _ours(q)
+    return passes.kl(Rows(x.theta, y.theta, x.allowed, y.allowed)).to(_dtype(p))
+
+
 @register_kl(Bernoulli, Bernoulli)
 @register_kl(Bernoulli, distributions.Bernoulli)
 @register_kl(distributions.Bernoulli, Bernoulli)
-def _kl_categorical(p: Any, q: Any) -> Tensor:
+def _kl_bernoulli(p: Any, q: Any) -> Tensor:
+    _check(p, q)
+    x, z = _ours(p), _ours(q)
+    dtype = _dtype(p)
+    if not (bits.takes(x.theta) and bits.takes(z.theta)):
+        return _divergence(x.log_probs(), z.log_probs()).to(dtype)
+    theta, other = x.masked_theta(), z.masked_theta()
+    wide = compute_dtype(torch.promote_types(theta.dtype, other.dtype))
+    theta = theta if compute_dtype(theta.dtype) == wide else theta.to(wide)
+    other = other if other.dtype == wide else other.to(wide)
+    if theta.shape != other.shape:
+        theta, other = torch.broadcast_tensors(theta, other)
+    return bits.kl(theta, other).to(dtype)
+
+
+def _check(p: Any, q: Any) -> None:
     if p.event_shape != q.event_shape:
         raise ValueError(
             f"kl_divergence needs laws over the same categories, got {type(p).__name__} of event shape "
@@ -51,11 +69,10 @@ def _kl_categorical(p: Any, q: Any) -> Tensor:
         raise ValueError(
             f"kl_divergence needs laws whose batches broadcast, got {tuple(p.batch_shape)} and {tuple(q.batch_shape)}"
         )
-    dtype = p.theta.dtype if isinstance(p, CategoricalLaw) else p.logits.dtype
-    if not isinstance(p, Bernoulli | distributions.Bernoulli):
-        x, y = _ours(p), _ours(q)
-        return passes.kl(Rows(x.theta, y.theta, x.allowed, y.allowed)).to(dtype)
-    return _divergence(_log_probs(p), _log_probs(q)).to(dtype)
+
+
+def _dtype(p: Any) -> torch.dtype:
+    return p.theta.dtype if isinstance(p, CategoricalLaw) else p.logits.dtype
 
 
 @register_kl(Bernoulli, distributions.Poisson)

@@ -5,8 +5,9 @@ autocast region or outside, and the loss comes back in that dtype. There is no p
 for any finite logit, and at infinite ones they are the limits.
 """
 
+from softdraw.losses.bernoulli import bernoulli_nll
 from softdraw.losses.divergence import entropy, kl_to_prior, kl_to_uniform
-from softdraw.losses.likelihood import bernoulli_nll, categorical_nll
+from softdraw.losses.likelihood import categorical_nll
 from softdraw.losses.usage import diversity, keep_ratio, load_balance
 
 __all__ = [

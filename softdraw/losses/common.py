@@ -24,14 +24,14 @@ def kept_logits(logits: Tensor, dim: int, mask: Tensor | None) -> tuple[Tensor, 
     Rows that the mask leaves out are 0.
     """
     x = last(logits, check_logits(logits, dim)).to(compute_dtype(logits.dtype))
-    mask = _kept(mask, x[..., 0], "the logits without dim")
+    mask = kept_mask(mask, x[..., 0], "the logits without dim")
     return (x, None) if mask is None else (without(x, mask.unsqueeze(-1)), mask)
 
 
 def kept_rows(logits: Tensor, dim: int, mask: Tensor | None) -> Rows:
     """The logits, categories last and in their own dtype, and which rows count, as a pass takes them."""
     x = last(logits, check_logits(logits, dim))
-    return Rows(x, keep=None if mask is None else _kept(mask, x[..., 0], "the logits without dim"))
+    return Rows(x, keep=None if mask is None else kept_mask(mask, x[..., 0], "the logits without dim"))
 
 
 def loss_of(
@@ -52,7 +52,7 @@ def loss_of(
 def kept_bits(logits: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
     """Bernoulli logits in the compute dtype, 0 where the mask leaves them out, and the mask at their shape."""
     check_floating("logits", logits)
-    mask = _kept(mask, logits, "the logits")
+    mask = kept_mask(mask, logits, "the logits")
     return without(logits.to(compute_dtype(logits.dtype)), mask), mask
 
 
@@ -96,7 +96,7 @@ class _Check(torch.autograd.Function):
         return _Check.apply(*front), None
 
 
-def _kept(mask: Tensor | None, like: Tensor, what: str) -> Tensor | None:
+def kept_mask(mask: Tensor | None, like: Tensor, what: str) -> Tensor | None:
     """The mask (True = counted) at the shape of ``like``, which is what it keeps."""
     if mask is None:
         return None

@@ -1,71 +1,16 @@
-"""Negative log-likelihoods of a target under the law that the logits give."""
+"""The negative log-likelihood of categories under the law that the logits give."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn.functional import logsigmoid
 
-from softdraw.checks import check_device, check_real, number
+from softdraw.checks import check_device, check_real
 from softdraw.kernels.native import CHECKS
 from softdraw.kernels.pass_reference import Rows
-from softdraw.losses.common import aligned, checked, kept_bits, kept_rows, loss_of, reduce, without
-from softdraw.numerics import times
+from softdraw.losses.common import checked, kept_rows, loss_of, without
 from softdraw.operators import passes
 from softdraw.overrides import overridable
-
-
-@overridable
-def bernoulli_nll(
-    logits: Tensor,
-    target: Tensor,
-    pos_weight: float | Tensor | None = None,
-    *,
-    mask: Tensor | None = None,
-    weight: Tensor | None = None,
-    reduction: str = "mean",
-) -> Tensor:
-    r"""The negative log-likelihood of binary targets: what a decoder of bits or a binary classifier is trained on.
-
-    .. math:: \ell = -p\,y \log\sigma(x) - (1 - y) \log\sigma(-x)
-
-    Args:
-        logits: x, any shape, any floating dtype; never probabilities.
-        target: y of the same shape, in [0, 1]; bool, integer or floating.
-        pos_weight: p >= 0, the weight of the positive class; a number, a tensor of the logits' dimensions, each 1 or
-            the size, or one number a class, ``(C,)``, for logits ``(C,)`` or ``(N, C)``.
-        mask: bool, True = counted: the shape of the logits, 1 where it is the same along a dimension. What it leaves
-            out is not looked at (a NaN may stand there) and gets zero gradient.
-        weight: of an element, shapes as for ``mask``.
-        reduction: ``"mean"`` is :math:`\sum w \ell / \sum w` over the elements kept (0 if none is), ``"sum"``
-            :math:`\sum w \ell`, ``"none"`` :math:`w \ell` for every element, 0 where it is left out.
-
-    Returns:
-        float32 (float64 for float64 logits), 0-d, or the shape of the logits with ``"none"``.
-
-    Gradient:
-        :math:`(1 - y)\,\sigma(x) - p\,y\,\sigma(-x)`, exact; at infinite logits its limit, also where the loss is inf.
-
-    Raises:
-        ValueError: shapes that would broadcast by accident; a value outside [0, 1] (CPU; an assertion in the stream of
-        an accelerator and in compiled code). TypeError: not a tensor.
-
-    Example:
-        >>> x = torch.tensor([3.0, -50.0, float("-inf")], requires_grad=True)
-        >>> softdraw.losses.bernoulli_nll(x, torch.tensor([1, 1, 0]), reduction="none")
-        tensor([4.8587e-02, 5.0000e+01, 0.0000e+00], grad_fn=<MulBackward0>)
-        >>> softdraw.losses.bernoulli_nll(x, torch.tensor([1, 1, 0]), reduction="sum").backward(); x.grad
-        tensor([-0.0474, -1.0000,  0.0000])
-
-    Source:
-        Cox (1958), "The regression analysis of binary sequences", eq. 3.
-    """
-    x, mask = kept_bits(logits, mask)
-    y = without(_bits(target, x), mask)
-    y = checked(y, (y >= 0) & (y <= 1), "target", "from 0 to 1").to(x.dtype)
-    positive = y if pos_weight is None else y * _pos_weight(pos_weight, x)
-    loss = times(positive, -logsigmoid(x)) + times(1 - y, -logsigmoid(-x))
-    return reduce(loss, mask, weight, reduction)
 
 
 @overridable
@@ -137,31 +82,6 @@ def categorical_nll(
         reduction=reduction,
         check=(lambda: _check_distribution(rows, slack)) if exact else None,
     )
-
-
-def _bits(target: Tensor, x: Tensor) -> Tensor:
-    check_real("target", target)
-    check_device("target", target, x.device)
-    if target.shape != x.shape:
-        raise ValueError(
-            f"target must have the shape of the logits, {tuple(x.shape)}, got {tuple(target.shape)}: "
-            "squeeze, unsqueeze or expand one of them, so that each element meets its own target"
-        )
-    return target.to(x.dtype)
-
-
-def _pos_weight(pos_weight: float | Tensor, x: Tensor) -> Tensor:
-    if isinstance(pos_weight, Tensor):
-        check_real("pos_weight", pos_weight)
-        p = pos_weight.to(x.dtype)
-    else:
-        p = x.new_ones(()) * number("pos_weight", pos_weight, "a number or a tensor")
-    check_device("pos_weight", p, x.device)
-    if p.numel() == 1:
-        p = p.reshape(())
-    elif p.dim() != 1 or x.dim() > 2 or p.shape != x.shape[-1:]:
-        p = aligned("pos_weight", p, x, "the logits")
-    return checked(p, p >= 0, "pos_weight", "at least 0")
 
 
 def _check_indices(target: Tensor, shape: torch.Size) -> None:

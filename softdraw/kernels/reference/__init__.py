@@ -18,6 +18,7 @@ from softdraw.kernels.reference.draws import (
 from softdraw.kernels.reference.rules import bits, bits_backward, hard_index, rule_backward
 
 passes = None  # nothing is faster here than the formulas of pass_reference
+over_bits = None  # nor than those of laws and losses of bits
 
 __all__ = [
     "bits",
@@ -28,6 +29,7 @@ __all__ = [
     "hard_backward",
     "hard_index",
     "index",
+    "over_bits",
     "passes",
     "relaxed_vjp",
     "rule_backward",
