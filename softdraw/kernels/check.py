@@ -76,7 +76,7 @@ def _results(
     taus = torch.linspace(_TAU, 1, shape[0], dtype=compute_dtype(dtype), device=device).unsqueeze(-1)
     yield from _noisy(body, Draw(x, taus, seed, counted + _FIRST_ID, mask, _COL_START), seed, counted + _FIRST_ID)
     if rules:
-        yield from _rules(body, Draw(x, taus, seed, counted + _FIRST_ID, mask, 0))
+        yield from _rules(body, Draw(x, taus, seed, counted + _FIRST_ID, mask), corners)
     if corners:
         yield from _noisy(body, Draw(x, _TAU, seed), seed, counted)
         yield from _dense(body, Draw(x, _TAU, None), x.to(compute_dtype(dtype)))
@@ -106,21 +106,27 @@ def _dense(body: Any, draw: Draw, scores: Tensor) -> Iterator[Result]:
     yield "hard_backward", body.hard_backward(draw, grad), reference.hard_backward(same, grad).to(x.dtype)
 
 
-def _rules(body: Any, draw: Draw) -> Iterator[Result]:
-    """The draws that rules differentiate, and the gradient of every rule, in two samples."""
+def _rules(body: Any, draw: Draw, all_of_them: bool) -> Iterator[Result]:
+    """The draws that rules differentiate and the gradients of rules, in two samples; or those without noise or bits,
+    for the others take rows of every width in one way."""
     x, tau, seed, rows, *_ = draw
     assert isinstance(tau, Tensor)
     assert rows is not None
     y, index = body.hard_index(draw, 2)
-    yield "hard_index", index, reference.index(draw, 2)
-    yield "hard_index", y, reference.hard_index(draw, 2)[0]
+    right, at = reference.hard_index(draw, 2)
+    yield "hard_index", index, at
+    yield "hard_index", y, right
     grad = x.flip(0, 1).expand(2, *x.shape).contiguous()
+    for rule in _RULES:
+        if all_of_them or not rule.noisy:
+            ours, theirs = (which.rule_backward(draw, grad, index, rule, False) for which in (body, reference))
+            yield "rule_backward", ours, theirs
+    if not all_of_them:
+        return
     bit = Draw(x[:, 0].clone(), tau.squeeze(-1), seed, rows.squeeze(-1))
     b = body.bits(bit, 2)
     yield "bits", b, reference.bits(bit, 2)
     for rule in _RULES:
-        ours, theirs = (which.rule_backward(draw, grad, index, rule, False) for which in (body, reference))
-        yield "rule_backward", ours, theirs
         ours, theirs = (which.bits_backward(bit, grad[..., 0], b, rule, False) for which in (body, reference))
         yield "bits_backward", ours, theirs
 

@@ -52,8 +52,8 @@ def bernoulli_nll(
 
     Example:
         >>> x = torch.tensor([3.0, -50.0, float("-inf")], requires_grad=True)
-        >>> softdraw.losses.bernoulli_nll(x, torch.tensor([1, 1, 0]), reduction="none")
-        tensor([4.8587e-02, 5.0000e+01, 0.0000e+00], grad_fn=<MulBackward0>)
+        >>> softdraw.losses.bernoulli_nll(x, torch.tensor([1, 1, 0]), reduction="none").detach()
+        tensor([4.8587e-02, 5.0000e+01, 0.0000e+00])
         >>> softdraw.losses.bernoulli_nll(x, torch.tensor([1, 1, 0]), reduction="sum").backward(); x.grad
         tensor([-0.0474, -1.0000,  0.0000])
 

@@ -125,6 +125,7 @@ def _nll_backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
 def _nll_slope(bits: Bits) -> Tensor:
     """w ((1 - y) sigmoid(x) - p y sigmoid(-x)); of a law minus that, and 0 where a bit is certain."""
     x, y, weight, pos_weight, mask, number, *_ = bits
+    assert y is not None
     x = _wide(x) if mask is None else _wide(x).masked_fill(~mask, 0)
     p = number if pos_weight is None else pos_weight
     slope = (1 - y) * torch.sigmoid(x) - p * y * torch.sigmoid(-x)
