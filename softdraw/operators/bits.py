@@ -50,7 +50,7 @@ def takes(x: Tensor, *rest: Any) -> bool:
 _ANY = torch.empty(0)  # a dtype that the kernels do not know is brought to float32
 
 
-def nll(bits: Bits, refuse: Callable[[], None]) -> Tensor:
+def nll(bits: Bits, refuse: Callable[[], object]) -> Tensor:
     """The negative log-likelihood of ``bits.other``. ``refuse`` is called where a value is not allowed."""
     x = bits.x
     if x.requires_grad and is_grad_enabled():
@@ -106,7 +106,7 @@ def _quick(name: str, forward: Callable, backward: Callable) -> Callable[..., An
     return quick_apply(type(name, (torch.autograd.Function,), rules), backward)
 
 
-def _nll_forward(ctx: Any, x: Tensor, bits: Bits, refuse: Callable[[], None]) -> Tensor:
+def _nll_forward(ctx: Any, x: Tensor, bits: Bits, refuse: Callable[[], object]) -> Tensor:
     out, sums, legal = bits_cpu.nll(bits)
     if not legal:
         refuse()
