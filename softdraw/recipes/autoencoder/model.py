@@ -18,14 +18,11 @@ from torch import Tensor, nn
 
 from softdraw import losses
 from softdraw.draw import draw
-from softdraw.laws import OneHotCategorical
 from softdraw.recipes.autoencoder.settings import Settings
 
 
 class Autoencoder(nn.Module):
     """``forward`` gives both terms of the nELBO; ``encode`` and ``decode`` are its halves."""
-
-    tau: Tensor
 
     def __init__(self, pixels: int, settings: Settings, generator: torch.Generator) -> None:
         super().__init__()
@@ -33,7 +30,7 @@ class Autoencoder(nn.Module):
         codes = self.groups * self.categories
         self.encoder = _mlp(pixels, settings.width, codes)
         self.rule, self.has_tau = settings.pathwise(), settings.has_tau
-        self.register_buffer("tau", torch.tensor(settings.tau_start))  # a TauScheduler writes it
+        self.tau = settings.tau_start  # a TauScheduler writes it
         self.decoder = _mlp(codes, settings.width, pixels)
         for weight in self.parameters():  # from the run's own generator: the global one is left alone
             if weight.dim() == 2:
@@ -52,7 +49,7 @@ class Autoencoder(nn.Module):
     def draw(self, logits: Tensor, seed: Tensor, ids: Tensor) -> Tensor:
         """A training draw, ``(B, L, K)``, with the gradient of the run's rule."""
         rule = replace(self.rule, tau=self.tau) if self.has_tau else self.rule
-        return draw(OneHotCategorical(logits), rule, seed=seed, rows=ids)
+        return draw(logits, rule, seed=seed, rows=ids)
 
     def forward(self, x: Tensor, seed: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
         """Reconstruction and KL terms, each ``(B,)``; ``ids`` keys the draw of each image, wherever it is."""
