@@ -21,7 +21,6 @@ from softdraw.checks import (
     check_device,
     check_floating,
     check_mask,
-    check_real,
     check_tensor,
     given,
     integer,
@@ -289,33 +288,3 @@ def _broadcasts(shape: torch.Size | list[int], target: torch.Size | list[int]) -
 def per_row(tau: float | Tensor, logits: Tensor) -> Tensor:
     """``tau`` as a tensor that broadcasts to ``logits`` (categories last), in its dtype."""
     return tau_tensor(tau, logits, logits.dim() - 1).to(logits.dtype)
-
-
-def check_tau(rule: object, tau: object, name: str = "tau", learned: bool = False) -> None:
-    """``tau`` is a positive number or a floating tensor; one that wants a gradient must be able to get it."""
-    name = f"{name} of {type(rule).__name__}"
-    if not isinstance(tau, Tensor):
-        number_tau(name, tau)
-        return
-    check_floating(name, tau)
-    if tau.requires_grad and not learned:
-        raise ValueError(
-            f"{name} requires a gradient, and this rule gives it none: write tau.detach(), "
-            "or learn it through GumbelSoftmax or softdraw.gumbel_softmax"
-        )
-
-
-def check_count(rule: object, name: str, value: object, least: int = 1) -> None:
-    """``value`` is an int of at least ``least``."""
-    name = f"{name} of {type(rule).__name__}"
-    if integer(name, value, f"at least {least}") < least:
-        raise ValueError(f"{name} must be at least {least}, got {value}")
-
-
-def check_weight(rule: object, name: str, value: object) -> None:
-    """``value`` is a finite number or a real tensor, such as a baseline or the weight of a control variate."""
-    name = f"{name} of {type(rule).__name__}"
-    if isinstance(value, Tensor):
-        check_real(name, value)
-    elif not math.isfinite(number(name, value, "a number or a real tensor")):
-        raise ValueError(f"{name} must be finite, got {value}: write 0.0 for none")

@@ -23,6 +23,13 @@ def masked(logits: Tensor, mask: Tensor | None) -> Tensor:
     return logits if mask is None else logits.masked_fill(~mask, -math.inf)
 
 
+def two_categories(theta: Tensor, mask: Tensor | None) -> Tensor:
+    """The logits of bits as those of two categories, (0, theta), or (-inf, 0) for theta = inf."""
+    x = masked(theta, mask)
+    always = x == math.inf  # after the mask: a bit that is forbidden is 0 whatever its theta
+    return torch.stack((torch.zeros_like(x).masked_fill(always, -math.inf), x.masked_fill(always, 0)), -1)
+
+
 def one_hot(index: Tensor, categories: int, dtype: torch.dtype) -> Tensor:
     """One-hots of indices; an index of -1 gives a row of zeros."""
     each = matched("", torch.arange(categories, device=index.device), index)

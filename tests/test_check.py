@@ -143,7 +143,7 @@ def test_no_right_body_could_be_refused_for_its_rounding(kind, dtype, monkeypatc
 
 @compiled
 def test_the_check_takes_milliseconds_and_imports_nothing():
-    """At most 50 ms of the processor's time, 5 to 10 on an idle machine; once a process and dtype."""
+    """At most 50 ms of the processor's time, 10 to 20 on an idle machine; once a process and dtype."""
     code = (
         "import sys, time, torch\n"
         "from softdraw.kernels import check, cpu, native\n"

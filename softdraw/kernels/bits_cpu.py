@@ -6,14 +6,12 @@ of the computation, save the gradient that arrives at single elements of a law, 
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from softdraw.kernels.native import BITS, STORAGE, library
+from softdraw.kernels.native import BITS, STORAGE, address, function
 
 _pack, _threads, _empty = BITS.pack, torch.get_num_threads, torch.empty
 CODES = {getattr(torch, name): code for name, code in STORAGE.items()}
@@ -135,17 +133,17 @@ def _run(
         pos_weight = _flat(pos_weight)
     if mask is not None:
         mask = _flat(mask)
-    return _function(name)(
+    return function(name)(
         _pack(
-            _at(out),
-            _at(other_out),
-            x.data_ptr() or _at(x),
-            _at(other),
-            _at(grad),
-            _at(weight),
-            _at(pos_weight),
-            _at(mask),
-            _at(saved),
+            address(out),
+            address(other_out),
+            x.data_ptr() or address(x),
+            address(other),
+            address(grad),
+            address(weight),
+            address(pos_weight),
+            address(mask),
+            address(saved),
             number,
             rows,
             x.numel() // rows if rows else 0,
@@ -162,20 +160,3 @@ def _run(
 
 def _flat(t: Tensor) -> Tensor:
     return t if t.is_contiguous() and not t.is_neg() else t.resolve_neg().contiguous()
-
-
-def _at(operand: Tensor | None) -> int:
-    """The address of an operand; 0, which the library reads as "no such operand", if there is none. A tensor without
-    elements may have the address 0, since the library reads nothing of it; any other without memory is an error."""
-    address = 0 if operand is None else operand.data_ptr()
-    if operand is not None and not address and operand.numel():
-        raise TypeError(
-            f"a {type(operand).__name__} of shape {tuple(operand.shape)} has no memory for the CPU kernels to read: "
-            "pass a plain tensor, or wrap the logits in the same way"
-        )
-    return address
-
-
-@functools.cache
-def _function(name: str) -> Callable[[bytes], int]:
-    return getattr(library(), f"softdraw_{name}")

@@ -6,17 +6,15 @@ follow one another. Noise, softmax and reductions are as in ``reference``, which
 
 from __future__ import annotations
 
-import functools
 import math
 import struct
-from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from softdraw.arguments import Fields, KernelRule, Tau, compute_dtype
 from softdraw.kernels import bits_cpu, pass_cpu, reference
-from softdraw.kernels.native import CALL, RULES, STORAGE, library
+from softdraw.kernels.native import CALL, RULES, STORAGE, address, function
 
 _pack, _empty_like, _threads = CALL.pack, torch.empty_like, torch.get_num_threads  # looked up once
 DTYPES = {getattr(torch, name): code for name, code in STORAGE.items()}
@@ -48,7 +46,7 @@ def index(draw: Fields, samples: int) -> Tensor:
     """The exact draw as an index: int64 of shape ``(samples, *batch)``; sample i is noise stream i."""
     logits = draw[0]
     out = torch.empty((samples, *logits.shape[:-1]), dtype=torch.int64, device=logits.device)
-    _run("index", out, draw, samples=samples, more=_index_at(out))
+    _run("index", out, draw, samples=samples, more=_indexaddress(out))
     return out
 
 
@@ -59,9 +57,9 @@ def hard_index(draw: Fields, samples: int | None) -> tuple[Tensor, Tensor]:
     y = torch.empty(shape, dtype=logits.dtype)
     index = torch.empty(shape[:-1], dtype=torch.int64)
     if samples is None:
-        _run("hard", y, draw, more=_index_at(index))
+        _run("hard", y, draw, more=_indexaddress(index))
     elif samples:
-        _run("hard", y[0], draw, samples=samples, more=_index_at(index))
+        _run("hard", y[0], draw, samples=samples, more=_indexaddress(index))
     return y, index
 
 
@@ -130,16 +128,16 @@ def _run(
         given = None if logits is out else logits.resolve_neg()
         grad = None if grad is None else grad.resolve_neg()
         layout = _layout(shape, (None if name == "index" else out, given, grad, mask, seed, rows, taus))
-        mask_at, rows_at, taus_at = _at(mask), _at(rows), _at(taus)
+        mask_at, rows_at, taus_at = address(mask), address(rows), address(taus)
         logits = out if given is None else given
     index_at, sample_at, gap, rule, count, is_given = more
     call = _pack(
         out.data_ptr(),
-        0 if logits is out else logits.data_ptr() or _at(logits),
-        0 if grad is None else grad.data_ptr() or _at(grad),
+        0 if logits is out else logits.data_ptr() or address(logits),
+        0 if grad is None else grad.data_ptr() or address(grad),
         sample_at,
         mask_at,
-        0 if seed is None else seed.data_ptr() or _at(seed),
+        0 if seed is None else seed.data_ptr() or address(seed),
         rows_at,
         taus_at,
         index_at,
@@ -156,7 +154,7 @@ def _run(
         count,
         is_given,
     )
-    _function(name)(call, layout)
+    function(name)(call, layout)
     return out
 
 
@@ -171,37 +169,21 @@ def _run_bits(name: str, out: Tensor, draw: Fields, grad: Tensor | None, more: M
     theta, mask, rows, taus = (None if t is None else t.expand(theta.shape).resolve_neg().contiguous() for t in each)
     grad = None if grad is None else grad.resolve_neg().contiguous()
     assert theta is not None
+    at = [address(t) for t in (theta, grad)], [address(t) for t in (mask, seed, rows, taus)]
     call = _pack(
-        out.data_ptr(), _at(theta), _at(grad), sample_at, _at(mask), _at(seed), _at(rows), _at(taus), index_at, tau,
-        gap, n, 1, DTYPES[theta.dtype], 0, 0, out.numel() // n, _threads(), rule, count, is_given,
+        out.data_ptr(), *at[0], sample_at, *at[1], index_at, tau, gap,
+        n, 1, DTYPES[theta.dtype], 0, 0, out.numel() // n, _threads(), rule, count, is_given,
     )  # fmt: skip
-    _function(name)(call, None)
+    function(name)(call, None)
     return out
 
 
-def _index_at(index: Tensor) -> More:
+def _indexaddress(index: Tensor) -> More:
     return index.data_ptr(), 0, 0.0, 0, 1, False
 
 
 def _rule(index_at: int, sample_at: int, rule: KernelRule, given: bool) -> More:
     return index_at, sample_at, rule.gap, RULES.index(rule.name), rule.draws, given
-
-
-def _at(operand: Tensor | None) -> int:
-    """The address of an operand; 0, which the library reads as "no such operand", if there is none. A tensor without
-    elements may have the address 0, since the library reads nothing of it; any other without memory is an error."""
-    address = 0 if operand is None else operand.data_ptr()
-    if operand is not None and not address and operand.numel():
-        raise TypeError(
-            f"a {type(operand).__name__} of shape {tuple(operand.shape)} has no memory for the CPU kernels to read: "
-            "pass a plain tensor, or wrap the logits in the same way"
-        )
-    return address
-
-
-@functools.cache
-def _function(name: str) -> Callable[[bytes, bytes | None], None]:
-    return getattr(library(), f"softdraw_{name}")
 
 
 def _number_or_rows(tau: Tau, dtype: torch.dtype) -> tuple[float, Tensor | None]:

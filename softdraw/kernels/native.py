@@ -13,7 +13,9 @@ import functools
 import os
 import struct
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from softdraw.kernels import openmp
 
@@ -39,6 +41,24 @@ _VARIABLE = "SOFTDRAW_LIBRARY"  # a path that takes the place of the installed l
 def library() -> ctypes.CDLL | None:
     """The library, loaded once, with its functions typed; None if there is none that this code can call."""
     return _load()[0]
+
+
+@functools.cache
+def function(name: str) -> Callable[..., Any]:
+    """An operation of the library by its name."""
+    return getattr(library(), f"softdraw_{name}")
+
+
+def address(operand: Any) -> int:
+    """The address of an operand; 0, which the library reads as "no such operand", if there is none. A tensor without
+    elements may have the address 0, since the library reads nothing of it; any other without memory is an error."""
+    address = 0 if operand is None else operand.data_ptr()
+    if operand is not None and not address and operand.numel():
+        raise TypeError(
+            f"a {type(operand).__name__} of shape {tuple(operand.shape)} has no memory for the CPU kernels to read: "
+            "pass a plain tensor, or wrap the logits in the same way"
+        )
+    return address
 
 
 def why_missing() -> str:

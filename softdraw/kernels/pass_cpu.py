@@ -5,15 +5,13 @@ Each function returns None where the kernels do not know a value, and nothing is
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from softdraw.arguments import compute_dtype
-from softdraw.kernels.native import PASS, STORAGE, library
+from softdraw.kernels.native import PASS, STORAGE, address, function
 from softdraw.kernels.pass_reference import Rows
 
 _pack, _threads = PASS.pack, torch.get_num_threads
@@ -113,14 +111,14 @@ def _run(
         grad, grad_rows = _plain(grad), grad.numel()
     call = _pack(
         out.data_ptr(),
-        _at(other_out),
-        _at(x),
-        0 if rows.other is None else _at(other),
-        _at(mask),
-        _at(other_mask),
-        _at(keep),
-        _at(category),
-        _at(grad),
+        address(other_out),
+        address(x),
+        0 if rows.other is None else address(other),
+        address(mask),
+        address(other_mask),
+        address(keep),
+        address(category),
+        address(grad),
         saved.data_ptr(),
         scale,
         shift,
@@ -134,7 +132,7 @@ def _run(
         check,
         _threads(),
     )
-    return _function(name)(call)
+    return function(name)(call)
 
 
 def _shape(rows: Rows) -> torch.Size:
@@ -163,12 +161,3 @@ def _like(mask: Tensor, shape: torch.Size, flat: Tensor) -> Tensor:
 
 def _plain(t: Tensor) -> Tensor:
     return t if t.is_contiguous() and not t.is_neg() else t.resolve_neg().contiguous()
-
-
-def _at(operand: Tensor | None) -> int:
-    return 0 if operand is None else operand.data_ptr()
-
-
-@functools.cache
-def _function(name: str) -> Callable[[bytes], int]:
-    return getattr(library(), f"softdraw_{name}")

@@ -52,7 +52,11 @@ def kl(rows: Rows) -> Tensor:
 
     One that q alone forbids makes it infinite, and the gradient that of the other categories.
     """
-    log_p, log_q = log_probs_of(rows), _other_log_probs(rows)
+    return divergence(log_probs_of(rows), _other_log_probs(rows))
+
+
+def divergence(log_p: Tensor, log_q: Tensor) -> Tensor:
+    """``kl`` of log-probabilities."""
     possible = log_p != -math.inf
     safe_p = torch.where(possible, log_p, 0)
     impossible = possible & (log_q == -math.inf)

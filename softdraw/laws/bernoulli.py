@@ -12,7 +12,7 @@ from torch.nn.functional import softplus
 from softdraw.arguments import check_floating, compute_dtype, prepare_mask
 from softdraw.laws.categorical import CategoricalLaw, check_probabilities, from_probabilities
 from softdraw.laws.checks import check_one_given, check_support, check_value
-from softdraw.numerics import masked
+from softdraw.numerics import masked, two_categories
 from softdraw.operators import bits
 from softdraw.operators.bits import Bits
 from softdraw.rules import fused
@@ -86,7 +86,8 @@ class Bernoulli(CategoricalLaw):
 
     def one_hot_logits(self) -> tuple[Tensor, Tensor | None]:
         """Logits (0, theta), ``(*batch, 2)``, or (-inf, 0) for theta = inf: category 0 is the bit 0."""
-        return fused.two_categories(self.theta, self.allowed), None
+        theta = self.theta if self.theta.dtype.itemsize > 1 else self.theta.to(compute_dtype(self.theta.dtype))
+        return two_categories(theta, self.allowed), None
 
     def embed(self, value: Tensor) -> Tensor:
         """(1 - b, b)."""

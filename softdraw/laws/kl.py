@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
@@ -10,22 +9,12 @@ from torch import Tensor, distributions
 from torch.distributions.kl import register_kl
 
 from softdraw.arguments import compute_dtype
-from softdraw.kernels.pass_reference import Rows
+from softdraw.kernels.pass_reference import Rows, divergence
 from softdraw.laws.bernoulli import Bernoulli
 from softdraw.laws.categorical import CategoricalLaw
 from softdraw.laws.from_torch import from_torch
 from softdraw.laws.one_hot import OneHotCategorical
 from softdraw.operators import bits, passes
-
-
-def _divergence(log_p: Tensor, log_q: Tensor) -> Tensor:
-    """sum p (log p - log q); a category that p forbids counts nothing, one that q alone forbids makes it infinite."""
-    possible = log_p != -math.inf
-    safe_p = torch.where(possible, log_p, 0)
-    impossible = possible & (log_q == -math.inf)
-    difference = torch.where(possible & ~impossible, safe_p - torch.where(impossible, 0, log_q), 0)
-    terms = torch.where(possible, safe_p.exp() * difference, 0).masked_fill(impossible, math.inf)
-    return terms.sum(-1)
 
 
 def _ours(law: Any) -> Any:
@@ -49,7 +38,7 @@ def _kl_bernoulli(p: Any, q: Any) -> Tensor:
     x, z = _ours(p), _ours(q)
     dtype = _dtype(p)
     if not (bits.takes(x.theta) and bits.takes(z.theta)):
-        return _divergence(x.log_probs(), z.log_probs()).to(dtype)
+        return divergence(x.log_probs(), z.log_probs()).to(dtype)
     theta, other = x.masked_theta(), z.masked_theta()
     wide = compute_dtype(torch.promote_types(theta.dtype, other.dtype))
     theta = theta if compute_dtype(theta.dtype) == wide else theta.to(wide)

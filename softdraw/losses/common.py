@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from softdraw.arguments import check_logits, compute_dtype, last
-from softdraw.checks import check_device, check_floating, check_mask, check_real, given
+from softdraw.checks import check_device, check_mask, check_real, given
 from softdraw.kernels.pass_reference import Rows
 from softdraw.numerics import times
 from softdraw.operators.passes import Pass
@@ -47,13 +47,6 @@ def loss_of(
     if weight is None and rows.keep is None:
         return run(rows, *numbers, reduction=reduction, check=check)
     return reduce(run(rows, *numbers, check=check), rows.keep, weight, reduction)
-
-
-def kept_bits(logits: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
-    """Bernoulli logits in the compute dtype, 0 where the mask leaves them out, and the mask at their shape."""
-    check_floating("logits", logits)
-    mask = kept_mask(mask, logits, "the logits")
-    return without(logits.to(compute_dtype(logits.dtype)), mask), mask
 
 
 def checked(x: Tensor, legal: Tensor, name: str, allowed: str) -> Tensor:

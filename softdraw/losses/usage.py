@@ -7,9 +7,22 @@ import math
 import torch
 from torch import Tensor
 
-from softdraw.checks import check_device, check_real, integer, number
-from softdraw.losses.common import kept_bits, kept_logits, mean_row, reduce, total_over, weights
+from softdraw.arguments import compute_dtype
+from softdraw.checks import check_device, check_floating, check_real, integer, number
+from softdraw.losses.common import (
+    aligned,
+    check_reduction,
+    kept_logits,
+    kept_mask,
+    mean_row,
+    reduce,
+    total_over,
+    weights,
+    without,
+)
 from softdraw.numerics import log_probs
+from softdraw.operators import bits
+from softdraw.operators.bits import Bits
 from softdraw.overrides import overridable
 
 
@@ -158,11 +171,34 @@ def keep_ratio(
     ratio = number("ratio", ratio, "a number from 0 to 1")
     if not 0 <= ratio <= 1:
         raise ValueError(f"ratio must be from 0 to 1, got {ratio}")
-    x, mask = kept_bits(logits, mask)
+    check_floating("logits", logits)
+    mask = kept_mask(mask, logits, "the logits")
+    if logits.numel() and bits.takes(logits, weight):
+        return _share_in_one_pass(logits, ratio, dim, mask, weight, reduction)
+    x = without(logits.to(compute_dtype(logits.dtype)), mask)
     w = weights(x, mask, weight, "the logits")
     over = tuple(range(x.dim())) if dim is None else (_gate_dim(dim, x) % x.dim(),)
     share = mean_row(x.sigmoid().unsqueeze(-1), w, over).squeeze(-1)
     return reduce((share - ratio) ** 2, total_over(w, over) != 0, None, reduction)
+
+
+def _share_in_one_pass(
+    logits: Tensor, ratio: float, dim: int | None, mask: Tensor | None, weight: Tensor | None, reduction: str
+) -> Tensor:
+    """:func:`keep_ratio` by a kernel."""
+    dtype = compute_dtype(logits.dtype)
+    x = logits if logits.dtype in bits.CODES else logits.to(dtype)
+    if weight is not None:
+        weight = aligned("weight", weight, logits, "the logits").to(dtype)
+    batch, rows = (), 1
+    if dim is not None:
+        at = _gate_dim(dim, x)
+        x = x.movedim(at, -1)
+        mask, weight = (t if t is None else t.movedim(at, -1) for t in (mask, weight))
+        batch, rows = x.shape[:-1], x.shape[:-1].numel()
+    check_reduction(reduction)
+    read = Bits(x, None, weight, None, mask, ratio, bits.REDUCTIONS[reduction], False, bits.ANY_NUMBER, rows)
+    return bits.share(read).view(batch if reduction == "none" else ())
 
 
 def _gate_dim(dim: int, x: Tensor) -> int:

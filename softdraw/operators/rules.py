@@ -6,6 +6,7 @@ Under torch.func, and where a backward pass is differentiated, the formula of th
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ from softdraw import kernels
 from softdraw.arguments import KernelRule, Tau
 from softdraw.operators.operator import Operation
 
-_RULE = "Tensor tau, Tensor? seed, Tensor? rows, Tensor? mask, str name, Tensor gap, SymInt count, bool given"
+_RULE = "Tensor tau, Tensor? seed, Tensor? rows, Tensor? mask, str name, Tensor gap, SymInt draws, bool given"
 
 
 def _many(x: Tensor, samples: int | None) -> tuple:
@@ -41,27 +42,33 @@ hard_index = Operation(
 )
 
 
-def _rule_backward(
-    grad: Tensor,
-    logits: Tensor,
-    index: Tensor,
-    tau: Tau,
-    seed: Tensor | None,
-    rows: Tensor | None,
-    mask: Tensor | None,
-    name: str,
-    gap: float | Tensor,
-    count: int,
-    given: bool,
-) -> Tensor:
-    rule = KernelRule(name, tau, float(gap), count)  # a graph has its numbers as tensors
-    return kernels.body_for(logits).rule_backward((logits, tau, seed, rows, mask, 0), grad, index, rule, given)
+def _backward(operation: str) -> Callable[..., Tensor]:
+    """The body of a gradient: what the kernels call ``operation``."""
+
+    def body(
+        grad: Tensor,
+        x: Tensor,
+        drawn: Tensor,
+        tau: Tau,
+        seed: Tensor | None,
+        rows: Tensor | None,
+        mask: Tensor | None,
+        name: str,
+        gap: float | Tensor,
+        draws: int,
+        given: bool,
+    ) -> Tensor:
+        rule = KernelRule(name, tau, float(gap), draws)  # a graph has its numbers as tensors
+        run = getattr(kernels.body_for(x), operation)
+        return run((x, tau, seed, rows, mask, 0), grad, drawn, rule, given)
+
+    return body
 
 
 rule_backward = Operation(
     "rule_backward",
     f"(Tensor grad, Tensor logits, Tensor index, {_RULE}) -> Tensor",
-    _rule_backward,
+    _backward("rule_backward"),
     lambda grad, *rest: grad.new_empty(grad.shape),
 )
 
@@ -78,26 +85,9 @@ bits = Operation(
 )
 
 
-def _bits_backward(
-    grad: Tensor,
-    theta: Tensor,
-    sample: Tensor,
-    tau: Tau,
-    seed: Tensor | None,
-    rows: Tensor | None,
-    mask: Tensor | None,
-    name: str,
-    gap: float | Tensor,
-    count: int,
-    given: bool,
-) -> Tensor:
-    rule = KernelRule(name, tau, float(gap), count)  # a graph has its numbers as tensors
-    return kernels.body_for(theta).bits_backward((theta, tau, seed, rows, mask, 0), grad, sample, rule, given)
-
-
 bits_backward = Operation(
     "bits_backward",
     f"(Tensor grad, Tensor theta, Tensor sample, {_RULE}) -> Tensor",
-    _bits_backward,
+    _backward("bits_backward"),
     lambda grad, *rest: grad.new_empty(grad.shape),
 )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from softdraw.arguments import check_count
+from softdraw.rules.checks import check_count
 from softdraw.rules.needs import Need
 from softdraw.rules.score_function import Objective, ScoreFunction, silent
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from softdraw.arguments import check_count, compute_dtype
+from softdraw.arguments import compute_dtype
+from softdraw.rules.checks import check_count
 from softdraw.rules.needs import Need
 from softdraw.rules.score_function import Objective, ScoreFunction
 

@@ -7,15 +7,15 @@ that are their formula alone, ``pathwise`` draws. A backward pass that is differ
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
 from torch import Tensor, is_grad_enabled
 from torch.compiler import is_compiling
 
-from softdraw.arguments import Tau, compute_dtype, prepare_tau, row_ids, tau_tensor
-from softdraw.numerics import masked, one_hot
+from softdraw.arguments import Fields, Tau, compute_dtype, prepare_tau, row_ids, tau_tensor
+from softdraw.kernels import reference
+from softdraw.numerics import masked, one_hot, two_categories
 from softdraw.operators import draws, rules
 from softdraw.private_torch import quick_apply
 from softdraw.rules.pathwise import OneHots, Pathwise, attach, gradient
@@ -74,11 +74,13 @@ def exact_one_hots(
     logits = logits.detach()
     if _direct(logits):
         return rules.hard_index(logits, seed, rows, mask, samples)[0]
-    wide = compute_dtype(logits.dtype)
-    index = draws.gumbel_max(logits, seed, rows, mask, 1 if samples is None else samples, 0)
-    top = masked(logits if logits.dtype.itemsize > 1 else logits.to(wide), mask).amax(-1, keepdim=True)
-    hard = one_hot(index, logits.shape[-1], wide).masked_fill(top.isnan() | (top == math.inf), math.nan)
-    return (hard.squeeze(0) if samples is None else hard).to(logits.dtype)
+    # The index alone is an operation that torch.func maps, and that knows DTensors.
+    return reference.hard_index((logits, 1.0, seed, rows, mask, 0), samples, _index)[0]
+
+
+def _index(draw: Fields, samples: int) -> Tensor:
+    logits, _, seed, rows, mask, col_start = draw
+    return draws.gumbel_max(logits, seed, rows, mask, samples, col_start)
 
 
 def exact_bits(
@@ -145,7 +147,7 @@ class _Bits(torch.autograd.Function):
         def formula(grad: Tensor, theta: Tensor, b: Tensor, seed: Any, rows: Any, mask: Any) -> Tensor:
             both, hard = torch.stack((torch.zeros_like(grad), grad), -1), torch.stack((1 - b, b), -1)
             ids = None if rows is None else rows.unsqueeze(-1)
-            return _formula(ctx, two_categories(theta, mask), None, seed, ids, hard, both)[..., 1]
+            return _formula(ctx, two_categories(_ordinary(theta), mask), None, seed, ids, hard, both)[..., 1]
 
         return _backward(ctx, grad_outputs[0], rules.bits_backward, formula)
 
@@ -193,8 +195,6 @@ def _index_of(value: Tensor) -> Tensor:
     return torch.where(top > 0, index, -1)
 
 
-def two_categories(theta: Tensor, mask: Tensor | None) -> Tensor:
-    """The logits of bits as those of two categories, (0, theta), or (-inf, 0) for theta = inf."""
-    x = masked(theta if theta.dtype.itemsize > 1 else theta.to(compute_dtype(theta.dtype)), mask)
-    always = x == math.inf  # after the mask: a bit that is forbidden is 0 whatever its theta
-    return torch.stack((torch.zeros_like(x).masked_fill(always, -math.inf), x.masked_fill(always, 0)), -1)
+def _ordinary(x: Tensor) -> Tensor:
+    """``x`` in a dtype that has an infinity."""
+    return x if x.dtype.itemsize > 1 else x.to(compute_dtype(x.dtype))

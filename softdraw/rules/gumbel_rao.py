@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from softdraw.arguments import KernelRule, check_count, check_tau, per_row
+from softdraw.arguments import KernelRule, per_row
 from softdraw.numerics import softmax_vjp
 from softdraw.operators.softmax import softmax
+from softdraw.rules.checks import check_count, check_tau
 from softdraw.rules.conditional_noise import Noise
 from softdraw.rules.needs import Family
 from softdraw.rules.pathwise import Pathwise

@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from softdraw.arguments import KernelRule, check_tau
+from softdraw.arguments import KernelRule
 from softdraw.operators.softmax import softmax
+from softdraw.rules.checks import check_tau
 from softdraw.rules.conditional_noise import Noise
 from softdraw.rules.needs import Family
 from softdraw.rules.pathwise import Pathwise

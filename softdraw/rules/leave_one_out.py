@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from softdraw.arguments import check_count
+from softdraw.rules.checks import check_count
 from softdraw.rules.score_function import Objective, ScoreFunction, score
 
 

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from softdraw.arguments import check_tau, per_row
+from softdraw.arguments import per_row
 from softdraw.operators.softmax import softmax
+from softdraw.rules.checks import check_tau
 from softdraw.rules.conditional_noise import Noise
 from softdraw.rules.needs import Family
 from softdraw.rules.pathwise import Pathwise

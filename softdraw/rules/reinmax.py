@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from softdraw.arguments import KernelRule, check_tau
+from softdraw.arguments import KernelRule
 from softdraw.numerics import softmax_vjp
 from softdraw.operators.softmax import softmax
+from softdraw.rules.checks import check_tau
 from softdraw.rules.conditional_noise import Noise
 from softdraw.rules.needs import Family
 from softdraw.rules.pathwise import Pathwise

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from softdraw.arguments import KernelRule, check_count, check_tau, per_row
+from softdraw.arguments import KernelRule, per_row
+from softdraw.rules.checks import check_count, check_tau
 from softdraw.rules.conditional_noise import Noise
 from softdraw.rules.gumbel_rao import rao_blackwell
 from softdraw.rules.needs import Family

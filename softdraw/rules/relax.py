@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from softdraw.arguments import check_count, check_tau
 from softdraw.checks import given
 from softdraw.operators.softmax import softmax
+from softdraw.rules.checks import check_count, check_tau
 from softdraw.rules.conditional_noise import condition
 from softdraw.rules.needs import Need
 from softdraw.rules.score_function import Objective, ScoreFunction, score

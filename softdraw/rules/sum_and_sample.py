@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from softdraw.arguments import check_count
 from softdraw.operators import draws
+from softdraw.rules.checks import check_count
 from softdraw.rules.needs import Need
 from softdraw.rules.score_function import Objective, ScoreFunction, score
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from softdraw import noise
 from softdraw.arguments import Fields, KernelRule, Tau, compute_dtype, row_ids
 from softdraw.kernels.reference.draws import checked, index
-from softdraw.numerics import condition, masked, one_hot, softmax, softmax_vjp
+from softdraw.numerics import condition, masked, one_hot, softmax, softmax_vjp, two_categories
 
 
 def hard_index(draw: Fields, samples: int | None, index: Callable = index) -> tuple[Tensor, Tensor]:
@@ -66,12 +66,9 @@ def bits_backward(draw: Fields, grad: Tensor, sample: Tensor, rule: KernelRule, 
 
 
 def _two_categories(draw: Fields) -> Fields:
-    """A draw of bits, whose tau, seed and rows are one for each bit, as one of two categories: (0, theta), or (-inf, 0)
-    for theta = inf."""
+    """A draw of bits, whose tau, seed and rows are one for each bit, as one of two categories."""
     theta, tau, seed, rows, mask, _ = draw
-    x = masked(theta.to(compute_dtype(theta.dtype)), mask)  # before inf is looked at: a forbidden bit is 0
-    always = x == math.inf
-    two = torch.stack((torch.zeros_like(x).masked_fill(always, -math.inf), x.masked_fill(always, 0)), -1)
+    two = two_categories(theta.to(compute_dtype(theta.dtype)), mask)
     return two, _per_row(tau), _per_row(seed), _per_row(rows), None, 0
 
 
