@@ -180,3 +180,14 @@ def test_the_number_of_threads_changes_nothing(rows):
         torch.set_num_threads(before)
     for other in results[1:]:
         assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_law_has_the_log_probability(dtype):
+    """The loss of a law is minus that of a loss: log p(b) = -nll."""
+    x = torch.randn(50, generator=torch.Generator().manual_seed(1), dtype=dtype)
+    b = (x > 0.3).to(dtype)
+    out, _, legal = bits_cpu.nll(Bits(x, b, law=True, allowed=bits_cpu.ZERO_OR_ONE))
+    assert legal
+    truth = torch.distributions.Bernoulli(logits=x.double()).log_prob(b.double())
+    torch.testing.assert_close(out.double(), truth, rtol=1e-6, atol=1e-6)

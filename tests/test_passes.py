@@ -256,3 +256,13 @@ def test_the_second_operand_has_a_gradient_too(name, reduction):
 
         assert torch.autograd.gradcheck(run, (x, other))
         assert torch.autograd.gradgradcheck(run, (x, other))
+
+
+@pytest.mark.parametrize("shape", [(7, 12), (3, 100), (2, 1500)])
+def test_the_shift_of_an_entropy_makes_the_divergence_from_the_uniform_law(shape):
+    x = 3 * torch.randn(shape, generator=torch.Generator().manual_seed(4))
+    made = pass_cpu.entropy(Rows(x), 1.0, math.log(shape[-1]))
+    assert made is not None
+    p = x.double().softmax(-1)
+    truth = (p * (p.log() + math.log(shape[-1]))).sum(-1)
+    torch.testing.assert_close(made[0].double(), truth, rtol=2e-6, atol=2e-6)
