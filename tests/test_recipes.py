@@ -60,7 +60,7 @@ def test_evaluation_estimates_the_exact_nelbo(trainer):
 def test_draws_depend_on_ids_alone(trainer):
     seed = torch.tensor(7)
     hard = Settings(groups=2, categories=3, rule="StraightThroughGumbel")
-    model = Autoencoder(trainer.train.shape[1], hard, torch.Generator().manual_seed(0))
+    model = Autoencoder(trainer.train.mean(0), hard, torch.Generator().manual_seed(0))
     ids = torch.randperm(100, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         logits = model.encode(trainer.train[ids])
@@ -98,7 +98,7 @@ def test_weights_leave_the_global_generator_alone():
     models = []
     for seed in (0, 1):
         torch.manual_seed(seed)
-        models.append(Autoencoder(12, Settings(), torch.Generator().manual_seed(3)))
+        models.append(Autoencoder(torch.full((12,), 0.5), Settings(), torch.Generator().manual_seed(3)))
     for a, b in zip(models[0].parameters(), models[1].parameters(), strict=True):
         assert torch.equal(a, b)
 

@@ -11,6 +11,7 @@ import sys
 
 import numpy as np
 import pytest
+from sklearn.datasets import load_digits
 
 from softdraw.cli import run as softdraw
 
@@ -158,3 +159,14 @@ def test_output_without_a_terminal_is_plain(pixels, tmp_path, capsys):
     for row in ("negative ELBO", "reconstruction", "KL", "shuffled", "difference", "perplexity", "active codes"):
         assert row in printed
     assert "samples per second" in printed
+
+
+def test_large_images_do_not_end_in_one_code(tmp_path):
+    """Mostly dark digits. From a grey start, every latent has one code for all images after a few steps."""
+    images = np.kron(load_digits().images[:900], np.ones((3, 3)))
+    np.save(tmp_path / "large.npy", np.pad(images, ((0, 0), (2, 2), (2, 2))))
+    out = tmp_path / "run"
+    assert softdraw(["train", "--data", str(tmp_path / "large.npy"), "--epochs", "4", "--out", str(out)]) == 0
+    last = records(out)[-1]
+    assert last["valid_perplexity"] > 2  # 6.5 of 10 here; 1.0 from a grey start
+    assert last["valid_nelbo"] < last["valid_shuffled_nelbo"] - 30  # equal where all images have one code

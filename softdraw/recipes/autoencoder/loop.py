@@ -38,7 +38,7 @@ class Trainer:
         self.images = data.load(settings.data, settings.validation, self.generator)
         self.fingerprint = self.images.fingerprint
         self.train, self.valid = self.images.train.to(device), self.images.valid.to(device)
-        self.model = Autoencoder(self.train.shape[1], settings, self.generator).to(device)
+        self.model = Autoencoder(self.images.train.mean(0), settings, self.generator).to(device)
         self.evaluation_seed = self._seed()
         # foreach: the operations of torch's default on the CPU, in fewer calls, so with the same bits.
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=settings.learning_rate, foreach=True)
@@ -101,7 +101,7 @@ class Trainer:
     def evaluate(self, x: Tensor, draws: int) -> dict[str, float]:
         """The nELBO of the discrete model, by exact draws from q(z | x), in nats per image, and how the codes are used.
 
-        ``shuffled`` decodes each image from its neighbour's code instead, which shows that the decoder listens to the
+        ``shuffled`` decodes each image from its neighbour's code instead, which shows that the decoder uses the
         code. Usage is that of the most likely codes: draws of a posterior that ignores the image are evenly used too.
         """
         usage = CodeUsage(self.settings.categories, self.settings.groups)

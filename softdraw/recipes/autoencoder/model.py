@@ -22,10 +22,17 @@ from softdraw.recipes.autoencoder.settings import Settings
 
 
 class Autoencoder(nn.Module):
-    """``forward`` gives both terms of the nELBO; ``encode`` and ``decode`` are its halves."""
+    """``forward`` gives both terms of the nELBO; ``encode`` and ``decode`` are its halves.
 
-    def __init__(self, pixels: int, settings: Settings, generator: torch.Generator) -> None:
+    ``mean`` is the mean training image, ``(D,)`` in [0, 1]. The decoder starts from it: its last bias has the log-odds
+    of each pixel. A decoder that starts from grey spends its first steps on what all images share, and the gradients of
+    those steps push the logits of all images the same way. On images of 28x28 every latent then ends with one code for
+    all images; its softmax is saturated, so training does not recover.
+    """
+
+    def __init__(self, mean: Tensor, settings: Settings, generator: torch.Generator) -> None:
         super().__init__()
+        pixels = len(mean)
         self.groups, self.categories = settings.groups, settings.categories
         codes = self.groups * self.categories
         self.encoder = _mlp(pixels, settings.width, codes)
@@ -37,6 +44,10 @@ class Autoencoder(nn.Module):
                 nn.init.kaiming_uniform_(weight, a=math.sqrt(5), generator=generator)
             else:
                 nn.init.zeros_(weight)
+        with torch.no_grad():
+            self.decoder[-1].bias.copy_(
+                mean.clamp(0.01, 0.99).logit()
+            )  # bounded: a dark pixel must be able to light up
 
     def encode(self, x: Tensor) -> Tensor:
         """Logits of the codes. No activation follows the last layer: a ReLU there would bar every category below 0."""

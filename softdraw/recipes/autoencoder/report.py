@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 
 from softdraw.recipes.autoencoder.loop import LEAST, Trainer
 from softdraw.recipes.runs.run import Start
@@ -84,8 +85,11 @@ def remarks(trainer: Trainer) -> list[str]:
     none = trainer.without_code(trainer.valid)
     if failure(trainer) is None and last["valid_nelbo"] >= none:
         found.append(
-            f"Worse than no code at all: a held-out image costs {_number(last['valid_nelbo'])} nats, and "
-            f"{none:.2f} with one\nimage for all. {_way_out(trainer)}"
+            textwrap.fill(
+                f"Worse than no code at all: a held-out image costs {_number(last['valid_nelbo'])} nats, and "
+                f"{none:.2f} with one image for all. {_way_out(trainer)}",
+                width=80,
+            )
         )
     training, total = trainer.seconds["training"], trainer.seconds["total"]
     rate = len(trainer.train) * len(trainer.history) / training
