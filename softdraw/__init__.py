@@ -1,59 +1,41 @@
-"""softdraw: draws discrete samples and keeps their gradient."""
+"""softdraw: draws discrete samples and keeps their gradient.
 
-from softdraw import losses, metrics, nn, schedules
-from softdraw.diagnosis import diagnose
-from softdraw.draw import draw, expect
-from softdraw.functional import gumbel_max, gumbel_noise, gumbel_softmax, straight_through
-from softdraw.laws import Bernoulli, OneHotCategorical, RelaxedOneHotCategorical
-from softdraw.rules import (
-    ZGR,
-    DisARM,
-    Exact,
-    GappedStraightThrough,
-    GumbelRao,
-    GumbelSoftmax,
-    LeaveOneOut,
-    MinimumVariance,
-    Rebar,
-    Reinforce,
-    ReinMax,
-    ReinMaxRao,
-    Relax,
-    StraightThrough,
-    StraightThroughGumbel,
-    SumAndSample,
-)
+``import softdraw`` loads this file alone, so that the command line starts without torch. The public names are listed in
+``softdraw/public.py``. The first use of one, or ``from softdraw import NAME``, loads torch and all of them.
+"""
+
+import sys
+from importlib import import_module
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from softdraw.public import *  # noqa: F403
 
 __version__ = "0.1.0"
-__all__ = [
-    "ZGR",
-    "Bernoulli",
-    "DisARM",
-    "Exact",
-    "GappedStraightThrough",
-    "GumbelRao",
-    "GumbelSoftmax",
-    "LeaveOneOut",
-    "MinimumVariance",
-    "OneHotCategorical",
-    "Rebar",
-    "ReinMax",
-    "ReinMaxRao",
-    "Reinforce",
-    "Relax",
-    "RelaxedOneHotCategorical",
-    "StraightThrough",
-    "StraightThroughGumbel",
-    "SumAndSample",
-    "diagnose",
-    "draw",
-    "expect",
-    "gumbel_max",
-    "gumbel_noise",
-    "gumbel_softmax",
-    "losses",
-    "metrics",
-    "nn",
-    "schedules",
-    "straight_through",
-]
+
+
+def _load() -> list[str]:
+    """Put the public names into this module; returns them."""
+    public = vars(import_module("softdraw.public"))
+    names = sorted(name for name in public if not name.startswith("_"))
+    globals().update((name, public[name]) for name in names)
+    return names
+
+
+if not TYPE_CHECKING:  # a type checker would take it for leave to use any name
+
+    def __getattr__(name: str) -> Any:
+        if name == "__all__":
+            return _load()
+        if not name.startswith("_"):
+            # A submodule first, and without the rest: the files of the package import each other as `from softdraw
+            # import kernels`, which asks here while the public names are still being loaded.
+            if find_spec(f"softdraw.{name}"):
+                return import_module(f"softdraw.{name}")
+            if name in _load():
+                return globals()[name]
+        raise AttributeError(f"module 'softdraw' has no attribute {name!r}", name=name, obj=sys.modules[__name__])
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *_load()})

@@ -14,7 +14,7 @@ def main() -> None:
             raise
         print(f"softdraw: the command line needs {missing.name}: pip install 'softdraw[cli]'", file=sys.stderr)
         raise SystemExit(2) from None
-    except KeyboardInterrupt:  # while torch is being imported
+    except KeyboardInterrupt:  # before a command has begun
         raise SystemExit(130) from None
     raise SystemExit(run())
 

@@ -15,8 +15,6 @@ from torch import Tensor
 from torch.autograd import forward_ad
 from torch.compiler import is_dynamo_compiling
 
-_PROBE = torch.empty(())
-
 
 def _private(name: str, otherwise: Any) -> Any:
     """``torch.<name>``, or ``otherwise`` where this torch has no such name."""
@@ -29,7 +27,7 @@ def _private(name: str, otherwise: Any) -> Any:
 def _refuses_requires_grad() -> bool:
     """torch refuses ``requires_grad_`` inside of every transform of torch.func; this one changes nothing."""
     try:
-        _PROBE.requires_grad_(False)
+        torch.empty(()).requires_grad_(False)
     except RuntimeError:
         return True
     return False

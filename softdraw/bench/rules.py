@@ -22,7 +22,6 @@ from torch import Tensor
 
 from softdraw.bench.draws import TAU
 from softdraw.bench.line import Gradient, Line, Ways
-from softdraw.draw import draw
 from softdraw.functional import gumbel_softmax
 from softdraw.laws import Bernoulli, OneHotCategorical
 from softdraw.rules import (
@@ -36,6 +35,7 @@ from softdraw.rules import (
     StraightThroughGumbel,
 )
 from softdraw.rules.pathwise import Pathwise
+from softdraw.verbs import draw
 
 _MOST = 2**24  # noise that is held at once by hand: every operation on it makes another 64 MB and more
 Draw = Callable[[Tensor], Tensor]

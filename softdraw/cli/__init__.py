@@ -1,7 +1,7 @@
 """The ``softdraw`` command, one subcommand a file; a bad input ends in one line on standard error and exit code 2.
 
-A command file imports what is heavy inside its function, so that a command loads only what it uses itself. ``softdraw
---help`` loads torch all the same, because ``import softdraw`` does.
+A command file imports what is heavy inside its function, so that a command loads only what it uses itself, and
+``softdraw --help`` loads no torch.
 """
 
 from __future__ import annotations

@@ -12,12 +12,12 @@ from torch import Tensor
 from torch.distributions import Independent
 
 from softdraw.arguments import compute_dtype, prepare_rows, row_ids
-from softdraw.draw import expect
 from softdraw.laws import Law
 from softdraw.rules import Exact, default
 from softdraw.rules.pathwise import Pathwise
 from softdraw.rules.score_function import Objective, ScoreFunction, count_states
 from softdraw.seeds import seed_tensor
+from softdraw.verbs import expect
 
 _CHUNK = 2**22  # numbers of gradient, and of samples given to f, held at once
 _COPY = 32  # bits of a row's id below the number of the copy that it is in

@@ -17,10 +17,10 @@ from softdraw.diagnosis.cost import costs
 from softdraw.diagnosis.failure import users_part
 from softdraw.diagnosis.gradients import Moments, Problem, Sums, variance
 from softdraw.diagnosis.report import Interval, Measured, Report
-from softdraw.draw import as_law
 from softdraw.rules import LeaveOneOut
 from softdraw.rules.pathwise import Pathwise
 from softdraw.rules.score_function import ScoreFunction
+from softdraw.verbs import as_law
 
 _REFERENCE = LeaveOneOut(16)
 _ROUNDING = 1e-12  # of a squared relative bias in float32

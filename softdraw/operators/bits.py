@@ -44,10 +44,9 @@ def takes(x: Tensor, *rest: Any) -> bool:
     for t in rest:
         if isinstance(t, Tensor) and (type(t) not in PLAIN or not t.is_cpu or (t.requires_grad and is_grad_enabled())):
             return False
-    return kernels.body_for(x if x.dtype in CODES else _ANY).over_bits is not None
-
-
-_ANY = torch.empty(0)  # a dtype that the kernels do not know is brought to float32
+    # A dtype that the kernels do not know is brought to float32.
+    body = kernels.body_for(x) if x.dtype in CODES else kernels.body(torch.device("cpu"))
+    return body.over_bits is not None
 
 
 def nll(bits: Bits, refuse: Callable[[], object]) -> Tensor:

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import torch
 
-from softdraw.draw import expect
 from softdraw.laws import Bernoulli
 from softdraw.reproduce.table import Table, figure
 from softdraw.rules import DisARM, LeaveOneOut, Reinforce
 from softdraw.rules.score_function import ScoreFunction
+from softdraw.verbs import expect
 
 TARGETS = (0.45, 0.49, 0.499)
 TRUE = (0.025, 0.005, 0.0005)

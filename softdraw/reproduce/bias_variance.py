@@ -19,11 +19,11 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor
 
-from softdraw.draw import draw, expect
 from softdraw.laws import OneHotCategorical
 from softdraw.reproduce.table import Table, figure
 from softdraw.rules import ZGR, Exact, GumbelRao, MinimumVariance, ReinMax, StraightThrough, StraightThroughGumbel
 from softdraw.rules.pathwise import Pathwise
+from softdraw.verbs import draw, expect
 
 SIZES = (4, 8, 12)
 PLAIN = 5_000  # plain samples that explain the published bias^2 of ST-GS at tau = 0.1 at every size

@@ -17,7 +17,6 @@ import torch
 from torch import Tensor
 from torch.distributions import Independent
 
-from softdraw.draw import expect
 from softdraw.laws import Bernoulli, OneHotCategorical
 from softdraw.reproduce.table import Table
 from softdraw.rules import (
@@ -31,6 +30,7 @@ from softdraw.rules import (
 )
 from softdraw.rules.pathwise import Pathwise
 from softdraw.rules.score_function import ScoreFunction
+from softdraw.verbs import expect
 
 CENTRE, LATENTS, SAMPLES, STEPS, RATE = 0.45, 128, 64, 8_000, 1e-3
 OPTIMUM = {1.5: 0.30187, 2.0: 0.20250, 3.0: 0.09113}

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from softdraw import losses
-from softdraw.draw import draw
 from softdraw.recipes.autoencoder.settings import Settings
+from softdraw.verbs import draw
 
 
 class Autoencoder(nn.Module):
