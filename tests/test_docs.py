@@ -16,7 +16,8 @@ from softdraw import diagnosis
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 PAGES = sorted(DOCS.rglob("*.md"))
-READMES = [ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "benchmarks/README.md", "csrc/README.md")]
+OUTSIDE = ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "benchmarks/README.md", "csrc/README.md")
+READMES = [ROOT / name for name in OUTSIDE]
 # Code that is run elsewhere: by tests/integrations/test_docs.py, with the libraries that it names.
 RUN_ELSEWHERE = {"other-libraries.md"}
 FENCED = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -103,6 +104,7 @@ def test_a_page_has_no_code_that_nothing_runs(page):
     found = [block for block in indented if re.search(r"^    .*(?:softdraw|torch)\.\w+\S*\(", block, re.MULTILINE)]
     if page.name != "noise.md":
         assert found == []
-    assert all(code.rstrip(" ").endswith("\n\n") for _, code in FENCED.findall(page.read_text()) if code.startswith(">>>")), (
+    doctests = [code for _, code in FENCED.findall(page.read_text()) if code.startswith(">>>")]
+    assert all(code.endswith("\n\n") for code in doctests), (
         "a doctest needs an empty line before the fence that ends it, or the fence is read as its output"
     )

@@ -1,8 +1,8 @@
-"""What mkdocs does besides: pages that lie outside docs/ join the site, and their links and those to them are set right.
+"""What mkdocs does besides: pages that lie outside docs/ join the site, and links become those of the site.
 
-A page of the repository is read in two places: beside the code, where a link names a file, and on the site, where it names
-a page. The links stay those of the repository; here they become those of the site. A link to code, which is on no page,
-becomes its text.
+A page of the repository is read in two places: beside the code, where a link names a file, and on the site, where it
+names a page. The files keep the links of the repository; here they become those of the site. A link to code, which no
+page shows, becomes its text.
 """
 
 from __future__ import annotations
