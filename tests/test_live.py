@@ -74,7 +74,7 @@ def live(browser, site, request):
 
 def table(live: Browser, name: str) -> dict[str, list[str]]:
     """The body of a table: the first cell of each row, and its others."""
-    cells = "[...document.querySelectorAll('#%s tbody tr')].map(r => [...r.cells].map(c => c.textContent))" % name
+    cells = f"[...document.querySelectorAll('#{name} tbody tr')].map(r => [...r.cells].map(c => c.textContent))"
     return {first: rest for first, *rest in live.run(cells)}
 
 
@@ -124,6 +124,14 @@ def test_typed_logits_and_seed(live):
     assert live.run("document.getElementById('simplex').hidden")
     live.write("7")
     check_draw(live, [0.5, float("-inf"), 2.0, 1.0], 1.0, 7)
+
+
+def test_as_many_categories_as_fit(live):
+    logits = [round(1.7 * ((7 * k) % 16) / 16 - 1, 3) for k in range(16)]
+    live.run("document.getElementById('logits').focus()")
+    live.write(" ".join(map(str, logits)))
+    live.until("JSON.parse(document.body.dataset.shown).logits.length == 16")
+    check_draw(live, logits, 1.0, 0)
 
 
 def test_what_cannot_be_drawn_is_said(live):
