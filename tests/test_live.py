@@ -192,6 +192,17 @@ def test_the_gradients_are_those_of_python(live, power):
         assert abs(float(cells[3].strip("()")) - bias) < 0.02
 
 
+def test_no_docstring_is_left_as_it_is_written_in_python(site):
+    for page in sorted(site[1].rglob("index.html")):
+        text = page.read_text()
+        assert [math for math in re.findall(r"<math.*?</math>", text, re.DOTALL) if "\\" in math] == [], page
+        if "reference" in page.parts:
+            assert re.findall(r":(?:math|func|class):", text) == [], page
+            assert re.findall(r"<blockquote>", text) == [], (
+                f"{page}: an argument whose text begins with > became a quotation"
+            )
+
+
 @pytest.mark.parametrize("screen", SCREENS)
 def test_every_page_opens_without_a_complaint(browser, site, screen):
     address, folder = site

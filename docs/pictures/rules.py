@@ -1,8 +1,8 @@
 """Bias and spread of gradient rules over tau, on one small objective: python docs/pictures/rules.py
 
 f(y) = |<v, y> - 0.45|^1.5 for one variable of eight categories. Both figures are in lengths of the true gradient, which
-is enumerated; those of the rules are over 40,000 draws. LeaveOneOut evaluates f four times for an estimate, so its spread
-is that of a mean with a fourth of the estimates.
+is enumerated; those of the rules are over 40,000 draws. LeaveOneOut evaluates f four times for an estimate, so its
+spread is that of a mean with a fourth of the estimates.
 """
 
 from __future__ import annotations
