@@ -84,7 +84,7 @@ function manyDraws(kernels, { logits, seed, tau }) {
 function gradients(kernels, { logits, seed, tau, target, power }) {
   const objective = new Objective(logits.length, target, power), truth = objective.truth(logits);
   const length = Math.hypot(...truth);
-  const rows = [{ cells: ["true gradient", ...truth.map((x) => number(x)), "", ""], kind: "truth" }];
+  const rows = [{ cells: ["true gradient", "", "", ...truth.map((x) => number(x))], kind: "truth" }];
   for (const rule of RULES) {
     const all = kernels.gradients(rule, objective, ESTIMATES, tau, seed);
     const { mean, deviation } = moments(all, logits.length);
@@ -92,9 +92,9 @@ function gradients(kernels, { logits, seed, tau, target, power }) {
     const share = length > 1e-9 ? number(bias / length, 2) : "–", spread = length > 1e-9 ? number(deviation / length, 2) : "–";
     const numbers = [rule.tau && `tau=${tau}`, rule.count > 1 && `samples=${rule.count}`, rule.score && "4"].filter(Boolean);
     const name = `${rule.name}(${numbers.join(", ")})`;
-    rows.push({ cells: [name, ...mean.map((x) => number(x)), bias < noise ? `(${share})` : share, spread] });
+    rows.push({ cells: [name, bias < noise ? `(${share})` : share, spread, ...mean.map((x) => number(x))] });
   }
-  fill($("rules"), ["rule", ...logits.keys(), "bias", "spread"], rows);
+  fill($("rules"), ["rule", "bias", "spread", ...logits.keys()], rows);
 }
 
 function start(kernels) {
