@@ -5,13 +5,14 @@ from __future__ import annotations
 import importlib
 import posixpath
 import re
+import textwrap
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
 import softdraw
-from softdraw import diagnosis
+from softdraw import cli, diagnosis
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -111,3 +112,16 @@ def test_a_page_has_no_code_that_nothing_runs(page):
     assert all(code.endswith("\n\n") for code in doctests), (
         "a doctest needs an empty line before the fence that ends it, or the fence is read as its output"
     )
+
+
+def test_the_page_of_the_command_line_lists_every_command_and_prints_what_sample_prints(capsys):
+    page = (DOCS / "command-line.md").read_text()
+    names = [command.name or command.callback.__name__ for command in cli.app.registered_commands]  # pyright: ignore
+    assert sorted(re.findall(r"^\| `softdraw (\w+)`", page, re.MULTILINE)) == sorted(names)
+    assert cli.run(["sample", "1,2,3; 2,1,0.5"]) == 0
+    assert textwrap.indent(capsys.readouterr().out.strip("\n"), "    ") in page
+
+
+def test_the_glossary_has_the_words_of_the_library():
+    words = set(re.findall(r"^\| \*\*([\w -]+)\*\* \|", (DOCS / "glossary.md").read_text(), re.MULTILINE))
+    assert {"row", "stream", "law", "rule", "body", "seed", "id", "tau", "mask", "soft draw", "hard draw"} <= words

@@ -31,8 +31,6 @@ ESTIMATES, DRAWS = 4000, 10000  # those of docs/live/page.js
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):
-    extensions_map = {**http.server.SimpleHTTPRequestHandler.extensions_map, ".wasm": "application/wasm"}  # noqa: RUF012
-
     def log_message(self, format: str, *args) -> None:
         pass
 

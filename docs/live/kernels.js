@@ -14,7 +14,9 @@ export const RULES = [
 ];
 
 export async function load(url) {
-  const { instance } = await WebAssembly.instantiateStreaming(fetch(url));
+  const response = await fetch(url);
+  if (!response.ok) throw new Error(`${url} answers ${response.status}`);
+  const { instance } = await WebAssembly.instantiate(await response.arrayBuffer()); // whatever type the server names
   return new Kernels(instance.exports);
 }
 
