@@ -39,9 +39,6 @@ def public_names() -> set[str]:
     names = {f"softdraw.{name}" for name in set(softdraw.__all__) - modules}
     for module in modules:
         names |= {f"softdraw.{module}.{name}" for name in getattr(softdraw, module).__all__}
-    names = names - {"softdraw.draw"} | {
-        "softdraw.draw.draw"
-    }  # the function, which the module's name hides from griffe
     return names | {f"softdraw.diagnosis.{name}" for name in set(diagnosis.__all__) - {"RULES", "diagnose"}}
 
 

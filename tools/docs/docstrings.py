@@ -27,6 +27,12 @@ class Docstrings(Extension):
             module = obj if isinstance(obj, Module) else obj.module
             obj.docstring.value = rewritten(obj.docstring.value, module)
 
+    def on_package(self, *, pkg: Module, **kwargs) -> None:
+        """In Python ``softdraw.draw`` is the function, though it stands in softdraw/draw.py."""
+        verbs = pkg.members.get("draw")
+        if isinstance(verbs, Module):
+            pkg.members.update({name: verbs.members[name] for name in ("draw", "expect")})
+
 
 def rewritten(text: str, module: Object) -> str:
     """The docstring in Markdown."""
@@ -57,8 +63,6 @@ def _formula(latex: str, display: str = "inline") -> str:
 def _reference(name: str, module: Object) -> str:
     """A link to the entry of a public name, which is listed where the package lists it."""
     short = name.rpartition(".")[2]
-    if name in ("draw", "softdraw.draw"):  # the function; softdraw/draw.py has the same name
-        return "[`draw`][softdraw.draw.draw]"
     if name.startswith("softdraw."):
         return f"[`{short}`][{name}]"
     package = module.path.split(".")[:2]
