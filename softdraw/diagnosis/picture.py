@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import os
 from collections.abc import Callable
@@ -31,12 +32,21 @@ def check_path(path: str) -> None:
         raise OSError("it cannot be written: choose another place")
 
 
+class Picture(Figure):
+    """A figure that a notebook shows by itself, whether pyplot was imported or not."""
+
+    def _repr_png_(self) -> bytes:
+        written = io.BytesIO()
+        self.savefig(written, format="png", dpi=100)
+        return written.getvalue()
+
+
 def picture(report: Report) -> Figure:
     """Points with error bars on log axes, variances at equal cost.
 
     An arrow to the left is a bias within noise, at the noise's level.
     """
-    figure = Figure(figsize=(9, 5), layout="constrained")
+    figure = Picture(figsize=(9, 5), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
     axes.set(xlabel="relative bias", ylabel="relative variance x evaluations of f")
