@@ -1,6 +1,6 @@
 """Bias and spread of gradient rules over tau, on two small objectives: python docs/pictures/rules.py
 
-f(y) = |<v, y> - 0.45|^power for one variable of eight categories, power 1.5 and 4: the order of the rules depends on it.
+f(y) = |<v, y> - 0.45|^power for one variable of eight categories, power 1.5 and 4: the order of rules depends on it.
 Both figures are in lengths of the true gradient, which is enumerated; those of the rules are over 40,000 draws.
 LeaveOneOut evaluates f four times for an estimate, so its spread is that of a mean with a fourth of the estimates.
 """
