@@ -25,29 +25,33 @@ def script(monkeypatch):
         sys.modules.pop(name, None)
 
 
-def test_the_figures_of_a_rule(script):
+@pytest.mark.parametrize("power", [1.5, 4.0])
+def test_the_figures_of_a_rule(script, power):
     """Beside the enumeration of every draw: bias to the noise that is left, spread to its own."""
     rules = script("rules")
+    f = rules.objective(power)
     rule, logits = softdraw.ZGR(), rules.LOGITS
     p, means, squares = logits.softmax(-1), torch.zeros(8), torch.zeros(())
     for k in range(8):
         theta = logits.clone().requires_grad_()
-        rules.f(softdraw.draw(theta, rule, value=torch.eye(8)[k])).backward()
+        f(softdraw.draw(theta, rule, value=torch.eye(8)[k])).backward()
         means, squares = means + p[k] * theta.grad, squares + p[k] * theta.grad.square().sum()
-    truth = rules.truth()
-    bias, spread = rules.figures(rule)
+    truth = rules.truth(f)
+    bias, spread = rules.figures(f, rule)
     assert bias == pytest.approx(((means - truth).norm() / truth.norm()).item(), abs=0.03)
     assert spread == pytest.approx(((squares - means.square().sum()).sqrt() / truth.norm()).item(), rel=0.02)
 
 
-def test_the_figures_of_the_score_function_rule(script, monkeypatch):
+@pytest.mark.parametrize("power", [1.5, 4.0])
+def test_the_figures_of_the_score_function_rule(script, power):
     """Four evaluations of f cost four: the spread is that of one estimate, twice."""
     rules = script("rules")
-    _, spread = rules.leave_one_out()
+    f = rules.objective(power)
+    _, spread = rules.leave_one_out(f)
     theta = rules.LOGITS.expand(5000, -1).clone().requires_grad_()
     law = softdraw.OneHotCategorical(theta)
-    softdraw.expect(rules.f, law, softdraw.LeaveOneOut(4), seed=1).sum().backward()
-    alone = (theta.grad.var(0).sum().sqrt() / rules.truth().norm()).item()
+    softdraw.expect(f, law, softdraw.LeaveOneOut(4), seed=1).sum().backward()
+    alone = (theta.grad.var(0).sum().sqrt() / rules.truth(f).norm()).item()
     assert spread == pytest.approx(2 * alone, rel=0.05)
 
 
@@ -67,7 +71,7 @@ def test_speeds_are_those_of_the_benchmark_page(script):
 def test_a_command_writes_both_versions(script, monkeypatch, tmp_path, name):
     module = script(name)
     monkeypatch.setattr(sys, "argv", [f"{name}.py", str(tmp_path)])
-    measured = {"ReinMax": ("#000000", [(0.1, 2.0), (0.2, 1.0)], (1.0, 2.0))}
+    measured = {1.5: {"ReinMax": ("#000000", [(0.1, 2.0), (0.2, 1.0)], (1.0, 2.0))}}
     make = (lambda: module.make(measured)) if name == "rules" else module.make
     script("style").write(name, "png" if name == "draws" else "svg", make)
     written = {path.name for path in tmp_path.iterdir()}

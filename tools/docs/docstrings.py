@@ -31,7 +31,10 @@ class Docstrings(Extension):
         """In Python ``softdraw.draw`` is the function, though it stands in softdraw/draw.py."""
         verbs = pkg.members.get("draw")
         if isinstance(verbs, Module):
-            pkg.members.update({name: verbs.members[name] for name in ("draw", "expect")})
+            for name in ("draw", "expect"):
+                function = verbs.members[name]
+                function.parent = pkg  # its path, and so its anchor, is the one that users write
+                pkg.members[name] = function
 
 
 def rewritten(text: str, module: Object) -> str:
