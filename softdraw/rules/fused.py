@@ -7,6 +7,7 @@ that are their formula alone, ``pathwise`` draws. A backward pass that is differ
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -17,6 +18,7 @@ from softdraw.arguments import Fields, Tau, compute_dtype, prepare_tau, row_ids,
 from softdraw.kernels import reference
 from softdraw.numerics import masked, one_hot, two_categories
 from softdraw.operators import draws, rules
+from softdraw.operators.operator import Operation
 from softdraw.private_torch import quick_apply
 from softdraw.rules.pathwise import OneHots, Pathwise, attach, gradient
 from softdraw.tensors import is_dtensor, is_plain
@@ -109,9 +111,9 @@ def _by_formula(rule: Pathwise, logits: Tensor, request: Request) -> Tensor:
 class _OneHots(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, logits: Tensor, *rest: Any) -> Tensor:
-        seed, rows, mask, samples, value, *how = rest if len(rest) > 1 else rest[0]
+        run, (seed, rows, mask, samples, value, *how) = _as_called(rules.hard_index, rest)
         if value is None:
-            y, index = rules.hard_index(logits, seed, rows, mask, samples)
+            y, index = run(logits, seed, rows, mask, samples)
         else:
             y, index = value.clone(), _index_of(value)
         _save(ctx, logits, index, seed, rows, mask, samples, value, how)
@@ -129,8 +131,8 @@ class _OneHots(torch.autograd.Function):
 class _Bits(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, theta: Tensor, *rest: Any) -> Tensor:
-        seed, rows, mask, samples, value, *how = rest if len(rest) > 1 else rest[0]
-        b = rules.bits(theta, seed, rows, mask, samples) if value is None else value.clone()
+        run, (seed, rows, mask, samples, value, *how) = _as_called(rules.bits, rest)
+        b = run(theta, seed, rows, mask, samples) if value is None else value.clone()
         _save(ctx, theta, b, seed, rows, mask, samples, value, how)
         return b
 
@@ -148,6 +150,11 @@ _quick_one_hots = quick_apply(_OneHots, _OneHots.backward)
 _quick_bits = quick_apply(_Bits, _Bits.backward)
 
 
+def _as_called(operation: Operation, rest: tuple) -> tuple[Callable[..., Any], tuple]:
+    """The operation, or its body in eager code, and the inputs of a function."""
+    return (operation.body, rest[0]) if len(rest) == 1 else (operation, rest)
+
+
 def _save(ctx: Any, x: Tensor, drawn: Tensor, seed: Any, rows: Any, mask: Any, samples: Any, value: Any, how: Any):
     """Keep what the backward pass needs: seed and row ids for rules with noise alone."""
     tau, ctx.rule, ctx.kernel = how
@@ -157,7 +164,7 @@ def _save(ctx: Any, x: Tensor, drawn: Tensor, seed: Any, rows: Any, mask: Any, s
     ctx.save_for_backward(x, drawn, *noise, mask, tau if ctx.tau is None else None)
 
 
-def _backward(ctx: Any, grad: Tensor, operation: Any, formula: Any) -> tuple:
+def _backward(ctx: Any, grad: Tensor, operation: Operation, formula: Callable[..., Tensor]) -> tuple:
     x, drawn, seed, rows, mask, tau = ctx.saved_tensors
     tau, kernel = tau if ctx.tau is None else ctx.tau, ctx.kernel
     run = operation if is_compiling() else operation.in_backward(grad)
