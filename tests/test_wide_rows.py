@@ -1,5 +1,5 @@
-"""Rows so wide that several threads share one: they equal the reference, whichever part of a row something is in, and no
-bit depends on the number of threads."""
+"""Rows so wide that several threads share one: they equal the reference, whichever part of a row something is in, and
+no bit depends on the number of threads."""
 
 from __future__ import annotations
 
@@ -134,5 +134,5 @@ for f in (lambda: softdraw.gumbel_softmax(x.detach(), seed=1),
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads the time of threads from /proc")
 def test_two_threads_share_one_row():
-    """With torch's own threads left out of it, a second thread works on the draw and on the gradient of a single row."""
+    """Without torch's own threads, a second thread works on the draw and on the gradient of a single row."""
     run(BUSY, SOFTDRAW_OPENMP="0")

@@ -26,7 +26,7 @@ Form = tuple[Callable[..., Tensor], bool]  # what to call, and whether the seed 
 class Operation:
     """A body and its rules, without a gradient.
 
-    ``schema`` names the inputs as torch.library has them. The ``body``, ``fake`` and ``vmap`` take them in that order. The
+    ``schema`` names the inputs as torch.library has them. ``body``, ``fake`` and ``vmap`` take them in that order. The
     first is a tensor, whose kind decides the form of a call.
     """
 

@@ -25,7 +25,7 @@ from softdraw.tensors import is_dtensor, is_plain
 
 
 class Request(NamedTuple):
-    """What is drawn from logits: ``samples`` draws, ``(samples, *batch, ...)``, or one without that dimension (None)."""
+    """What is drawn: ``samples`` draws, ``(samples, *batch, ...)``, or one without that dimension (None)."""
 
     seed: Tensor
     rows: Tensor | None = None
