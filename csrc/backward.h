@@ -5,17 +5,23 @@
 namespace {
 
 template <class S, int N, class Y, class G>
-INLINE void write_jacobian_product(typename S::Raw* out, int64_t n, typename S::T tau, Y y, G g) {
+INLINE void write_jacobian_product(typename S::Raw* out, typename S::T tau, Y y, G g, const Parts& parts, OfParts<double>& sums) {
   using T = typename S::T;
   using Sum = Vec<double, N>;
-  Sum sum{};
-  int64_t i = 0;
-  for (; i + N <= n; i += N) sum += __builtin_convertvector(y(i, N) * where_mass(y(i, N), g(i, N)), Sum);
-  if (i < n) sum += __builtin_convertvector(y(i, n - i) * where_mass(y(i, n - i), g(i, n - i)), Sum);
-  const T mean = (T)fold<double, N>(sum, [](auto a, auto b) { return a + b; });
-  auto dx = [&](int64_t i, int64_t m) { return y(i, m) * (where_mass(y(i, m), g(i, m)) - mean) / tau; };
-  for (i = 0; i + N <= n; i += N) write<S, N>(out + i, dx(i, N));
-  if (i < n) write_part<S, N>(out + i, n - i, dx(i, n - i));
+  parts.each([=, &sums](int64_t part, int64_t i, int64_t n) {
+    Sum sum{};
+    const int64_t end = i + n;
+    for (; i + N <= end; i += N) sum += __builtin_convertvector(y(i, N) * where_mass(y(i, N), g(i, N)), Sum);
+    if (i < end) sum += __builtin_convertvector(y(i, end - i) * where_mass(y(i, end - i), g(i, end - i)), Sum);
+    sums[part] = fold<double, N>(sum, [](auto a, auto b) { return a + b; });
+  });
+  const T mean = (T)sums.all([](double& sum, double next) { sum += next; });
+  auto dx = [=](int64_t i, int64_t m) { return y(i, m) * (where_mass(y(i, m), g(i, m)) - mean) / tau; };
+  parts.each([=](int64_t, int64_t i, int64_t n) {
+    const int64_t end = i + n;
+    for (; i + N <= end; i += N) write<S, N>(out + i, dx(i, N));
+    if (i < end) write_part<S, N>(out + i, end - i, dx(i, end - i));
+  });
 }
 
 // N elements at p + i, of which the first m are there.
@@ -31,18 +37,19 @@ template <class S>
 class SoftBackward {
  public:
   static constexpr bool kDense = true;
-  explicit SoftBackward(const Call& call) : cols_(call.cols) {}
+  explicit SoftBackward(const Call& call) : parts_(call), sums_(parts_) {}
 
   void run(const Row<S>* rows, int count) {
     constexpr int N = kLanes<typename S::T>;
     for (int r = 0; r < count; ++r) {
       const Row<S>& row = rows[r];
-      write_jacobian_product<S, N>(row.out, cols_, row.tau, Reader<S, N>{row.in}, Reader<S, N>{row.grad});
+      write_jacobian_product<S, N>(row.out, row.tau, Reader<S, N>{row.in}, Reader<S, N>{row.grad}, parts_, sums_);
     }
   }
 
  private:
-  int64_t cols_;
+  Parts parts_;
+  OfParts<double> sums_;
 };
 
 // The soft draw with the same noise is made again, rounded nowhere but in the result, and takes the gradient.
@@ -58,11 +65,12 @@ struct HardBackwardFinish {
     tile.give();
   }
 
-  static INLINE void finish(const Row<S>& row, T* s, int64_t n, const Top<T>& top) {
+  static INLINE void finish(const Row<S>& row, T* s, int64_t n, const Top<T>& top, const Parts& parts) {
     if (no_draw<S>(row, n, top)) return;
-    const T scale = (T)(1 / exponentials(s, n, top.score, row.tau));
+    const T scale = (T)(1 / exponentials(s, n, top.score, row.tau, parts));
     auto y = [=](int64_t i, int64_t) { return load<Vec<T, N>>(s + i) * scale; };
-    write_jacobian_product<S, N>(row.out, n, row.tau, y, Reader<S, N>{row.grad});
+    OfParts<double> sums(parts);
+    write_jacobian_product<S, N>(row.out, row.tau, y, Reader<S, N>{row.grad}, parts, sums);
   }
 };
 

@@ -110,8 +110,13 @@ void ask_for_huge_pages(void* out, int64_t elements, int64_t storage) {
 void run(const Call* call, const int64_t* layout, Operation operation, bool dense) {
   const int64_t draws = call->rows * call->samples;
   if (dense && !layout) ask_for_huge_pages(call->out, call->rows * call->cols, call->storage);
-  in_parts(draws, call->cols, layout ? 16 : 1, call->threads,  // strided rows share cache lines
-           [=](int64_t first, int64_t last) { operation(*call, layout, first, last); });
+  // Fewer rows than threads: the operation divides each of them.
+  if (draws == 1 || (draws < call->threads && call->cols >= kWakeRow)) return operation(*call, layout, 0, draws);
+  Call part = *call;
+  part.threads = 1;
+  const bool share = layout && call->cols <= 1 << 15;  // strided rows share cache lines
+  in_parts(draws, call->cols, share ? 16 : 1, call->threads,
+           [&](int64_t first, int64_t last) { operation(part, layout, first, last); });
 }
 
 // 0 if every row was done.

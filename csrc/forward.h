@@ -2,6 +2,7 @@
 #pragma once
 #include "layout.h"
 #include "narrow.h"
+#include "wide.h"
 
 namespace {
 
@@ -63,7 +64,8 @@ class Draw {
  public:
   static constexpr bool kDense = Finish::kDense;
   using T = typename S::T;
-  explicit Draw(const Call& call) : cols_(call.cols), scores_(Finish::kKeepsScores ? call.cols : 0) {}
+  explicit Draw(const Call& call)
+      : cols_(call.cols), parts_(call), tops_(parts_), scores_(Finish::kKeepsScores ? call.cols : 0) {}
 
   void run(const Row<S>* rows, int64_t count) {
     if (narrow(cols_)) {  // however few rows there are: a draw's last bit must not depend on its batch
@@ -86,14 +88,18 @@ class Draw {
 
   void alone(const Row<S>& row) {
     T* s = Finish::kKeepsScores ? scores_.of(row) : nullptr;
-    Top<T> top;
-    for (int64_t first = 0; first < cols_; first += kBlock) {
-      int64_t n = cols_ - first < kBlock ? cols_ - first : kBlock;
-      T* block = s ? s + first : scores_.block();
-      score_block(block, row, first, n);
-      take_top(top, block, first, n);
-    }
-    Finish::finish(row, s, cols_, top);
+    parts_.each([&](int64_t part, int64_t begin, int64_t many) {
+      alignas(64) T near[kBlock + kSlack];
+      Top<T> top;
+      for (int64_t first = begin; first < begin + many; first += kBlock) {
+        const int64_t left = begin + many - first, n = left < kBlock ? left : kBlock;
+        T* block = s ? s + first : near;
+        score_block(block, row, first, n);
+        take_top(top, block, first, n);
+      }
+      tops_[part] = top;
+    });
+    Finish::finish(row, s, cols_, top_of(tops_), parts_);
   }
 
   void together(const Row<S>* rows, int64_t count, int64_t pitch) {
@@ -110,11 +116,13 @@ class Draw {
     for (int64_t r = 0; r < count; ++r) {
       Top<T> top;
       take_top(top, s + r * pitch, 0, cols_);
-      Finish::finish(rows[r], s + r * pitch, cols_, top);
+      Finish::finish(rows[r], s + r * pitch, cols_, top, parts_);
     }
   }
 
   int64_t cols_;
+  Parts parts_;
+  OfParts<Top<T>> tops_;
   Scores<S> scores_;
 };
 
@@ -139,10 +147,10 @@ struct SoftFinish {
     tile.soften();
     tile.give();
   }
-  static INLINE void finish(const Row<S>& row, T* s, int64_t n, const Top<T>& top) {
+  static INLINE void finish(const Row<S>& row, T* s, int64_t n, const Top<T>& top, const Parts& parts) {
     if (no_draw<S>(row, n, top)) return;
-    double total = exponentials(s, n, top.score, row.tau);
-    write_scaled<S>(row.out, s, n, (T)(1 / total));
+    const T scale = (T)(1 / exponentials(s, n, top.score, row.tau, parts));
+    parts.each([&](int64_t, int64_t first, int64_t m) { write_scaled<S>(row.out + first, s + first, m, scale); });
   }
 };
 
@@ -155,10 +163,10 @@ struct HardFinish {
     tile.give();
     tile.give_index();
   }
-  static INLINE void finish(const Row<S>& row, T*, int64_t n, const Top<T>& top) {
+  static INLINE void finish(const Row<S>& row, T*, int64_t n, const Top<T>& top, const Parts& parts) {
     give_index(row, top);
     if (no_draw<S>(row, n, top)) return;
-    fill<S>(row.out, n, 0);
+    parts.each([&](int64_t, int64_t first, int64_t m) { fill<S>(row.out + first, m, 0); });
     row.out[top.column] = S::template narrow<4>(Vec<T, 4>{1})[0];
   }
 };
@@ -170,7 +178,7 @@ struct IndexFinish {
   static INLINE void finish(Tile<S>& tile) {
     tile.give_index();
   }
-  static INLINE void finish(const Row<S>& row, T*, int64_t, const Top<T>& top) {
+  static INLINE void finish(const Row<S>& row, T*, int64_t, const Top<T>& top, const Parts&) {
     give_index(row, top);
   }
 };
@@ -188,20 +196,22 @@ class Gumbel {
  public:
   using T = typename S::T;
   static constexpr bool kDense = true;
-  explicit Gumbel(const Call& call) : cols_(call.cols) {}
+  explicit Gumbel(const Call& call) : parts_(call) {}
 
   void run(const Row<S>* rows, int count) {
-    alignas(64) T block[kBlock + kSlack];
     for (int r = 0; r < count; ++r)
-      for (int64_t first = 0; first < cols_; first += kBlock) {
-        int64_t n = cols_ - first < kBlock ? cols_ - first : kBlock;
-        score_block(block, rows[r], first, n);
-        write_scaled<S>(rows[r].out + first, block, n, T(1));
-      }
+      parts_.each([&](int64_t, int64_t begin, int64_t many) {
+        alignas(64) T block[kBlock + kSlack];
+        for (int64_t first = begin; first < begin + many; first += kBlock) {
+          const int64_t left = begin + many - first, n = left < kBlock ? left : kBlock;
+          score_block(block, rows[r], first, n);
+          write_scaled<S>(rows[r].out + first, block, n, T(1));
+        }
+      });
   }
 
  private:
-  int64_t cols_;
+  Parts parts_;
 };
 
 }  // namespace

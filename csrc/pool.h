@@ -4,6 +4,9 @@
 
 namespace softdraw {
 
+// Columns of a row that are worth waking threads for, once for each step over the row.
+constexpr int64_t kWakeRow = 1 << 17;
+
 using Chunk = void (*)(void* context, int64_t index);
 
 // Calls chunk(context, i) for i = 0 .. count - 1 on at most `threads` threads, the caller's included. `wake` says whether

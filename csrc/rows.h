@@ -110,27 +110,6 @@ INLINE V where_mass(V y, V g) {
   return y != 0 ? g : V{};
 }
 
-constexpr int64_t kSpan = 128;
-
-// scores := exp((scores - top) / tau); returns their sum, taken in double.
-template <class T>
-NOINLINE double exponentials(T* scores, int64_t n, T top, T tau) {
-  constexpr int N = kLanes<T>;
-  using V = Vec<T, N>;
-  using Sum = Vec<double, N>;
-  Sum sum{};
-  for (int64_t first = 0; first < n; first += kSpan) {
-    Sum part{};  // sums of sums lose less
-    for (int64_t i = first; i < n && i < first + kSpan; i += N) {
-      V e = exp_of<T, N>((load<V>(scores + i) - top) / tau);
-      store(scores + i, e);
-      part += __builtin_convertvector(e, Sum);
-    }
-    sum += part;
-  }
-  return fold<double, N>(sum, [](auto a, auto b) { return a + b; });
-}
-
 template <class S, int N = kLanes<typename S::T>>
 NOINLINE void fill(typename S::Raw* out, int64_t n, typename S::T value) {
   auto x = splat<Vec<typename S::T, N>>(value);

@@ -118,7 +118,7 @@ class RuleBackward {
   static constexpr bool kDense = true;
   using T = typename S::T;
   explicit RuleBackward(const Call& call)
-      : rule_(rule_of(call)), gap_((T)call.gap), cols_(call.cols), q_(call.cols),
+      : rule_(rule_of(call)), gap_((T)call.gap), cols_(call.cols), parts_(call), tops_(parts_), sums_(parts_), q_(call.cols),
         p_(rule_ == softdraw::kReinMax ? call.cols : 0),
         single_(rule_ == softdraw::kGumbelRao && call.count == 1 && !call.given), single_backward_(call), rao_(call) {}
 
@@ -146,22 +146,31 @@ class RuleBackward {
 
   void alone(const Row<S>& row) {
     T* s = q_.of(row);
-    load_logits(s, row, 0, cols_);
-    Top<T> top;
-    take_top(top, s, 0, cols_);
+    parts_.each([&](int64_t part, int64_t first, int64_t n) {
+      Top<T> top;
+      load_logits(s + first, row, first, n);
+      take_top(top, s + first, first, n);
+      tops_[part] = top;
+    });
+    Top<T> top = top_of(tops_);
     if (no_gradient<S>(row, s, cols_, top)) return;
     const int64_t x = *row.index;
     const bool counts = x >= 0 && s[x] > T(-__builtin_inf());
     const T g = counts ? grad_at(row, x) : T(0), tau = rule_ == softdraw::kZgr ? T(1) : row.tau;
     T* p = rule_ == softdraw::kReinMax ? p_.own() : nullptr;
     if (rule_ == softdraw::kGapped) {
-      shift(s, top.score, x);
+      parts_.each([&](int64_t, int64_t first, int64_t n) { shift(s, top.score, x, first, first + n); });
+      if (counts) s[x] = 0;
       top.score = 0;
     }
     Mass<T> p_mass, q_mass;
-    if (p) p_mass = softened(p, s, row.grad, top.score, T(1));
-    q_mass = softened(s, s, row.grad, top.score, tau);
-    write_form(row, s, p, q_mass, p_mass, form_of(rule_, tau, q_mass.dot, p_mass.dot, g, T(0)), counts ? x : -1);
+    if (p) p_mass = softened(p, s, row.grad, top.score, T(1), 0);
+    // A forbidden sample, which value= may be, has the exponent 0 in the gapped rule, and takes no gradient.
+    q_mass = softened(s, s, row.grad, top.score, tau, rule_ == softdraw::kGapped && x >= 0 && !counts);
+    const Form<T> form = form_of(rule_, tau, q_mass.dot, p_mass.dot, g, T(0));
+    parts_.each([=, &row](int64_t, int64_t first, int64_t n) {
+      write_form(row, s, p, q_mass, p_mass, form, counts ? x : -1, first, first + n);
+    });
     if (x >= 0 && !counts) fill<S>(row.out + x, 1, 0);
   }
 
@@ -170,30 +179,35 @@ class RuleBackward {
   }
 
   // Exponents of the gapped rule: at most -gap but for the drawn category, which has 0.
-  void shift(T* s, T top, int64_t x) const {
+  void shift(T* s, T top, int64_t x, int64_t first, int64_t end) const {
     const T base = x >= 0 ? T(0) : -gap_;
-    for (int64_t i = 0; i < cols_; i += N) {
+    for (int64_t i = first; i < end; i += N) {
       V d = load<V>(s + i) - top;
       store(s + i, (d < -gap_ ? d : splat<V>(-gap_)) - base);
     }
-    if (x >= 0) s[x] = 0;
   }
 
-  // e := exp((s - top) / tau); 1 / sum e, and <e, g> / sum e.
-  Mass<T> softened(T* e, const T* s, const typename S::Raw* grad, T top, T tau) const {
+  // e := exp((s - top) / tau); 1 / sum e, and <e, g> / sum e, where the sum has `more` besides.
+  Mass<T> softened(T* e, const T* s, const typename S::Raw* grad, T top, T tau, double more) {
     using Sum = Vec<double, N>;
-    Sum total{}, dot{};
-    for (int64_t i = 0; i < cols_; i += N) {
-      const V y = exp_of<T, N>((load<V>(s + i) - top) / tau);
-      const V g = cols_ - i < N ? read_part<S, N>(grad + i, cols_ - i) : read<S, N>(grad + i);
-      store(e + i, y);
-      total += __builtin_convertvector(y, Sum);
-      dot += __builtin_convertvector(y * where_mass(y, g), Sum);
-    }
-    return mass_of<T, N>(total, dot);
+    parts_.each([=](int64_t part, int64_t first, int64_t n) {  // copies: what is written could be anything's memory
+      Sum total{}, dot{};
+      for (int64_t i = first; i < first + n; i += N) {
+        const V y = exp_of<T, N>((load<V>(s + i) - top) / tau);
+        const V g = read_some(grad + i, first + n - i);
+        store(e + i, y);
+        total += __builtin_convertvector(y, Sum);
+        dot += __builtin_convertvector(y * where_mass(y, g), Sum);
+      }
+      sums_[part] = sums_of<N>(total, dot);
+    });
+    Sums sums = all_of(sums_);
+    sums.total += more;
+    return mass_of<T>(sums);
   }
 
-  void write_form(const Row<S>& row, const T* q, const T* p, Mass<T> q_mass, Mass<T> p_mass, Form<T> f, int64_t x) const {
+  void write_form(const Row<S>& row, const T* q, const T* p, Mass<T> q_mass, Mass<T> p_mass, Form<T> f, int64_t x,
+                  int64_t first, int64_t end) const {
     auto dx = [&](int64_t i, V g) {
       const V y = load<V>(q + i) * q_mass.scale;
       V d = y * ((where_mass(y, g) + f.b) * f.a) / f.t;
@@ -204,11 +218,12 @@ class RuleBackward {
       return d;
     };
     // The output may stand where q is: its element at x is made before q there is written over.
-    const V near = x < 0 ? V{} : dx(x / N * N, read_some(row.grad + x / N * N, cols_ - x / N * N));
-    int64_t i = 0;
-    for (; i + N <= cols_; i += N) write<S, N>(row.out + i, dx(i, read<S, N>(row.grad + i)));
-    if (i < cols_) write_part<S, N>(row.out + i, cols_ - i, dx(i, read_part<S, N>(row.grad + i, cols_ - i)));
-    if (x >= 0) row.out[x] = S::template narrow<4>(Vec<T, 4>{near[x % N] + f.e})[0];
+    const bool here = first <= x && x < end;
+    const V near = here ? dx(x / N * N, read_some(row.grad + x / N * N, end - x / N * N)) : V{};
+    int64_t i = first;
+    for (; i + N <= end; i += N) write<S, N>(row.out + i, dx(i, read<S, N>(row.grad + i)));
+    if (i < end) write_part<S, N>(row.out + i, end - i, dx(i, read_part<S, N>(row.grad + i, end - i)));
+    if (here) row.out[x] = S::template narrow<4>(Vec<T, 4>{near[x % N] + f.e})[0];
   }
 
   static INLINE V read_some(const typename S::Raw* p, int64_t left) {
@@ -218,6 +233,9 @@ class RuleBackward {
   Rule rule_;
   T gap_;
   int64_t cols_;
+  Parts parts_;
+  OfParts<Top<T>> tops_;
+  OfParts<Sums> sums_;
   Scores<S> q_, p_;
   bool single_;  // the noise of the draw alone: straight-through Gumbel-softmax
   HardBackward<S> single_backward_;

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from softdraw.checks import (
     DENSE,
+    ORDINARY,
     check_bool,
     check_device,
     check_floating,
@@ -35,7 +36,6 @@ Tau = Tensor | float
 Fields = tuple[Tensor, Tau, Tensor | None, Tensor | None, Tensor | None, int]  # a Draw as a plain tuple
 _TAU_LIMITS = [(torch.finfo(dtype).tiny, torch.finfo(dtype).max) for dtype in (torch.float32, torch.float64)]
 _TAU_MIN, _TAU_MAX = _TAU_LIMITS[0]
-_ORDINARY = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
 
 class Draw(NamedTuple):
@@ -102,7 +102,7 @@ def check_logits(logits: Tensor, dim: int) -> int:
 def prepare_logits(logits: Tensor, dim: int) -> tuple[Tensor, int]:
     """The logits with the categories last, and ``dim`` counted from the front, after a check of both."""
     # By type, which is quicker than isinstance: a small draw takes microseconds.
-    if type(logits) not in PLAIN or logits.dtype not in _ORDINARY or logits.layout is not DENSE:
+    if type(logits) not in PLAIN or logits.dtype not in ORDINARY or logits.layout is not DENSE:
         check_floating("logits", logits)
     if type(dim) is not int:
         dim = integer("dim", dim, "the dimension of the categories")

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 DENSE = torch.strided
+ORDINARY = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 # float8_e8m0fnu (torch 2.7) has no sign; float4_e2m1fn_x2 (torch 2.8) packs two numbers into one element.
 _NO_NUMBERS = {getattr(torch, name, None) for name in ("float8_e8m0fnu", "float4_e2m1fn_x2")} - {None}
 _LARGE = 2**1023
@@ -115,6 +116,8 @@ def check_real(name: str, x: Tensor, kind: str = "tensor") -> None:
 
 def check_floating(name: str, x: Tensor) -> None:
     """Checks that ``x`` is a dense floating-point tensor."""
+    if isinstance(x, Tensor) and x.dtype in ORDINARY and x.layout is DENSE and not x.is_nested:
+        return  # the common case first: a small draw takes microseconds
     check_real(name, x, "floating-point tensor")
     if not x.is_floating_point():
         raise TypeError(f"{name} must be floating point, got a tensor of {x.dtype}: write {name}.float()")

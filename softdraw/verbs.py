@@ -14,7 +14,7 @@ from softdraw.checks import count, given
 from softdraw.laws import Law, OneHotCategorical, from_torch
 from softdraw.laws.law import checked_rule
 from softdraw.rules import default
-from softdraw.rules.fused import draw_one_hots
+from softdraw.rules.fused import Request, draw_one_hots
 from softdraw.rules.pathwise import Pathwise
 from softdraw.rules.score_function import Objective, ScoreFunction
 from softdraw.rules.zgr import ZGR
@@ -75,7 +75,7 @@ def draw(
     """
     if isinstance(law, Tensor) and value is None:
         return _from_logits(law, rule, sample_shape, seed, generator, rows)
-    ours, _ = as_law(law)
+    ours = law if isinstance(law, Law) else as_law(law)[0]
     return ours.rsample(sample_shape, rule=rule, value=value, seed=seed, generator=generator, rows=rows)
 
 
@@ -165,7 +165,8 @@ def _from_logits(
     rule = _DEFAULT if rule is None else checked_rule(rule, OneHotCategorical)
     shape = prepare_shape("sample_shape", sample_shape)
     ids = rows_of(rows, x)
-    y = draw_one_hots(rule, x, None, seed_for(x, seed, generator), ids, math.prod(shape) if shape else None, None)
+    key = seed_for(x, seed, generator)
+    y = draw_one_hots(rule, x, Request(key, ids, None, math.prod(shape) if shape else None))
     return y if len(shape) < 2 else y.reshape(*shape, *x.shape)
 
 

@@ -234,3 +234,34 @@ def test_a_learned_tau_gets_its_gradient_from_the_relaxation():
     law = softdraw.OneHotCategorical(one_hot_logits(4, 3))
     for shape in ((), (3,)):
         torch.autograd.gradcheck(lambda t, s=shape: softdraw.draw(law, softdraw.GumbelSoftmax(t), s, seed=1), tau)
+
+
+OF_LAW = {
+    "logits": lambda x, **how: softdraw.draw(x, softdraw.ZGR(), **how),
+    "one-hots": lambda x, **how: softdraw.draw(softdraw.OneHotCategorical(x), softdraw.StraightThrough(), **how),
+    "bits": lambda x, **how: softdraw.draw(softdraw.Bernoulli(x), softdraw.StraightThrough(), **how),
+    "bits of samples": lambda x, **how: softdraw.draw(softdraw.Bernoulli(x), softdraw.ZGR(), (2,), **how),
+    "samples": lambda x, **how: softdraw.draw(x, softdraw.GumbelRao(0.5, 2), (3,), **how),
+    "entropy": lambda x, seed: softdraw.Bernoulli(x).entropy(),
+    "likelihood": lambda x, seed: softdraw.Bernoulli(x).log_prob(torch.ones(3, 4, device="cpu")),
+    "loss": lambda x, seed: softdraw.losses.bernoulli_nll(x, torch.ones(3, 4, device="cpu")),
+    "variance": lambda x, seed: softdraw.Bernoulli(x).variance,
+}
+
+
+@pytest.mark.parametrize("draw", OF_LAW.values(), ids=OF_LAW)
+def test_results_are_on_the_device_of_the_logits_whatever_the_default_device(draw):
+    """Memory on another device is none that a kernel could write to."""
+    leaf = one_hot_logits(3, 4).float().requires_grad_()
+
+    def both():
+        y = draw(leaf, seed=1)
+        (dx,) = torch.autograd.grad(y, leaf, torch.ones_like(y))
+        return y, dx
+
+    expected = both()
+    with torch.device("meta"):
+        found = both()
+    for a, b in zip(found, expected, strict=True):
+        assert a.device.type == "cpu"
+        assert_close(a, b)

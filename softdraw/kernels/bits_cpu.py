@@ -6,6 +6,7 @@ of the computation, save the gradient that arrives at single elements of a law, 
 
 from __future__ import annotations
 
+import functools
 from typing import NamedTuple
 
 import torch
@@ -13,7 +14,8 @@ from torch import Tensor
 
 from softdraw.kernels.native import BITS, STORAGE, address, function
 
-_pack, _threads, _empty = BITS.pack, torch.get_num_threads, torch.empty
+_pack, _threads = BITS.pack, torch.get_num_threads
+_empty = functools.partial(torch.empty, device="cpu")  # whatever the default device is
 CODES = {getattr(torch, name): code for name, code in STORAGE.items()}
 _WIDE = {dtype: torch.float64 if dtype == torch.float64 else torch.float32 for dtype in CODES}
 REDUCTIONS = {"none": 0, "sum": 1, "mean": 2}

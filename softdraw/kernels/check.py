@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from softdraw.arguments import Draw, KernelRule, compute_dtype
-from softdraw.kernels import reference
+from softdraw.kernels import check_passes, reference
 from softdraw.kernels.native import RULES
 
 # One shape for each way in which rows are worked on. On a CPU: side by side, several to a block, one block, several
@@ -77,6 +77,7 @@ def _results(
     taus = torch.linspace(_TAU, 1, shape[0], dtype=compute_dtype(dtype), device=device).unsqueeze(-1)
     yield from _noisy(body, Draw(x, taus, seed, counted + _FIRST_ID, mask, _COL_START), seed, counted + _FIRST_ID)
     if rules:
+        yield from check_passes.results(body, x)
         yield from _rules(body, Draw(x, taus, seed, counted + _FIRST_ID, mask), corners)
     if corners:
         yield from _noisy(body, Draw(x, _TAU, seed), seed, counted)

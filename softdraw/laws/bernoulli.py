@@ -16,6 +16,7 @@ from softdraw.numerics import masked, two_categories
 from softdraw.operators import bits
 from softdraw.operators.bits import Bits
 from softdraw.rules import fused
+from softdraw.rules.fused import Request
 from softdraw.rules.needs import Need
 from softdraw.rules.pathwise import Pathwise
 from softdraw.tensors import is_plain
@@ -100,7 +101,7 @@ class Bernoulli(CategoricalLaw):
     def draw_exactly(self, shape: tuple[int, ...], seed: Tensor, rows: Tensor | None) -> Tensor:
         """Exact bits: 1 where theta + G_1 > G_0."""
         theta, allowed = self.theta.detach(), self.allowed
-        b = fused.exact_bits(theta, allowed, seed, _of_bits(rows), math.prod(shape) if shape else None)
+        b = fused.exact_bits(theta, Request(seed, _of_bits(rows), allowed, math.prod(shape) if shape else None))
         if b is None:
             return super().draw_exactly(shape, seed, rows)
         return b if len(shape) < 2 else b.reshape(*shape, *theta.shape)
@@ -109,10 +110,10 @@ class Bernoulli(CategoricalLaw):
         self, rule: Pathwise, shape: tuple[int, ...], value: Tensor | None, seed: Tensor, rows: Tensor | None
     ) -> Tensor:
         """Bits, drawn or given, under the rule: on one logit each, or as two categories where the rule needs those."""
-        theta, samples = self.theta, math.prod(shape) if shape else None
-        own = theta.shape if samples is None else (samples, *theta.shape)
-        flat = None if value is None else value.to(theta.dtype).reshape(own)
-        b = fused.draw_bits(rule, theta, self.allowed, seed, _of_bits(rows), samples, flat)
+        theta, samples, flat = self.theta, math.prod(shape) if shape else None, None
+        if value is not None:
+            flat = value.to(theta.dtype).reshape(theta.shape if samples is None else (samples, *theta.shape))
+        b = fused.draw_bits(rule, theta, Request(seed, _of_bits(rows), self.allowed, samples, flat))
         if b is None:
             return super().draw_with(rule, shape, value, seed, rows)
         return b if len(shape) < 2 else b.reshape(*shape, *theta.shape)

@@ -14,6 +14,7 @@ from softdraw.checks import check_bool
 from softdraw.laws.checks import check_states
 from softdraw.laws.law import Law
 from softdraw.rules import fused
+from softdraw.rules.fused import Request
 from softdraw.rules.needs import Need
 from softdraw.rules.pathwise import Pathwise
 
@@ -87,7 +88,7 @@ class CategoricalLaw(Law):
     def draw_exactly(self, shape: tuple[int, ...], seed: Tensor, rows: Tensor | None) -> Tensor:
         """Exact samples, as of ``softdraw.gumbel_max``."""
         logits, mask = self.one_hot_logits()
-        y = fused.exact_one_hots(logits, mask, seed, rows, math.prod(shape) if shape else None)
+        y = fused.exact_one_hots(logits, Request(seed, rows, mask, math.prod(shape) if shape else None))
         return self.extract(y if len(shape) < 2 else y.reshape(*shape, *logits.shape))
 
     def draw_with(
@@ -99,7 +100,7 @@ class CategoricalLaw(Law):
         if value is not None:
             value = self.embed(value.to(logits.dtype))
             value = value if len(shape) < 2 else value.reshape(math.prod(shape), *logits.shape)
-        y = fused.draw_one_hots(rule, logits, mask, seed, rows, samples, value)
+        y = fused.draw_one_hots(rule, logits, Request(seed, rows, mask, samples, value))
         return self.extract(y if len(shape) < 2 else y.reshape(*shape, *logits.shape))
 
 

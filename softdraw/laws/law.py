@@ -60,14 +60,17 @@ class Law(Distribution):
         self, theta: Tensor, allowed: Tensor | None, rule: Pathwise | None, validate_args: bool | None
     ) -> None:
         self.theta, self.allowed = theta, allowed
-        self.rule = _DEFAULT if rule is None else checked_rule(rule, self)
-        if rule is not None:
-            self.has_rsample = True
-        check_parameters(theta, validate_args)
-        batch_dims = theta.dim() - self.event_dims
-        super().__init__(theta.shape[:batch_dims], theta.shape[batch_dims:], validate_args=validate_args is True)
+        if rule is None:
+            self.rule = _DEFAULT
+        else:
+            self.rule, self.has_rsample = checked_rule(rule, self), True
+        shape, batch_dims = theta.shape, theta.dim() - self.event_dims
         if validate_args is None:
-            del self._validate_args  # torch's setting holds, also where it changes later
+            # torch's setting holds, also where it changes later. Of what Distribution.__init__ does, these are left.
+            self._batch_shape, self._event_shape = shape[:batch_dims], shape[batch_dims:]
+            return
+        check_parameters(theta, validate_args)
+        super().__init__(shape[:batch_dims], shape[batch_dims:], validate_args=validate_args)
 
     @abstractmethod
     def draw_exactly(self, shape: tuple[int, ...], seed: Tensor, rows: Tensor | None) -> Tensor:
@@ -188,6 +191,8 @@ class Law(Distribution):
         return f"{type(self).__name__}(logits of shape {tuple(self.theta.shape)}{mask}{rule})"
 
     def _source(self, seed: Any, generator: Any, rows: int | Tensor) -> tuple[Tensor, Tensor | None]:
+        if type(rows) is int and not rows:
+            return seed_for(self.theta, seed, generator), None
         rows = matched("rows", rows, self.theta) if isinstance(rows, Tensor) else rows
         ids = prepare_rows(rows, self.batch_shape, self.theta.device)
         return seed_for(self.theta, seed, generator), ids  # the seed last: a refused call draws none

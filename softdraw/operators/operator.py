@@ -26,7 +26,7 @@ Form = tuple[Callable[..., Tensor], bool]  # what to call, and whether the seed 
 class Operation:
     """A body and its rules, without a gradient.
 
-    ``schema`` names the inputs as torch.library has them. The body, ``fake`` and ``vmap`` take them in that order. The
+    ``schema`` names the inputs as torch.library has them. ``body``, ``fake`` and ``vmap`` take them in that order. The
     first is a tensor, whose kind decides the form of a call.
     """
 
@@ -35,7 +35,7 @@ class Operation:
         operator.register_fake(fake)
         if vmap is not None:
             operator.register_vmap(vmap)
-        self._operator, self._body = operator, body
+        self._operator, self.body = operator, body
         self._bare: Form = body, False
         self._seen: Form = self._call_operator, True
         self._function = _separate(name, body, vmap, _no_gradient).apply
@@ -54,7 +54,7 @@ class Operation:
         gradients have no storage."""
         if is_grad_enabled() or not has_storage(grad):
             return None
-        return self._body if is_plain(grad) else None if under_torch_func() else self
+        return self.body if is_plain(grad) else None if under_torch_func() else self
 
     def __call__(self, *inputs: Any) -> Tensor:
         return self.form(*inputs[:2])[0](*inputs)

@@ -7,7 +7,8 @@ that are their formula alone, ``pathwise`` draws. A backward pass that is differ
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, is_grad_enabled
@@ -17,61 +18,56 @@ from softdraw.arguments import Fields, Tau, compute_dtype, prepare_tau, row_ids,
 from softdraw.kernels import reference
 from softdraw.numerics import masked, one_hot, two_categories
 from softdraw.operators import draws, rules
+from softdraw.operators.operator import Operation
 from softdraw.private_torch import quick_apply
 from softdraw.rules.pathwise import OneHots, Pathwise, attach, gradient
 from softdraw.tensors import is_dtensor, is_plain
 
 
-def draw_one_hots(
-    rule: Pathwise,
-    logits: Tensor,
-    mask: Tensor | None,
-    seed: Tensor,
-    rows: Tensor | None,
-    samples: int | None,
-    value: Tensor | None,
-) -> Tensor:
-    """``(samples, *batch, C)``, or ``(*batch, C)`` where samples is None: exact one-hots, or ``value`` (of that shape),
-    with the gradient of the rule."""
-    kernel = rule.kernel()
+class Request(NamedTuple):
+    """What is drawn: ``samples`` draws, ``(samples, *batch, ...)``, or one without that dimension (None)."""
+
+    seed: Tensor
+    rows: Tensor | None = None
+    mask: Tensor | None = None
+    samples: int | None = None
+    value: Tensor | None = None  # the draws themselves
+
+
+def draw_one_hots(rule: Pathwise, logits: Tensor, request: Request) -> Tensor:
+    """``(samples, *batch, C)`` or ``(*batch, C)``: exact one-hots, or the value, with the gradient of the rule."""
+    kernel, (seed, rows, mask, samples, value) = rule.kernel(), request
     if kernel is None or not _direct(logits):
-        return _by_formula(rule, logits, mask, seed, rows, samples, value)
+        return _by_formula(rule, logits, request)
     if kernel.name == "gumbel_softmax":
         if value is not None or samples is not None:
-            return _by_formula(rule, logits, mask, seed, rows, samples, value)
+            return _by_formula(rule, logits, request)
         return draws.gumbel_softmax_soft(logits, prepare_tau(kernel.tau, logits, logits.dim() - 1), seed, rows, mask, 0)
     if not (logits.requires_grad and is_grad_enabled()):
         return rules.hard_index(logits, seed, rows, mask, samples)[0] if value is None else value.clone()
-    tau = _tau(kernel.tau, logits)
-    apply = _OneHots.apply if is_compiling() else _quick_one_hots
-    return apply(logits, seed, rows, mask, samples, value, tau, rule, kernel)
+    if is_compiling():
+        return _OneHots.apply(logits, *request, _tau(kernel.tau, logits), rule, kernel)
+    return _quick_one_hots(logits, (*request, prepare_tau(kernel.tau, logits, logits.dim() - 1), rule, kernel))
 
 
-def draw_bits(
-    rule: Pathwise,
-    theta: Tensor,
-    mask: Tensor | None,
-    seed: Tensor,
-    rows: Tensor | None,
-    samples: int | None,
-    value: Tensor | None,
-) -> Tensor | None:
+def draw_bits(rule: Pathwise, theta: Tensor, request: Request) -> Tensor | None:
     """The same for bits, ``(samples, *batch)`` or ``batch``; None where they must be drawn as two categories."""
-    kernel = rule.kernel()
+    kernel, (seed, rows, mask, samples, value) = rule.kernel(), request
     if kernel is None or kernel.name == "gumbel_softmax" or not _direct(theta) or seed.dim():
         return None
     if not (theta.requires_grad and is_grad_enabled()):
         return rules.bits(theta, seed, rows, mask, samples) if value is None else value.clone()
-    apply = _Bits.apply if is_compiling() else _quick_bits
-    tau = _tau(kernel.tau, theta.unsqueeze(-1)) if isinstance(kernel.tau, Tensor) else _tau(kernel.tau, theta)
-    return apply(theta, seed, rows, mask, samples, value, tau, rule, kernel)
+    compiling, tau = is_compiling(), kernel.tau
+    if compiling or type(tau) is not float:
+        tau = _tau(tau, theta.unsqueeze(-1) if isinstance(tau, Tensor) else theta)
+    if compiling:
+        return _Bits.apply(theta, *request, tau, rule, kernel)
+    return _quick_bits(theta, (*request, tau, rule, kernel))
 
 
-def exact_one_hots(
-    logits: Tensor, mask: Tensor | None, seed: Tensor, rows: Tensor | None, samples: int | None
-) -> Tensor:
+def exact_one_hots(logits: Tensor, request: Request) -> Tensor:
     """Exact one-hots without a gradient; a row with NaN or +inf is NaN."""
-    logits = logits.detach()
+    logits, (seed, rows, mask, samples, _) = logits.detach(), request
     if _direct(logits):
         return rules.hard_index(logits, seed, rows, mask, samples)[0]
     # The index alone is an operation that torch.func maps, and that knows DTensors.
@@ -83,11 +79,9 @@ def _index(draw: Fields, samples: int) -> Tensor:
     return draws.gumbel_max(logits, seed, rows, mask, samples, col_start)
 
 
-def exact_bits(
-    theta: Tensor, mask: Tensor | None, seed: Tensor, rows: Tensor | None, samples: int | None
-) -> Tensor | None:
+def exact_bits(theta: Tensor, request: Request) -> Tensor | None:
     """Exact bits without a gradient; None where they must be drawn as two categories."""
-    return rules.bits(theta, seed, rows, mask, samples) if _direct(theta) and not seed.dim() else None
+    return rules.bits(theta, *request[:-1]) if _direct(theta) and not request.seed.dim() else None
 
 
 def _direct(x: Tensor) -> bool:
@@ -100,27 +94,26 @@ def _tau(tau: Tau, logits: Tensor) -> Tau:
     return (tau_tensor if is_compiling() else prepare_tau)(tau, logits, logits.dim() - 1)
 
 
-def _by_formula(
-    rule: Pathwise,
-    logits: Tensor,
-    mask: Tensor | None,
-    seed: Tensor,
-    rows: Tensor | None,
-    samples: int | None,
-    value: Tensor | None,
-) -> Tensor:
-    hard = exact_one_hots(logits, mask, seed, rows, samples) if value is None else value.detach()
+def _by_formula(rule: Pathwise, logits: Tensor, request: Request) -> Tensor:
+    seed, rows, mask, samples, value = request
+    hard = exact_one_hots(logits, request) if value is None else value.detach()
     hard = hard.unsqueeze(0) if samples is None else hard
     x = masked(logits.to(compute_dtype(logits.dtype)), mask).expand(hard.shape)
     y = attach(rule, OneHots, x, hard, seed, rows, value is None)
     return y.squeeze(0) if samples is None else y
 
 
+# Both functions take the logits, the request, and tau, the rule and its kernel: in eager code in one tuple, since every
+# input of a ``Function`` takes time, and one by one in a graph, which knows tensors that way alone. The backward pass
+# returns None for each of them, as autograd allows.
+
+
 class _OneHots(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, logits: Tensor, seed: Tensor, rows: Any, mask: Any, samples: Any, value: Any, *how: Any):
+    def forward(ctx: Any, logits: Tensor, *rest: Any) -> Tensor:
+        run, (seed, rows, mask, samples, value, *how) = _as_called(rules.hard_index, rest)
         if value is None:
-            y, index = rules.hard_index(logits, seed, rows, mask, samples)
+            y, index = run(logits, seed, rows, mask, samples)
         else:
             y, index = value.clone(), _index_of(value)
         _save(ctx, logits, index, seed, rows, mask, samples, value, how)
@@ -137,8 +130,9 @@ class _OneHots(torch.autograd.Function):
 
 class _Bits(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, theta: Tensor, seed: Tensor, rows: Any, mask: Any, samples: Any, value: Any, *how: Any):
-        b = rules.bits(theta, seed, rows, mask, samples) if value is None else value.clone()
+    def forward(ctx: Any, theta: Tensor, *rest: Any) -> Tensor:
+        run, (seed, rows, mask, samples, value, *how) = _as_called(rules.bits, rest)
+        b = run(theta, seed, rows, mask, samples) if value is None else value.clone()
         _save(ctx, theta, b, seed, rows, mask, samples, value, how)
         return b
 
@@ -156,6 +150,11 @@ _quick_one_hots = quick_apply(_OneHots, _OneHots.backward)
 _quick_bits = quick_apply(_Bits, _Bits.backward)
 
 
+def _as_called(operation: Operation, rest: tuple) -> tuple[Callable[..., Any], tuple]:
+    """The operation, or its body in eager code, and the inputs of a function."""
+    return (operation.body, rest[0]) if len(rest) == 1 else (operation, rest)
+
+
 def _save(ctx: Any, x: Tensor, drawn: Tensor, seed: Any, rows: Any, mask: Any, samples: Any, value: Any, how: Any):
     """Keep what the backward pass needs: seed and row ids for rules with noise alone."""
     tau, ctx.rule, ctx.kernel = how
@@ -165,7 +164,7 @@ def _save(ctx: Any, x: Tensor, drawn: Tensor, seed: Any, rows: Any, mask: Any, s
     ctx.save_for_backward(x, drawn, *noise, mask, tau if ctx.tau is None else None)
 
 
-def _backward(ctx: Any, grad: Tensor, operation: Any, formula: Any) -> tuple:
+def _backward(ctx: Any, grad: Tensor, operation: Operation, formula: Callable[..., Tensor]) -> tuple:
     x, drawn, seed, rows, mask, tau = ctx.saved_tensors
     tau, kernel = tau if ctx.tau is None else ctx.tau, ctx.kernel
     run = operation if is_compiling() else operation.in_backward(grad)
@@ -173,7 +172,8 @@ def _backward(ctx: Any, grad: Tensor, operation: Any, formula: Any) -> tuple:
         dx = formula(grad, x, drawn, seed, rows, mask)
     else:
         dx = run(grad, x, drawn, tau, seed, rows, mask, kernel.name, kernel.gap, kernel.draws, ctx.given)
-    dx = (dx if ctx.samples is None else dx.sum(0)).to(x.dtype)
+    dx = dx if ctx.samples is None else dx.sum(0)
+    dx = dx if dx.dtype == x.dtype else dx.to(x.dtype)
     return dx, None, None, None, None, None, None, None, None
 
 
