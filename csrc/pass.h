@@ -31,28 +31,34 @@ struct Pass {
   int64_t threads;  // at most this many work at once
 };
 
-// The numbers that a row keeps follow those of the row before: first those of one kind, then those of the next. Where the
-// pass reduces, they come after what it reduced, a number a row, and the number that the sum was divided by.
+// What rows keep for the backward pass, in the dtype of the computation: a number a row of the first kind, then those of the
+// next. Where the pass reduces, these come after what it reduced, a number a row, and what the sum was divided by.
 struct Saved {
-  double* value;    // what is reduced
-  double* divisor;
-  double* kept;
-  explicit Saved(const Pass& pass)
-      : value(pass.saved), divisor(pass.saved + pass.rows), kept(pass.saved + (pass.reduction ? pass.rows + 1 : 0)) {}
+  const Pass& pass;
+  double *value, *divisor;  // where the pass reduces
+  explicit Saved(const Pass& pass) : pass(pass), value(pass.saved), divisor(pass.saved + pass.rows) {}
+  template <class T>
+  T* kept(int64_t kind) const {
+    return (T*)(pass.saved + (pass.reduction ? pass.rows + 1 : 0)) + kind * pass.rows;
+  }
 };
 
 // Those of the passes over the usage of categories: a number for each category of each group, up to the next multiple of
 // 16, and two for each row.
 struct UsageSaved {
   int64_t stride;
-  double *divisor, *slopes, *top, *inverse;
+  double *divisor, *slopes;
+  const Pass& pass;
   explicit UsageSaved(const Pass& pass)
       : stride((pass.cols + 15) / 16 * 16),
         divisor(pass.saved),
         slopes(divisor + 1),
-        top(slopes + pass.groups * stride),
-        inverse(top + pass.rows) {}
+        pass(pass) {}
   double* slope(int64_t group) const { return slopes + group * stride; }
+  template <class T>
+  T* kept(int64_t kind) const {
+    return (T*)(slopes + pass.groups * stride) + kind * pass.rows;
+  }
 };
 
 // Of the balance, `other` are the choices of each group, in the dtype of the computation; null: the largest logits.

@@ -9,9 +9,14 @@ template <class T>
 class Entropy {
  public:
   explicit Entropy(const Pass& pass)
-      : pass_(pass), saved_(pass), x_(logits_of<T>(pass)), results_(pass) {}
+      : pass_(pass),
+        top_(softdraw::Saved(pass).kept<T>(0)),
+        log_(top_ + pass.rows),
+        v_(log_ + pass.rows),
+        x_(logits_of<T>(pass)),
+        results_(pass) {}
 
-  void skip(int64_t r) { put(r, 0, 0, 0); }
+  void skip(int64_t r) { put(r, 0, 0, 0, 0); }
 
   bool row(int64_t r) {
     x_.place(r);
@@ -25,7 +30,7 @@ class Entropy {
     });
     if (!known || !running.finite()) return false;
     const double log_e = log_scalar(e), v = ex / e - log_e;
-    put(r, pass_.scale * (v + pass_.shift), (double)running.top + log_e, v);
+    put(r, pass_.scale * (v + pass_.shift), running.top, log_e, v);
     return true;
   }
 
@@ -38,7 +43,7 @@ class Entropy {
     logs_of(e, log_e);
     for (int i = 0; i < group.count; ++i) {
       const double v = ex[i] / e[i] - log_e[i];
-      put(group.at[i], pass_.scale * (v + pass_.shift), (double)top[i] + log_e[i], v);
+      put(group.at[i], pass_.scale * (v + pass_.shift), top[i], log_e[i], v);
     }
     return true;
   }
@@ -68,13 +73,13 @@ class Entropy {
     e += total<double, N>(sum), ex += total<double, N>(weighted);
   }
 
-  void put(int64_t r, double out, double lse, double v) {
+  void put(int64_t r, double out, T top, double log_e, double v) {
     results_.put(r, out);
-    saved_.kept[r] = lse, saved_.kept[pass_.rows + r] = v;
+    top_[r] = top, log_[r] = (T)log_e, v_[r] = (T)v;
   }
 
   const Pass& pass_;
-  const softdraw::Saved saved_;
+  T *top_, *log_, *v_;
   Source<T> x_;
   Results<T> results_;
   union {
@@ -88,8 +93,9 @@ class EntropyBackward {
  public:
   explicit EntropyBackward(const Pass& pass)
       : pass_(pass),
-        lse_(softdraw::Saved(pass).kept),
-        v_(lse_ + pass.rows),
+        top_(softdraw::Saved(pass).kept<T>(0)),
+        log_(top_ + pass.rows),
+        v_(log_ + pass.rows),
         x_(logits_of<T>(pass)),
         dx_(pass.out, pass, pass.storage),
         arriving_(pass) {}
@@ -100,7 +106,7 @@ class EntropyBackward {
     x_.place(r);
     return each_block(pass_.cols, [&](int64_t first, int64_t n) {
       x_.read(block_, first, n);
-      turn(block_, n, Normalizer<T>(lse_[r]), (T)v_[r]);
+      turn(block_, n, Normalizer<T>{top_[r], log_[r]}, v_[r]);
       dx_.write(r, block_, first, n, arriving_(r));
       return true;
     });
@@ -108,7 +114,7 @@ class EntropyBackward {
 
   bool tile(const Group& group) {
     take(tile_, x_, group);
-    turn_tile(tile_, pass_.cols, TileNormalizer<T>(lse_, group), numbers_of<T>(v_, group), arriving_at(arriving_, group));
+    turn_tile(tile_, pass_.cols, TileNormalizer<T>(top_, log_, group), numbers_of(v_, group), arriving_at(arriving_, group));
     give(tile_, dx_, group);
     return true;
   }
@@ -133,7 +139,7 @@ class EntropyBackward {
   }
 
   const Pass& pass_;
-  const double *lse_, *v_;
+  const T *top_, *log_, *v_;
   Source<T> x_;
   Sink<T> dx_;
   Arriving<T> arriving_;

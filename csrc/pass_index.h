@@ -28,9 +28,14 @@ NOINLINE void sums_of_exponentials(const TileOf<T>& x, int64_t cols, const Lane<
 template <class T>
 class IndexNll {
  public:
-  explicit IndexNll(const Pass& pass) : pass_(pass), saved_(pass), x_(logits_of<T>(pass)), results_(pass) {}
+  explicit IndexNll(const Pass& pass)
+      : pass_(pass),
+        top_(softdraw::Saved(pass).kept<T>(0)),
+        log_(top_ + pass.rows),
+        x_(logits_of<T>(pass)),
+        results_(pass) {}
 
-  void skip(int64_t r) { put(r, 0, 0); }
+  void skip(int64_t r) { put(r, 0, 0, 0); }
 
   bool row(int64_t r) {
     const int64_t target = pass_.index[r];
@@ -47,7 +52,7 @@ class IndexNll {
     });
     if (!known || !running.finite() || (pass_.mask && !(at_target > kMinusInf<double>))) return false;
     const double log_e = log_scalar(e);
-    put(r, ((double)running.top - at_target) + log_e, (double)running.top + log_e);
+    put(r, ((double)running.top - at_target) + log_e, running.top, log_e);
     return true;
   }
 
@@ -64,16 +69,16 @@ class IndexNll {
       const int64_t r = group.at[i];
       const double at_target = tile_.at[pass_.index[r] * kTile + i];
       if (pass_.mask && !(at_target > kMinusInf<double>)) return false;
-      put(r, ((double)top[i] - at_target) + log_e[i], (double)top[i] + log_e[i]);
+      put(r, ((double)top[i] - at_target) + log_e[i], top[i], log_e[i]);
     }
     return true;
   }
 
  private:
-  void put(int64_t r, double loss, double lse) { results_.put(r, loss), saved_.kept[r] = lse; }
+  void put(int64_t r, double loss, T top, double log_e) { results_.put(r, loss), top_[r] = top, log_[r] = (T)log_e; }
 
   const Pass& pass_;
-  const softdraw::Saved saved_;
+  T *top_, *log_;
   Source<T> x_;
   Results<T> results_;
   union {
@@ -87,7 +92,8 @@ class IndexNllBackward {
  public:
   explicit IndexNllBackward(const Pass& pass)
       : pass_(pass),
-        lse_(softdraw::Saved(pass).kept),
+        top_(softdraw::Saved(pass).kept<T>(0)),
+        log_(top_ + pass.rows),
         x_(logits_of<T>(pass)),
         dx_(pass.out, pass, pass.storage),
         arriving_(pass) {}
@@ -99,7 +105,7 @@ class IndexNllBackward {
     x_.place(r);
     return each_block(pass_.cols, [&](int64_t first, int64_t n) {
       x_.read(block_, first, n);
-      to_probabilities<T>(block_, n, Normalizer<T>(lse_[r]));
+      to_probabilities<T>(block_, n, Normalizer<T>{top_[r], log_[r]});
       if (target >= first && target < first + n) block_[target - first] -= 1;
       dx_.write(r, block_, first, n, arriving_(r));
       return true;
@@ -110,7 +116,7 @@ class IndexNllBackward {
     take(tile_, x_, group);
     Lane<Int> target;
     for (int lane = 0; lane < kTile; ++lane) target[lane] = (Int)pass_.index[group.row(lane)];
-    turn_tile(tile_, pass_.cols, TileNormalizer<T>(lse_, group), target, arriving_at(arriving_, group));
+    turn_tile(tile_, pass_.cols, TileNormalizer<T>(top_, log_, group), target, arriving_at(arriving_, group));
     give(tile_, dx_, group);
     return true;
   }
@@ -133,7 +139,7 @@ class IndexNllBackward {
   }
 
   const Pass& pass_;
-  const double* lse_;
+  const T *top_, *log_;
   Source<T> x_;
   Sink<T> dx_;
   Arriving<T> arriving_;

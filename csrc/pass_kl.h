@@ -9,9 +9,9 @@ template <class T>
 class Kl {
  public:
   explicit Kl(const Pass& pass)
-      : pass_(pass), saved_(pass), x_(logits_of<T>(pass)), y_(second_of<T>(pass)), results_(pass) {}
+      : pass_(pass), kept_(softdraw::Saved(pass).kept<T>(0)), x_(logits_of<T>(pass)), y_(second_of<T>(pass)), results_(pass) {}
 
-  void skip(int64_t r) { put(r, 0, 0, 0); }
+  void skip(int64_t r) { put(r, 0, 0, 0, 0, 0); }
 
   bool row(int64_t r) {
     x_.place(r), y_.place(r);
@@ -26,7 +26,7 @@ class Kl {
     });
     if (!known || !p.finite() || !q.finite()) return false;
     const double log_p = log_scalar(s.p), log_q = log_scalar(s.q);
-    put(r, s.ratio / s.p - log_p + log_q, (double)p.top + log_p, (double)q.top + log_q);
+    put(r, s.ratio / s.p - log_p + log_q, p.top, log_p, q.top, log_q);
     return true;
   }
 
@@ -38,7 +38,7 @@ class Kl {
     if (!add_tile(tile_, other_tile_, pass_.cols, top_p, top_q, p, q, ratio)) return false;
     logs_of(p, log_p), logs_of(q, log_q);
     for (int i = 0; i < group.count; ++i)
-      put(group.at[i], ratio[i] / p[i] - log_p[i] + log_q[i], (double)top_p[i] + log_p[i], (double)top_q[i] + log_q[i]);
+      put(group.at[i], ratio[i] / p[i] - log_p[i] + log_q[i], top_p[i], log_p[i], top_q[i], log_q[i]);
     return true;
   }
 
@@ -85,13 +85,14 @@ class Kl {
     return fold<Int, N>(impossible, [](auto a, auto b) { return a | b; }) == 0;
   }
 
-  void put(int64_t r, double v, double lse_p, double lse_q) {
+  void put(int64_t r, double v, T top_p, double log_p, T top_q, double log_q) {
     results_.put(r, v);
-    saved_.kept[r] = lse_p, saved_.kept[pass_.rows + r] = lse_q, saved_.kept[2 * pass_.rows + r] = v;
+    const int64_t n = pass_.rows;
+    kept_[r] = top_p, kept_[n + r] = (T)log_p, kept_[2 * n + r] = top_q, kept_[3 * n + r] = (T)log_q, kept_[4 * n + r] = (T)v;
   }
 
   const Pass& pass_;
-  const softdraw::Saved saved_;
+  T* kept_;
   Source<T> x_, y_;
   Results<T> results_;
   union {
@@ -109,9 +110,11 @@ class KlBackward {
  public:
   explicit KlBackward(const Pass& pass)
       : pass_(pass),
-        lse_p_(softdraw::Saved(pass).kept),
-        lse_q_(lse_p_ + pass.rows),
-        v_(lse_q_ + pass.rows),
+        top_p_(softdraw::Saved(pass).kept<T>(0)),
+        log_p_(top_p_ + pass.rows),
+        top_q_(log_p_ + pass.rows),
+        log_q_(top_q_ + pass.rows),
+        v_(log_q_ + pass.rows),
         x_(logits_of<T>(pass)),
         y_(second_of<T>(pass)),
         dx_(pass.out, pass, pass.storage),
@@ -124,7 +127,7 @@ class KlBackward {
     x_.place(r), y_.place(r);
     return each_block(pass_.cols, [&](int64_t first, int64_t n) {
       x_.read(block_, first, n), y_.read(other_, first, n);
-      turn(block_, other_, n, Normalizer<T>(lse_p_[r]), Normalizer<T>(lse_q_[r]), (T)v_[r], (bool)dy_);
+      turn(block_, other_, n, {top_p_[r], log_p_[r]}, {top_q_[r], log_q_[r]}, v_[r], (bool)dy_);
       const T g = arriving_(r);
       dx_.write(r, block_, first, n, g);
       if (dy_) dy_.write(r, other_, first, n, g);
@@ -134,8 +137,8 @@ class KlBackward {
 
   bool tile(const Group& group) {
     take(tile_, x_, group), take(other_tile_, y_, group);
-    turn_tile(tile_, other_tile_, pass_.cols, TileNormalizer<T>(lse_p_, group), TileNormalizer<T>(lse_q_, group),
-              numbers_of<T>(v_, group), arriving_at(arriving_, group), (bool)dy_);
+    turn_tile(tile_, other_tile_, pass_.cols, TileNormalizer<T>(top_p_, log_p_, group),
+              TileNormalizer<T>(top_q_, log_q_, group), numbers_of(v_, group), arriving_at(arriving_, group), (bool)dy_);
     give(tile_, dx_, group);
     if (dy_) give(other_tile_, dy_, group);
     return true;
@@ -166,7 +169,7 @@ class KlBackward {
   }
 
   const Pass& pass_;
-  const double *lse_p_, *lse_q_, *v_;
+  const T *top_p_, *log_p_, *top_q_, *log_q_, *v_;
   Source<T> x_, y_;
   Sink<T> dx_, dy_;
   Arriving<T> arriving_;

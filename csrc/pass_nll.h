@@ -10,9 +10,15 @@ template <class T>
 class Nll {
  public:
   explicit Nll(const Pass& pass)
-      : pass_(pass), saved_(pass), x_(logits_of<T>(pass)), t_(second_of<T>(pass)), results_(pass) {}
+      : pass_(pass),
+        top_(softdraw::Saved(pass).kept<T>(0)),
+        log_(top_ + pass.rows),
+        kept_mass_(log_ + pass.rows),
+        x_(logits_of<T>(pass)),
+        t_(second_of<T>(pass)),
+        results_(pass) {}
 
-  void skip(int64_t r) { put(r, 0, 0, 0); }
+  void skip(int64_t r) { put(r, 0, 0, 0, 0); }
 
   bool row(int64_t r) {
     x_.place(r), t_.place(r);
@@ -29,7 +35,7 @@ class Nll {
     });
     if (!known || !running.finite() || illegal_ || !legal(mass_) || (pass_.mask && below_ == __builtin_inf())) return false;
     const double log_e = log_scalar(e);
-    put(r, below_ + mass_ * log_e, (double)running.top + log_e, mass_);
+    put(r, below_ + mass_ * log_e, running.top, log_e, mass_);
     return true;
   }
 
@@ -43,7 +49,7 @@ class Nll {
     logs_of(e, log_e);
     for (int i = 0; i < group.count; ++i) {
       if (!legal(mass[i]) || (pass_.mask && below[i] == __builtin_inf())) return false;
-      put(group.at[i], below[i] + mass[i] * log_e[i], (double)top[i] + log_e[i], mass[i]);
+      put(group.at[i], below[i] + mass[i] * log_e[i], top[i], log_e[i], mass[i]);
     }
     return true;
   }
@@ -104,13 +110,13 @@ class Nll {
     return pass_.check == softdraw::kAnything || (pass_.check == softdraw::kOneHot ? off == 0 : off <= pass_.shift);
   }
 
-  void put(int64_t r, double loss, double lse, double mass) {
+  void put(int64_t r, double loss, T top, double log_e, double mass) {
     results_.put(r, pass_.scale * loss);
-    saved_.kept[r] = lse, saved_.kept[pass_.rows + r] = mass;
+    top_[r] = top, log_[r] = (T)log_e, kept_mass_[r] = (T)mass;
   }
 
   const Pass& pass_;
-  const softdraw::Saved saved_;
+  T *top_, *log_, *kept_mass_;
   Source<T> x_, t_;
   Results<T> results_;
   double mass_, below_;
@@ -130,8 +136,9 @@ class NllBackward {
  public:
   explicit NllBackward(const Pass& pass)
       : pass_(pass),
-        lse_(softdraw::Saved(pass).kept),
-        mass_(lse_ + pass.rows),
+        top_(softdraw::Saved(pass).kept<T>(0)),
+        log_(top_ + pass.rows),
+        mass_(log_ + pass.rows),
         x_(logits_of<T>(pass)),
         t_(second_of<T>(pass)),
         dx_(pass.out, pass, pass.storage),
@@ -144,7 +151,7 @@ class NllBackward {
     x_.place(r), t_.place(r);
     return each_block(pass_.cols, [&](int64_t first, int64_t n) {
       x_.read(block_, first, n), t_.read(target_, first, n);
-      turn(block_, target_, n, Normalizer<T>(lse_[r]), (T)mass_[r]);
+      turn(block_, target_, n, Normalizer<T>{top_[r], log_[r]}, mass_[r]);
       const T g = arriving_(r);
       dx_.write(r, block_, first, n, g);
       if (dt_) dt_.write(r, target_, first, n, -g);
@@ -154,7 +161,7 @@ class NllBackward {
 
   bool tile(const Group& group) {
     take(tile_, x_, group), take(target_tile_, t_, group);
-    turn_tile(tile_, target_tile_, pass_.cols, TileNormalizer<T>(lse_, group), numbers_of<T>(mass_, group),
+    turn_tile(tile_, target_tile_, pass_.cols, TileNormalizer<T>(top_, log_, group), numbers_of(mass_, group),
               arriving_at(arriving_, group));
     give(tile_, dx_, group);
     if (dt_) give(target_tile_, dt_, group);
@@ -187,7 +194,7 @@ class NllBackward {
   }
 
   const Pass& pass_;
-  const double *lse_, *mass_;
+  const T *top_, *log_, *mass_;
   Source<T> x_, t_;
   Sink<T> dx_, dt_;
   Arriving<T> arriving_;

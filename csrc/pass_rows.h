@@ -191,13 +191,12 @@ class Arriving {
   double scale_;
 };
 
-// x - lse, for an lse of more digits than T has.
+// x - log sum exp(x), in two steps: the second is small beside a large logit, and would be lost in their sum.
 template <class T>
 struct Normalizer {
-  T high, low;
-  explicit Normalizer(double lse) : high((T)lse), low((T)(lse - (double)(T)lse)) {}
+  T top, rest;  // log sum exp(x - top)
   template <class V>
-  INLINE V operator()(V x) const { return (x - high) - low; }
+  INLINE V operator()(V x) const { return (x - top) - rest; }
 };
 
 // Logits become probabilities.

@@ -132,25 +132,21 @@ NOINLINE void logs_of(const Lane<double>& x, Lane<double>& log) {
   each_lanes<double>([&](int lane) LAMBDA_INLINE { log.put(lane, -gumbel_of<double, N>(x.get(lane))); });
 }
 
-// x - lse for the rows of a tile, for an lse of more digits than T has.
 template <class T>
-struct TileNormalizer {
-  Lane<T> high, low;
-  TileNormalizer(const double* lse, const Group& group) {
-    for (int lane = 0; lane < kTile; ++lane) {
-      const double x = lse[group.row(lane)];
-      high[lane] = (T)x, low[lane] = (T)(x - (double)(T)x);
-    }
-  }
-  INLINE Vec<T, kLanes<T>> operator()(Vec<T, kLanes<T>> x, int lane) const { return (x - high.get(lane)) - low.get(lane); }
-};
-
-template <class T>
-INLINE Lane<T> numbers_of(const double* kept, const Group& group) {
+INLINE Lane<T> numbers_of(const T* kept, const Group& group) {
   Lane<T> made;
-  for (int lane = 0; lane < kTile; ++lane) made[lane] = (T)kept[group.row(lane)];
+  for (int lane = 0; lane < kTile; ++lane) made[lane] = kept[group.row(lane)];
   return made;
 }
+
+// The same for the rows of a tile.
+template <class T>
+struct TileNormalizer {
+  Lane<T> top, rest;
+  TileNormalizer(const T* top, const T* rest, const Group& group)
+      : top(numbers_of(top, group)), rest(numbers_of(rest, group)) {}
+  INLINE Vec<T, kLanes<T>> operator()(Vec<T, kLanes<T>> x, int lane) const { return (x - top.get(lane)) - rest.get(lane); }
+};
 
 // The gradients that arrive at the rows of a tile.
 template <class T>

@@ -18,7 +18,11 @@ class Usage {
  public:
   // Adds to sums: cols of the laws, cols of the choices, and the weights.
   Usage(const Pass& pass, double* sums)
-      : pass_(pass), saved_(pass), x_(logits_of<T>(pass)), law_(sums), chosen_(sums + pass.cols), weights_(sums + 2 * pass.cols) {
+      : pass_(pass),
+        top_(UsageSaved(pass).kept<T>(0)),
+        inverse_(top_ + pass.rows),
+        x_(logits_of<T>(pass)),
+        law_(sums), chosen_(sums + pass.cols), weights_(sums + 2 * pass.cols) {
     if (pass.cols <= kNarrow) __builtin_memset(lanes_, 0, pass.cols * kTile * sizeof(double));
   }
 
@@ -80,7 +84,7 @@ class Usage {
   void count(int64_t r, T top, double inverse, int64_t column) {
     const double w = weight_of<T>(pass_, r);
     *weights_ += w, chosen_[column] += w;
-    saved_.top[r] = top, saved_.inverse[r] = inverse;
+    top_[r] = top, inverse_[r] = (T)inverse;
   }
 
   NOINLINE double exponentials_of(T* x, int64_t n, T top) {
@@ -131,7 +135,7 @@ class Usage {
   }
 
   const Pass& pass_;
-  const UsageSaved saved_;
+  T *top_, *inverse_;
   Source<T> x_;
   double *law_, *chosen_, *weights_;
   union {
@@ -147,9 +151,10 @@ class UsageBackward {
   // Of rows of one group.
   UsageBackward(const Pass& pass, int64_t group)
       : pass_(pass),
-        saved_(pass),
-        slope_(saved_.slope(group)),
-        grad_((T)(((const T*)pass.grad)[pass.reduction || pass.grad_rows == 1 ? 0 : group] / *saved_.divisor)),
+        top_(UsageSaved(pass).kept<T>(0)),
+        inverse_(top_ + pass.rows),
+        slope_(UsageSaved(pass).slope(group)),
+        grad_((T)(((const T*)pass.grad)[pass.reduction || pass.grad_rows == 1 ? 0 : group] / *UsageSaved(pass).divisor)),
         x_(logits_of<T>(pass)),
         dx_(pass.out, pass, pass.storage) {}
 
@@ -157,7 +162,7 @@ class UsageBackward {
 
   bool row(int64_t r) {
     x_.place(r);
-    const T top = (T)saved_.top[r], inverse = (T)saved_.inverse[r];
+    const T top = top_[r], inverse = inverse_[r];
     double mean = 0;
     each_block(pass_.cols, [&](int64_t first, int64_t n) {
       x_.read(block_, first, n);
@@ -177,7 +182,7 @@ class UsageBackward {
     take(tile_, x_, group);
     Lane<T> g;
     for (int i = 0; i < kTile; ++i) g[i] = grad_ * weight_of<T>(pass_, group.row(i));
-    turn_tile(tile_, slope_, pass_.cols, numbers_of<T>(saved_.top, group), numbers_of<T>(saved_.inverse, group), g);
+    turn_tile(tile_, slope_, pass_.cols, numbers_of(top_, group), numbers_of(inverse_, group), g);
     give(tile_, dx_, group);
     return true;
   }
@@ -218,7 +223,7 @@ class UsageBackward {
   }
 
   const Pass& pass_;
-  const UsageSaved saved_;
+  const T *top_, *inverse_;
   const double* slope_;
   const T grad_;
   Source<T> x_;

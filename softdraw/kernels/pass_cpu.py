@@ -24,8 +24,8 @@ Gradients = tuple[Tensor, Tensor | None]  # of x and of the second operand
 
 
 def entropy(rows: Rows, reduction: str, scale: float, shift: float) -> Made | None:
-    """scale sum p (log p + shift), batch, and (log sum exp x, sum p log p)."""
-    return _forward("entropy", rows, 2, reduction, scale, shift)
+    """scale sum p (log p + shift), batch, and what its backward pass needs."""
+    return _forward("entropy", rows, 3, reduction, scale, shift)
 
 
 def entropy_backward(
@@ -36,8 +36,8 @@ def entropy_backward(
 
 
 def index_nll(rows: Rows, reduction: str) -> Made | None:
-    """-log p of each row's category, batch, and log sum exp x."""
-    return _forward("index_nll", rows, 1, reduction)
+    """-log p of each row's category, batch."""
+    return _forward("index_nll", rows, 2, reduction)
 
 
 def index_nll_backward(rows: Rows, grad: Tensor, saved: Tensor, reduction: str, wanted: Wanted) -> Gradients:
@@ -46,8 +46,8 @@ def index_nll_backward(rows: Rows, grad: Tensor, saved: Tensor, reduction: str, 
 
 
 def nll(rows: Rows, reduction: str, scale: float, check: int, slack: float) -> Made | None:
-    """-scale sum t log p, batch, and (log sum exp x, sum t); None if a t is not what ``check`` names."""
-    return _forward("nll", rows, 2, reduction, scale, slack, check)
+    """-scale sum t log p, batch; None if a t is not what ``check`` names."""
+    return _forward("nll", rows, 3, reduction, scale, slack, check)
 
 
 def nll_backward(
@@ -58,8 +58,8 @@ def nll_backward(
 
 
 def kl(rows: Rows, reduction: str) -> Made | None:
-    """v = sum p (log p - log q), batch, and (log sum exp x, log sum exp y, v)."""
-    return _forward("kl", rows, 3, reduction)
+    """v = sum p (log p - log q), batch."""
+    return _forward("kl", rows, 5, reduction)
 
 
 def kl_backward(rows: Rows, grad: Tensor, saved: Tensor, reduction: str, wanted: Wanted) -> Gradients:
@@ -74,7 +74,7 @@ def usage(rows: Rows, reduction: str, loss: int, grouped: bool) -> Made | None:
     groups = batch[0] if grouped else 1
     out = _empty((groups,) if grouped and reduction == "none" else (), dtype=_NUMBER[x.dtype].dtype, device=_CPU)
     count = x.numel() // cols
-    saved = _empty(1 + groups * (-cols // 16 * -16) + 2 * count, dtype=_SAVED, device=_CPU)
+    saved = _empty(1 + groups * (-cols // 16 * -16) + _words(2 * count, x), dtype=_SAVED, device=_CPU)
     refused = _run("usage", rows, x.shape, count, out, None, None, saved, reduction, 1.0, 0.0, loss, groups)
     return None if refused else (out, saved)
 
@@ -96,10 +96,10 @@ def _forward(
     count = shape[:-1].numel()
     if reduction == "none":
         out = _empty(shape[:-1], dtype=_NUMBER[x.dtype].dtype, device=_CPU)
-        saved = _empty(count * kept, dtype=_SAVED, device=_CPU)
+        saved = _empty(_words(count * kept, x), dtype=_SAVED, device=_CPU)
     else:
         out = _empty_like(_NUMBER[x.dtype])
-        saved = _empty(count * (kept + 1) + 1, dtype=_SAVED, device=_CPU)
+        saved = _empty(count + 1 + _words(count * kept, x), dtype=_SAVED, device=_CPU)
     refused = _run(name, rows, shape, count, out, None, None, saved, reduction, scale, shift, check)
     return None if refused else (out, saved)
 
@@ -155,8 +155,11 @@ def _run(
         other = _plain(other)
     if mask is not None:
         mask = _like(mask, rows.x.shape, x)
-    if grad is not None and grad.dim():
-        grad = _plain(grad) if any(grad.stride()) else grad.flatten()[:1].resolve_neg()
+    grad_rows = 1
+    if grad is not None and any(grad.stride()):
+        grad, grad_rows = _plain(grad), grad.numel()
+    elif grad is not None:  # one number for all rows
+        grad = grad.resolve_neg()
     category, keep, weight = (None if t is None else _plain(t) for t in (category, keep, weight))
     call = _pack(
         out.data_ptr(),
@@ -176,7 +179,7 @@ def _run(
         cols,
         in_rows // cols,
         other_rows,
-        1 if grad is None else grad.numel(),
+        grad_rows,
         _CODES[x.dtype],
         other_code,
         check,
@@ -185,6 +188,11 @@ def _run(
         _threads(),
     )
     return function(name)(call)
+
+
+def _words(numbers: int, x: Tensor) -> int:
+    """How many words of 8 bytes numbers in the dtype of the computation take."""
+    return numbers if x.dtype == torch.float64 else (numbers + 1) // 2
 
 
 def _shape(rows: Rows) -> torch.Size:
