@@ -139,7 +139,11 @@ def test_every_pass_equals_its_formula(name, case, keep):
     x = pass_reference.masked(rows.x.to(compute_dtype(rows.x.dtype)), rows.mask)
     known = x.amax(-1).isfinite()
     if rows.mask is not None and name in ("index_nll", "nll"):  # a target that may be forbidden is left to the formula
-        t = rows.other if name == "nll" else torch.zeros_like(x).scatter(-1, rows.category.clamp_min(0).unsqueeze(-1), 1)
+        t = (
+            rows.other
+            if name == "nll"
+            else torch.zeros_like(x).scatter(-1, rows.category.clamp_min(0).unsqueeze(-1), 1)
+        )
         known &= ~((t > 0) & (x == -math.inf)).any(-1)
     if made is None:
         assert not bool((known if rows.keep is None else known | ~rows.keep).all()), "a case that it should know"

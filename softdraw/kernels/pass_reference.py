@@ -95,7 +95,7 @@ def usage(rows: Rows, loss: int, grouped: bool) -> tuple[Tensor, Tensor]:
     if loss == USAGE["Diversity"]:
         h = -(q * q.clamp_min(torch.finfo(q.dtype).tiny).log()).sum(-1)
         return (k - h.exp()) / k, total
-    f = mean_row(_largest(log_p.detach()), w, over) if rows.other is None else rows.other
+    f = mean_row(_largest(_logits_of(rows).detach()), w, over) if rows.other is None else rows.other
     all_choices = f.sum(-1, keepdim=True)
     return k * (f / torch.where(all_choices == 0, 1, all_choices) * q).sum(-1), total
 
@@ -149,7 +149,11 @@ def _or_one(total: Tensor) -> Tensor:
 
 def log_probs_of(rows: Rows) -> Tensor:
     """log softmax of x in the compute dtype; a row that does not count is uniform."""
-    return log_probs(without(masked(rows.x.to(compute_dtype(rows.x.dtype)), rows.mask), rows.keep, 0))
+    return log_probs(_logits_of(rows))
+
+
+def _logits_of(rows: Rows) -> Tensor:
+    return without(masked(rows.x.to(compute_dtype(rows.x.dtype)), rows.mask), rows.keep, 0)
 
 
 def _other_log_probs(rows: Rows) -> Tensor:

@@ -40,7 +40,9 @@ class Pass:
         ``check`` raises an error for operands that are illegal. It is called where the formula is, for a fast body
         looks at values itself.
         """
-        x, other = rows[0], rows[1]
+        x, other, weight = rows[0], rows[1], rows[6]
+        if weight is not None and weight.requires_grad and is_grad_enabled():
+            return self._of_learned_weights(rows, numbers, reduction, check)
         if other is not None or x.dtype not in DTYPES:
             rows = _in_ordinary_dtypes(rows)
             x, other = rows[0], rows[1]
@@ -56,6 +58,13 @@ class Pass:
         if check is not None:
             check()
         return self._value(rows, numbers, reduction)
+
+    def _of_learned_weights(
+        self, rows: Rows, numbers: tuple, reduction: str, check: Callable[[], Any] | None
+    ) -> Tensor:
+        """By the pass, reduced by the formula."""
+        each = self(rows._replace(weight=None), *numbers, check=check)
+        return pass_reference.reduced(each, rows.keep, rows.weight, reduction)
 
     def _value(self, rows: Rows, numbers: tuple, reduction: str) -> Tensor:
         """By the formula."""
@@ -92,6 +101,11 @@ class Pass:
 
 class Usage(Pass):
     """A pass whose formula gives a number for each group of rows, and the sum of its weights."""
+
+    def _of_learned_weights(
+        self, rows: Rows, numbers: tuple, reduction: str, check: Callable[[], Any] | None
+    ) -> Tensor:
+        return self._value(rows, numbers, reduction)
 
     def _value(self, rows: Rows, numbers: tuple, reduction: str) -> Tensor:
         loss, total = self._formula(rows, *numbers)
