@@ -5,8 +5,6 @@ A forward pass returns None where the kernels do not know a value, and nothing i
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
@@ -74,7 +72,9 @@ def usage(rows: Rows, reduction: str, loss: int, grouped: bool) -> Made | None:
     groups = batch[0] if grouped else 1
     out = _empty((groups,) if grouped and reduction == "none" else (), dtype=_NUMBER[x.dtype].dtype, device=_CPU)
     count = x.numel() // cols
-    saved = _empty(1 + groups * (-cols // 16 * -16) + _words(2 * count, x), dtype=_SAVED, device=_CPU)
+    saved = _empty(
+        1 + groups * (-cols // 16 * -16) + (count if x.dtype != torch.float64 else 2 * count), dtype=_SAVED, device=_CPU
+    )
     refused = _run("usage", rows, x.shape, count, out, None, None, saved, reduction, 1.0, 0.0, loss, groups)
     return None if refused else (out, saved)
 
@@ -91,15 +91,17 @@ def _forward(
     name: str, rows: Rows, kept: int, reduction: str, scale: float = 1.0, shift: float = 0.0, check: int = 0
 ) -> Made | None:
     """A number a row and the ``kept`` numbers that its backward pass needs, if the kernel knows every row."""
-    x = rows.x
-    shape = _shape(rows)
-    count = shape[:-1].numel()
+    x, other = rows[0], rows[1]
+    dtype = x.dtype
+    shape = x.shape if other is None else _shape(x, other)
+    count = x.numel() // shape[-1] if other is None else shape[:-1].numel()
+    words = count * kept if dtype is torch.float64 else (count * kept + 1) // 2
     if reduction == "none":
-        out = _empty(shape[:-1], dtype=_NUMBER[x.dtype].dtype, device=_CPU)
-        saved = _empty(_words(count * kept, x), dtype=_SAVED, device=_CPU)
+        out = _empty(shape[:-1], dtype=_NUMBER[dtype].dtype, device=_CPU)
     else:
-        out = _empty_like(_NUMBER[x.dtype])
-        saved = _empty(count + 1 + _words(count * kept, x), dtype=_SAVED, device=_CPU)
+        out = _empty_like(_NUMBER[dtype])
+        words += count + 1
+    saved = _empty(words, dtype=_SAVED, device=_CPU)
     refused = _run(name, rows, shape, count, out, None, None, saved, reduction, scale, shift, check)
     return None if refused else (out, saved)
 
@@ -115,14 +117,17 @@ def _backward(
     groups: int = 1,
 ) -> Gradients:
     """The gradients of x and, where it is wanted, of the second operand."""
-    shape = _shape(rows)
-    x, other = rows.x, rows.other
-    dx = _empty_like(x) if x.shape == shape and x.is_contiguous() else x.new_empty(shape)
-    dother = other.new_empty(shape) if wanted[1] and other is not None else None
-    count = shape[:-1].numel()
-    _run(name, rows, shape, count, dx, dother, grad, saved, reduction, scale, 0.0, 0, groups)
+    x, other = rows[0], rows[1]
     if other is None:
+        dx = _empty_like(x) if x.is_contiguous() else x.new_empty(x.shape)
+        count = x.numel() // x.shape[-1]
+        _run(name, rows, x.shape, count, dx, None, grad, saved, reduction, scale, 0.0, 0, groups)
         return dx, None
+    shape = _shape(x, other)
+    dx, dother = x.new_empty(shape), other.new_empty(shape) if wanted[1] else None
+    _run(name, rows, shape, shape[:-1].numel(), dx, dother, grad, saved, reduction, scale, 0.0, 0, groups)
+    if shape == x.shape == other.shape:
+        return dx, dother
     return dx.sum_to_size(x.shape), None if dother is None else dother.sum_to_size(other.shape)
 
 
@@ -144,40 +149,46 @@ def _run(
     """Pack the operands for the library and call the operation. What is packed is held here until it returns."""
     x, other, mask, other_mask, category, keep, weight = rows
     cols = shape[-1]
-    x, in_rows = _flat(x, shape)
-    other_rows, other_code = 1, 0
-    if other is not None and name != "usage":
+    in_rows, other_rows, other_code, grad_rows = count, 1, 0, 1
+    if other is None or name == "usage":
+        x, other = _plain(x), None if other is None else _plain(other)
+    else:
         own = other.shape
+        x, elements = _flat(x, shape)
+        in_rows = elements // cols
         other, elements = _flat(other, shape)
         other_rows, other_code = elements // cols, _CODES[other.dtype]
         other_mask = None if other_mask is None else _like(other_mask, own, other)
-    elif other is not None:
-        other = _plain(other)
     if mask is not None:
-        mask = _like(mask, rows.x.shape, x)
-    grad_rows = 1
-    if grad is not None and any(grad.stride()):
-        grad, grad_rows = _plain(grad), grad.numel()
-    elif grad is not None:  # one number for all rows
-        grad = grad.resolve_neg()
-    category, keep, weight = (None if t is None else _plain(t) for t in (category, keep, weight))
+        mask = _like(mask, rows[0].shape, x)
+    if category is not None:
+        category = _plain(category)
+    if keep is not None:
+        keep = _plain(keep)
+    if weight is not None:
+        weight = _plain(weight)
+    if grad is not None:
+        if any(grad.stride()):
+            grad, grad_rows = _plain(grad), grad.numel()
+        else:  # one number for all rows
+            grad = grad.resolve_neg()
     call = _pack(
         out.data_ptr(),
-        address(other_out),
+        0 if other_out is None else other_out.data_ptr(),
         x.data_ptr() or address(x),
-        address(other),
-        address(mask),
-        address(other_mask),
-        address(keep),
-        address(weight),
-        address(category),
-        address(grad),
+        0 if other is None else other.data_ptr() or address(other),
+        0 if mask is None else mask.data_ptr() or address(mask),
+        0 if other_mask is None else other_mask.data_ptr() or address(other_mask),
+        0 if keep is None else keep.data_ptr() or address(keep),
+        0 if weight is None else weight.data_ptr() or address(weight),
+        0 if category is None else category.data_ptr() or address(category),
+        0 if grad is None else grad.data_ptr() or address(grad),
         saved.data_ptr(),
         scale,
         shift,
         count,
         cols,
-        in_rows // cols,
+        in_rows,
         other_rows,
         grad_rows,
         _CODES[x.dtype],
@@ -190,15 +201,9 @@ def _run(
     return function(name)(call)
 
 
-def _words(numbers: int, x: Tensor) -> int:
-    """How many words of 8 bytes numbers in the dtype of the computation take."""
-    return numbers if x.dtype == torch.float64 else (numbers + 1) // 2
-
-
-def _shape(rows: Rows) -> torch.Size:
+def _shape(x: Tensor, other: Tensor) -> torch.Size:
     """(*batch, K): what x and the second operand broadcast to."""
-    x, other = rows.x, rows.other
-    return x.shape if other is None or other.shape == x.shape else torch.broadcast_tensors(x, other)[0].shape
+    return x.shape if other.shape == x.shape else torch.broadcast_tensors(x, other)[0].shape
 
 
 def _flat(t: Tensor, shape: torch.Size) -> tuple[Tensor, int]:

@@ -103,7 +103,7 @@ def load_balance(
     if chosen is not None:
         _check_chosen(chosen, logits)
         dtype = compute_dtype(logits.dtype)
-        choices = Rows(chosen.detach().to(dtype).movedim(dim, -1), keep=None)
+        choices = Rows(chosen.detach().to(dtype).movedim(dim, -1))
         rows = rows._replace(other=_mean(_grouped(choices, logits, dim, group_dim).x, rows, group_dim is not None))
     return passes.usage(rows, USAGE["Balance"], group_dim is not None, reduction=reduction)
 
@@ -208,7 +208,8 @@ def _grouped(rows: Rows, logits: Tensor, dim: int, group_dim: int | None) -> Row
     if group_dim is None:
         return rows
     group = _group(logits, dim, group_dim)
-    return Rows(*(t if t is None else t.movedim(group, 0) for t in rows))
+    keep, weight = (None if t is None else t.movedim(group, 0) for t in (rows.keep, rows.weight))
+    return Rows(rows.x.movedim(group, 0), keep=keep, weight=weight)
 
 
 def _mean(x: Tensor, rows: Rows, grouped: bool) -> Tensor:

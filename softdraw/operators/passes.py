@@ -47,12 +47,12 @@ class Pass:
             rows = _in_ordinary_dtypes(rows)
             x, other = rows[0], rows[1]
         if is_grad_enabled() and (x.requires_grad or (other is not None and other.requires_grad)):
-            if self._has_body(rows):
-                y = _record(x, other, (self, rows, numbers, reduction))
+            if (body := self._body(rows)) is not None:
+                y = _record(x, other, (self, body, rows, reduction, numbers))
                 if y is not None:
                     return y
-        elif self._has_body(rows):
-            made = getattr(kernels.body_for(x).passes, self._name)(rows, reduction, *numbers)
+        elif (body := self._body(rows)) is not None:
+            made = self.made(body, rows, reduction, numbers)
             if made is not None:
                 return made[0]
         if check is not None:
@@ -70,31 +70,35 @@ class Pass:
         """By the formula."""
         return pass_reference.reduced(self._formula(rows, *numbers), rows.keep, rows.weight, reduction)
 
-    def _has_body(self, rows: Rows) -> bool:
-        """Whether there is a fast body, and nobody watches torch's functions."""
+    def _body(self, rows: Rows) -> Any:
+        """The fast body, where there is one and nobody watches torch's functions."""
         if function_modes() or not is_plain(rows[0]):
-            return False
+            return None
         for t in rows[1:]:
             if t is not None and type(t) not in PLAIN:
-                return False
-        return kernels.body_for(rows[0]).passes is not None
+                return None
+        return kernels.body_for(rows[0]).passes
 
-    def gradients(self, ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
+    def made(self, body: Any, rows: Rows, reduction: str, numbers: tuple) -> tuple[Tensor, Tensor] | None:
+        """What the fast body makes, if it knows all values."""
+        return getattr(body, self._name)(rows, reduction, *numbers)
+
+    def gradients(self, ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         """Those of x and of the second operand."""
         saved, *rest = ctx.saved_tensors
-        rows = tuple.__new__(Rows, rest)
+        rows, (_, body, reduction, numbers) = tuple.__new__(Rows, rest), ctx.what
         if is_grad_enabled() or not has_storage(grad) or not is_plain(grad):
-            return self._by_formula(ctx, rows, grad)
-        run = getattr(kernels.body_for(rows.x).passes, self._backward)
-        return run(rows, grad, saved, ctx.reduction, ctx.needs_input_grad, *ctx.numbers)
+            return (*self._by_formula(rows, grad, numbers, reduction, ctx.needs_input_grad), None)
+        return (*getattr(body, self._backward)(rows, grad, saved, reduction, ctx.needs_input_grad, *numbers), None)
 
-    def _by_formula(self, ctx: Any, rows: Rows, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
+    def _by_formula(
+        self, rows: Rows, grad: Tensor, numbers: tuple, reduction: str, needed: tuple
+    ) -> tuple[Tensor | None, Tensor | None]:
         """Through views of the operands, so that what one of them was made from is not followed here."""
         with torch.enable_grad():
             given = [t if t is None else t.view_as(t) for t in (rows.x, rows.other)]
-            y = self._value(Rows(*given, *rows[2:]), ctx.numbers, ctx.reduction)  # pyright: ignore
-        needed = ctx.needs_input_grad[:2]
-        wanted: Any = [t for t, asked in zip(given, needed, strict=True) if asked]
+            y = self._value(Rows(*given, *rows[2:]), numbers, reduction)  # pyright: ignore
+        wanted: Any = [t for t, asked in zip(given, needed, strict=False) if asked]
         made = iter(torch.autograd.grad(y, wanted, grad, create_graph=is_grad_enabled()))
         return next(made) if needed[0] else None, next(made) if needed[1] else None
 
@@ -117,17 +121,17 @@ class _Recorded(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, other: Tensor | None, what: tuple) -> Tensor | None:
-        operation, rows, numbers, reduction = what
-        made = getattr(kernels.body_for(x).passes, operation._name)(rows, reduction, *numbers)
+        operation, body, rows, reduction, numbers = what
+        made = operation.made(body, rows, reduction, numbers)
         if made is None:
             return None
-        ctx.operation, ctx.numbers, ctx.reduction = operation, numbers, reduction
+        ctx.what = operation, body, reduction, numbers
         ctx.save_for_backward(made[1], *rows)
         return made[0]
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
-        return (*ctx.operation.gradients(ctx, grads[0]), None)
+        return ctx.what[0].gradients(ctx, grads[0])
 
 
 _record = quick_apply(_Recorded, _Recorded.backward)
