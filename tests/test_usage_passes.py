@@ -1,7 +1,7 @@
 """The compiled passes over the usage of categories, and the reduction within passes, equal the formulas in float64.
 
 How "within 4 ulp" is measured: as in test_passes.py. The slopes s of the loss for the mean law q are off by as much as
-log q is, whose error is that of q relative to q: so a gradient p (s - sum p s) has the size of the slopes at log q = 1 too.
+log q is, whose error is that of q relative to q: so p (s - sum p s) has the size of the slopes at log q = 1 too.
 """
 
 from __future__ import annotations

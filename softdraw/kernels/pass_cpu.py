@@ -72,9 +72,8 @@ def usage(rows: Rows, reduction: str, loss: int, grouped: bool) -> Made | None:
     groups = batch[0] if grouped else 1
     out = _empty((groups,) if grouped and reduction == "none" else (), dtype=_NUMBER[x.dtype].dtype, device=_CPU)
     count = x.numel() // cols
-    saved = _empty(
-        1 + groups * (-cols // 16 * -16) + (count if x.dtype != torch.float64 else 2 * count), dtype=_SAVED, device=_CPU
-    )
+    slopes, kept = groups * (-cols // 16 * -16), count * (2 if x.dtype == torch.float64 else 1)
+    saved = _empty(1 + slopes + kept, dtype=_SAVED, device=_CPU)
     refused = _run("usage", rows, x.shape, count, out, None, None, saved, reduction, 1.0, 0.0, loss, groups)
     return None if refused else (out, saved)
 
