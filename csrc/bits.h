@@ -7,7 +7,6 @@
 
 namespace softdraw {
 
-enum Reduction : int64_t { kNone = 0, kSum = 1, kMean = 2 };
 enum Allowed : int64_t { kAnyNumber = 0, kUnitInterval = 1, kZeroOrOne = 2 };
 
 struct Bits {

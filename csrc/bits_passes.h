@@ -8,8 +8,6 @@ namespace {
 
 using softdraw::Bits;
 
-#define LAMBDA_INLINE __attribute__((always_inline))
-
 // Calls body(i, m) for the vectors of elements [first, last): m elements are there, all of them but in the last one.
 template <int N, class Body>
 INLINE void each_vector(int64_t first, int64_t last, Body body) {

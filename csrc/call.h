@@ -9,6 +9,7 @@
 namespace softdraw {
 
 enum Storage : int64_t { kFloat32 = 0, kFloat64 = 1, kBFloat16 = 2, kFloat16 = 3 };
+enum Reduction : int64_t { kNone = 0, kSum = 1, kMean = 2 };
 
 struct Call {
   void* out;

@@ -2,7 +2,7 @@
 #include "bits_reduce.h"
 #include "call.h"
 #include "openmp.h"
-#include "pass.h"
+#include "pass_reduce.h"
 #include "pool.h"
 
 #ifdef __linux__
@@ -77,12 +77,12 @@ const Variant* best() {
 
 const Variant* chosen = best();
 
-// Calls work(first, last) for parts of `rows` rows of `cols` columns, of at least `least` rows each, on several threads.
+// Calls work(first, last) for parts of `rows` rows of `cols` columns, each of a multiple of `least` rows, on several threads.
 template <class Work>
 void in_parts(int64_t rows, int64_t cols, int64_t least, int64_t threads, Work work) {
   if (rows == 0 || cols == 0) return;
   int64_t grain = kGrain / cols;
-  grain = grain < least ? least : grain;
+  grain = grain < least ? least : grain / least * least;
   struct Parts {
     Work& work;
     int64_t rows, grain;
@@ -124,10 +124,29 @@ int64_t pass(const Pass* pass, PassOperation operation, bool backward) {
   if (backward) ask_for_huge_pages(pass->out, pass->rows * pass->cols, pass->storage);
   if (backward && pass->other_out) ask_for_huge_pages(pass->other_out, pass->rows * pass->cols, pass->other_storage);
   int64_t refused = 0;
-  in_parts(pass->rows, pass->cols, 1, pass->threads, [&](int64_t first, int64_t last) {
+  in_parts(pass->rows, pass->cols, pass->cols < 512 ? 16 : 1, pass->threads, [&](int64_t first, int64_t last) {
     if (__atomic_load_n(&refused, __ATOMIC_RELAXED)) return;
     if (!operation(*pass, first, last)) __atomic_store_n(&refused, 1, __ATOMIC_RELAXED);
   });
+  if (!backward && !refused) reduce_rows(*pass);
+  return refused;
+}
+
+// The same of a pass over the usage of categories, in parts that do not depend on the threads.
+int64_t usage(const Pass* pass, UsageOperation operation, bool backward) {
+  if (backward) ask_for_huge_pages(pass->out, pass->rows * pass->cols, pass->storage);
+  int64_t refused = 0;
+  UsageSums sums(*pass, kGrain);
+  if (!backward) sums.clear();
+  in_parts(sums.count(), sums.grain() * pass->cols, 1, pass->threads, [&](int64_t first, int64_t last) {
+    for (int64_t part = first; part < last; ++part) {
+      if (__atomic_load_n(&refused, __ATOMIC_RELAXED)) return;
+      double* own = backward ? nullptr : sums.of(part);
+      if (!operation(*pass, sums.group(part), sums.first(part), sums.last(part), own))
+        __atomic_store_n(&refused, 1, __ATOMIC_RELAXED);
+    }
+  });
+  if (!backward && !refused) sums.finish();
   return refused;
 }
 
@@ -180,6 +199,8 @@ EXPORT int64_t softdraw_nll(const Pass* pass) { return softdraw::pass(pass, chos
 EXPORT int64_t softdraw_nll_backward(const Pass* pass) { return softdraw::pass(pass, chosen->passes->nll_backward, true); }
 EXPORT int64_t softdraw_kl(const Pass* pass) { return softdraw::pass(pass, chosen->passes->kl, false); }
 EXPORT int64_t softdraw_kl_backward(const Pass* pass) { return softdraw::pass(pass, chosen->passes->kl_backward, true); }
+EXPORT int64_t softdraw_usage(const Pass* pass) { return softdraw::usage(pass, chosen->passes->usage, false); }
+EXPORT int64_t softdraw_usage_backward(const Pass* pass) { return softdraw::usage(pass, chosen->passes->usage_backward, true); }
 
 // The passes over bits.
 EXPORT int64_t softdraw_bits_nll(const Bits* bits) {

@@ -103,7 +103,8 @@ INLINE Vec<double, N> exp_reduced(Vec<double, N> r) {
   return (q * (r * r) + r) + 1.0;
 }
 
-// exp(a) for a <= 0, subnormal results included: 2^n is applied in two halves, each a normal number.
+// exp(a) for a <= 0, subnormal results included: 2^n is applied in two halves, each a normal number, or in one step that
+// rounds once as well.
 template <class T, int N>
 INLINE Vec<T, N> exp_of(Vec<T, N> a) {
   using F = Format<T>;
@@ -111,6 +112,10 @@ INLINE Vec<T, N> exp_of(Vec<T, N> a) {
   a = a > F::exp_lowest ? a : splat<Vec<T, N>>(F::exp_lowest);
   Vec<T, N> t = a * T(1.4426950408889634) + F::round, n = t - F::round;
   Vec<T, N> p = exp_reduced<N>((a - n * F::ln2_high) - n * F::ln2_low);
+#if defined(__AVX512F__)
+  if constexpr (sizeof(T) * N == 64 && sizeof(T) == 4) return as<Vec<T, N>>(_mm512_scalef_ps(as<__m512>(p), as<__m512>(n)));
+  if constexpr (sizeof(T) * N == 64 && sizeof(T) == 8) return as<Vec<T, N>>(_mm512_scalef_pd(as<__m512d>(p), as<__m512d>(n)));
+#endif
   VI k = as<VI>(t) - as<typename F::Int>(F::round), half = k >> 1;
   p *= as<Vec<T, N>>((half + F::bias) << F::mantissa);
   return p * as<Vec<T, N>>((k - half + F::bias) << F::mantissa);

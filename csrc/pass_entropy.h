@@ -1,16 +1,22 @@
 // sum p (log p + shift), of which the entropy (scale -1, shift 0) and the divergence from the uniform law (shift log K)
 // are made: out = scale (v + shift), v = sum p log p; and dx = g p (log p - v).
 #pragma once
-#include "pass_rows.h"
+#include "pass_tiles.h"
 
 namespace {
 
 template <class T>
 class Entropy {
  public:
-  explicit Entropy(const Pass& pass) : pass_(pass), x_(logits_of<T>(pass)) {}
+  explicit Entropy(const Pass& pass)
+      : pass_(pass),
+        top_(softdraw::Saved(pass).kept<T>(0)),
+        log_(top_ + pass.rows),
+        v_(log_ + pass.rows),
+        x_(logits_of<T>(pass)),
+        results_(pass) {}
 
-  void skip(int64_t r) { put(r, 0, 0, 0); }
+  void skip(int64_t r) { put(r, 0, 0, 0, 0); }
 
   bool row(int64_t r) {
     x_.place(r);
@@ -24,11 +30,37 @@ class Entropy {
     });
     if (!known || !running.finite()) return false;
     const double log_e = log_scalar(e), v = ex / e - log_e;
-    put(r, pass_.scale * (v + pass_.shift), (double)running.top + log_e, v);
+    put(r, pass_.scale * (v + pass_.shift), running.top, log_e, v);
+    return true;
+  }
+
+  bool tile(const Group& group) {
+    take(tile_, x_, group);
+    Lane<T> top;
+    if (!tops_of(tile_, pass_.cols, top)) return false;
+    Lane<double> e, ex, log_e;
+    add_tile(tile_, pass_.cols, top, e, ex);
+    logs_of(e, log_e);
+    for (int i = 0; i < group.count; ++i) {
+      const double v = ex[i] / e[i] - log_e[i];
+      put(group.at[i], pass_.scale * (v + pass_.shift), top[i], log_e[i], v);
+    }
     return true;
   }
 
  private:
+  NOINLINE void add_tile(const TileOf<T>& x, int64_t cols, const Lane<T>& top, Lane<double>& e, Lane<double>& ex) {
+    each_lanes<T>([&](int lane) LAMBDA_INLINE {
+      const auto highest = top.get(lane);
+      TileSum<T> sum, weighted;
+      for (int64_t c = 0; c < cols; ++c) {
+        const auto a = x.get(c, lane) - highest, p = exp_of<T, kLanes<T>>(a);
+        sum.add(p), weighted.add(p * where_mass(p, a));
+      }
+      sum.give(e, lane), weighted.give(ex, lane);
+    });
+  }
+
   NOINLINE void add(const T* block, int64_t n, T top, double& e, double& ex) {
     constexpr int N = kLanes<T>;
     using Sum = Vec<double, N>;
@@ -41,20 +73,32 @@ class Entropy {
     e += total<double, N>(sum), ex += total<double, N>(weighted);
   }
 
-  void put(int64_t r, double out, double lse, double v) {
-    ((T*)pass_.out)[r] = (T)out + T(0);  // never -0
-    pass_.saved[2 * r] = lse, pass_.saved[2 * r + 1] = v;
+  void put(int64_t r, double out, T top, double log_e, double v) {
+    results_.put(r, out);
+    top_[r] = top, log_[r] = (T)log_e, v_[r] = (T)v;
   }
 
   const Pass& pass_;
+  T *top_, *log_, *v_;
   Source<T> x_;
-  Block<T> block_;
+  Results<T> results_;
+  union {
+    Block<T> block_;
+    TileOf<T> tile_;
+  };
 };
 
 template <class T>
 class EntropyBackward {
  public:
-  explicit EntropyBackward(const Pass& pass) : pass_(pass), x_(logits_of<T>(pass)), dx_(pass.out, pass, pass.storage) {}
+  explicit EntropyBackward(const Pass& pass)
+      : pass_(pass),
+        top_(softdraw::Saved(pass).kept<T>(0)),
+        log_(top_ + pass.rows),
+        v_(log_ + pass.rows),
+        x_(logits_of<T>(pass)),
+        dx_(pass.out, pass, pass.storage),
+        arriving_(pass) {}
 
   void skip(int64_t r) { dx_.zero(r); }
 
@@ -62,13 +106,30 @@ class EntropyBackward {
     x_.place(r);
     return each_block(pass_.cols, [&](int64_t first, int64_t n) {
       x_.read(block_, first, n);
-      turn(block_, n, Normalizer<T>(pass_.saved[2 * r]), (T)pass_.saved[2 * r + 1]);
-      dx_.write(r, block_, first, n, arriving<T>(pass_, r));
+      turn(block_, n, Normalizer<T>{top_[r], log_[r]}, v_[r]);
+      dx_.write(r, block_, first, n, arriving_(r));
       return true;
     });
   }
 
+  bool tile(const Group& group) {
+    take(tile_, x_, group);
+    turn_tile(tile_, pass_.cols, TileNormalizer<T>(top_, log_, group), numbers_of(v_, group), arriving_at(arriving_, group));
+    give(tile_, dx_, group);
+    return true;
+  }
+
  private:
+  NOINLINE void turn_tile(TileOf<T>& x, int64_t cols, const TileNormalizer<T>& less, const Lane<T>& v, const Lane<T>& g) {
+    each_lanes<T>([&](int lane) LAMBDA_INLINE {
+      const auto mean = v.get(lane), grad = g.get(lane);
+      for (int64_t c = 0; c < cols; ++c) {
+        const auto log_p = less(x.get(c, lane), lane), p = exp_of<T, kLanes<T>>(log_p);
+        x.put(c, lane, p * where_mass(p, log_p - mean) * grad);
+      }
+    });
+  }
+
   NOINLINE void turn(T* block, int64_t n, Normalizer<T> less, T v) {
     constexpr int N = kLanes<T>;
     for (int64_t i = 0; i < n; i += N) {
@@ -78,9 +139,14 @@ class EntropyBackward {
   }
 
   const Pass& pass_;
+  const T *top_, *log_, *v_;
   Source<T> x_;
   Sink<T> dx_;
-  Block<T> block_;
+  Arriving<T> arriving_;
+  union {
+    Block<T> block_;
+    TileOf<T> tile_;
+  };
 };
 
 }  // namespace

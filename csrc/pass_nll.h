@@ -1,88 +1,24 @@
-// Negative log-likelihoods: of a category, log sum exp(x) - x_k, with dx = g (p - e_k); and of a distribution t (a one-hot
-// too), sum t (log sum exp(x) - x), with dx = g (p sum t - t) and dt = -g log p. What t does not have, it does not multiply:
-// 0 times inf is 0. A target that the mask forbids is left to plain torch: nothing that is masked has a gradient.
+// The negative log-likelihood of a distribution t (a one-hot too), sum t (log sum exp(x) - x), with dx = g (p sum t - t)
+// and dt = -g log p. What t does not have, it does not multiply: 0 times inf is 0. A target that the mask forbids is left
+// to plain torch: nothing that is masked has a gradient.
 #pragma once
-#include "pass_rows.h"
+#include "pass_index.h"
 
 namespace {
-
-// The sum of exp(x - top) over a block.
-template <class T>
-NOINLINE double sum_of_exponentials(const T* block, int64_t n, T top) {
-  constexpr int N = kLanes<T>;
-  using Sum = Vec<double, N>;
-  Sum sum{};
-  for (int64_t i = 0; i < n; i += N) sum += __builtin_convertvector(exp_of<T, N>(load<Vec<T, N>>(block + i) - top), Sum);
-  return total<double, N>(sum);
-}
-
-template <class T>
-class IndexNll {
- public:
-  explicit IndexNll(const Pass& pass) : pass_(pass), x_(logits_of<T>(pass)) {}
-
-  void skip(int64_t r) { put(r, 0, 0); }
-
-  bool row(int64_t r) {
-    const int64_t target = pass_.index[r];
-    if (target < 0 || target >= pass_.cols) return false;
-    x_.place(r);
-    RunningTop<T> running;
-    double e = 0, at_target = 0;
-    const bool known = each_block(pass_.cols, [&](int64_t first, int64_t n) {
-      x_.read(block_, first, n);
-      if (!running.take(largest<T>(block_, n), [&](double, double f) { e *= f; })) return false;
-      if (running.finite()) e += sum_of_exponentials<T>(block_, n, running.top);
-      if (target >= first && target < first + n) at_target = block_[target - first];
-      return true;
-    });
-    if (!known || !running.finite() || (pass_.mask && !(at_target > kMinusInf<double>))) return false;
-    const double log_e = log_scalar(e);
-    put(r, ((double)running.top - at_target) + log_e, (double)running.top + log_e);
-    return true;
-  }
-
- private:
-  void put(int64_t r, double loss, double lse) { ((T*)pass_.out)[r] = (T)loss + T(0), pass_.saved[r] = lse; }
-
-  const Pass& pass_;
-  Source<T> x_;
-  Block<T> block_;
-};
-
-template <class T>
-class IndexNllBackward {
- public:
-  explicit IndexNllBackward(const Pass& pass)
-      : pass_(pass), x_(logits_of<T>(pass)), dx_(pass.out, pass, pass.storage) {}
-
-  void skip(int64_t r) { dx_.zero(r); }
-
-  bool row(int64_t r) {
-    const int64_t target = pass_.index[r];
-    x_.place(r);
-    return each_block(pass_.cols, [&](int64_t first, int64_t n) {
-      x_.read(block_, first, n);
-      to_probabilities<T>(block_, n, Normalizer<T>(pass_.saved[r]));
-      if (target >= first && target < first + n) block_[target - first] -= 1;
-      dx_.write(r, block_, first, n, arriving<T>(pass_, r));
-      return true;
-    });
-  }
-
- private:
-  const Pass& pass_;
-  Source<T> x_;
-  Sink<T> dx_;
-  Block<T> block_;
-};
 
 template <class T>
 class Nll {
  public:
-  explicit Nll(const Pass& pass) : pass_(pass), x_(logits_of<T>(pass)), t_(second_of<T>(pass)) {}
+  explicit Nll(const Pass& pass)
+      : pass_(pass),
+        top_(softdraw::Saved(pass).kept<T>(0)),
+        log_(top_ + pass.rows),
+        kept_mass_(log_ + pass.rows),
+        x_(logits_of<T>(pass)),
+        t_(second_of<T>(pass)),
+        results_(pass) {}
 
-  void skip(int64_t r) { put(r, 0, 0, 0); }
+  void skip(int64_t r) { put(r, 0, 0, 0, 0); }
 
   bool row(int64_t r) {
     x_.place(r), t_.place(r);
@@ -97,9 +33,24 @@ class Nll {
       add(n, running.finite() ? running.top : T(0));  // before the first: only 0 and inf are added
       return true;
     });
-    if (!known || !running.finite() || !legal() || (pass_.mask && below_ == __builtin_inf())) return false;
+    if (!known || !running.finite() || illegal_ || !legal(mass_) || (pass_.mask && below_ == __builtin_inf())) return false;
     const double log_e = log_scalar(e);
-    put(r, below_ + mass_ * log_e, (double)running.top + log_e, mass_);
+    put(r, below_ + mass_ * log_e, running.top, log_e, mass_);
+    return true;
+  }
+
+  bool tile(const Group& group) {
+    take(tile_, x_, group), take(target_tile_, t_, group);
+    Lane<T> top;
+    if (!tops_of(tile_, pass_.cols, top)) return false;
+    Lane<double> e, log_e, mass, below;
+    sums_of_exponentials(tile_, pass_.cols, top, e);
+    if (!add_tile(tile_, target_tile_, pass_.cols, top, pass_.check, mass, below)) return false;
+    logs_of(e, log_e);
+    for (int i = 0; i < group.count; ++i) {
+      if (!legal(mass[i]) || (pass_.mask && below[i] == __builtin_inf())) return false;
+      put(group.at[i], below[i] + mass[i] * log_e[i], top[i], log_e[i], mass[i]);
+    }
     return true;
   }
 
@@ -117,31 +68,67 @@ class Nll {
       const V down = where_mass(target, top - load<V>(x + i));
       sum += __builtin_convertvector(target, Sum);
       weighted += __builtin_convertvector(target * down, Sum);
-      bad |= bits ? (target != T(0)) & (target != T(1)) : ~((target >= T(0)) & (target <= T(1)));
+      bad |= none_of<V>(target, bits);
     }
     mass += total<double, N>(sum), below += total<double, N>(weighted);
     illegal |= fold<Int, N>(bad, [](auto a, auto b) { return a | b; }) != 0;
   }
   void add(int64_t n, T top) {
-    add_to(below_, mass_, illegal_, block_, target_, n, top, pass_.check == softdraw::kOneHot);
+    bool illegal = false;
+    add_to(below_, mass_, illegal, block_, target_, n, top, pass_.check == softdraw::kOneHot);
+    illegal_ |= illegal && pass_.check != softdraw::kAnything;
   }
 
-  bool legal() const {
-    if (pass_.check == softdraw::kAnything) return true;
-    const double off = mass_ < 1 ? 1 - mass_ : mass_ - 1;
-    return !illegal_ && (pass_.check == softdraw::kOneHot ? off == 0 : off <= pass_.shift);
+  // Lanes that are no element of a one-hot, or of a distribution.
+  template <class V>
+  static INLINE auto none_of(V target, bool bits) {
+    return bits ? (target != T(0)) & (target != T(1)) : ~((target >= T(0)) & (target <= T(1)));
   }
 
-  void put(int64_t r, double loss, double lse, double mass) {
-    ((T*)pass_.out)[r] = (T)(pass_.scale * loss) + T(0);
-    pass_.saved[2 * r] = lse, pass_.saved[2 * r + 1] = mass;
+  // The same sums for the rows of a tile. False: an element is none that the check allows.
+  NOINLINE bool add_tile(const TileOf<T>& x, const TileOf<T>& t, int64_t cols, const Lane<T>& top, int64_t check,
+                         Lane<double>& mass, Lane<double>& below) {
+    constexpr int N = kLanes<T>;
+    using V = Vec<T, N>;
+    using Int = typename Format<T>::Int;
+    Vec<Int, N> bad{};
+    each_lanes<T>([&](int lane) LAMBDA_INLINE {
+      TileSum<T> sum, weighted;
+      const V highest = top.get(lane);
+      for (int64_t c = 0; c < cols; ++c) {
+        const V target = t.get(c, lane);
+        sum.add(target), weighted.add(target * where_mass(target, highest - x.get(c, lane)));
+        bad |= none_of<V>(target, check == softdraw::kOneHot);
+      }
+      sum.give(mass, lane), weighted.give(below, lane);
+    });
+    return check == softdraw::kAnything || fold<Int, N>(bad, [](auto a, auto b) { return a | b; }) == 0;
+  }
+
+  bool legal(double mass) const {
+    const double off = mass < 1 ? 1 - mass : mass - 1;
+    return pass_.check == softdraw::kAnything || (pass_.check == softdraw::kOneHot ? off == 0 : off <= pass_.shift);
+  }
+
+  void put(int64_t r, double loss, T top, double log_e, double mass) {
+    results_.put(r, pass_.scale * loss);
+    top_[r] = top, log_[r] = (T)log_e, kept_mass_[r] = (T)mass;
   }
 
   const Pass& pass_;
+  T *top_, *log_, *kept_mass_;
   Source<T> x_, t_;
+  Results<T> results_;
   double mass_, below_;
   bool illegal_;
-  Block<T> block_, target_;
+  union {
+    Block<T> block_;
+    TileOf<T> tile_;
+  };
+  union {
+    Block<T> target_;
+    TileOf<T> target_tile_;
+  };
 };
 
 template <class T>
@@ -149,10 +136,14 @@ class NllBackward {
  public:
   explicit NllBackward(const Pass& pass)
       : pass_(pass),
+        top_(softdraw::Saved(pass).kept<T>(0)),
+        log_(top_ + pass.rows),
+        mass_(log_ + pass.rows),
         x_(logits_of<T>(pass)),
         t_(second_of<T>(pass)),
         dx_(pass.out, pass, pass.storage),
-        dt_(pass.other_out, pass, pass.other_storage) {}
+        dt_(pass.other_out, pass, pass.other_storage),
+        arriving_(pass) {}
 
   void skip(int64_t r) { dx_.zero(r), dt_.zero(r); }
 
@@ -160,15 +151,37 @@ class NllBackward {
     x_.place(r), t_.place(r);
     return each_block(pass_.cols, [&](int64_t first, int64_t n) {
       x_.read(block_, first, n), t_.read(target_, first, n);
-      turn(block_, target_, n, Normalizer<T>(pass_.saved[2 * r]), (T)pass_.saved[2 * r + 1]);
-      const T g = arriving<T>(pass_, r);
+      turn(block_, target_, n, Normalizer<T>{top_[r], log_[r]}, mass_[r]);
+      const T g = arriving_(r);
       dx_.write(r, block_, first, n, g);
       if (dt_) dt_.write(r, target_, first, n, -g);
       return true;
     });
   }
 
+  bool tile(const Group& group) {
+    take(tile_, x_, group), take(target_tile_, t_, group);
+    turn_tile(tile_, target_tile_, pass_.cols, TileNormalizer<T>(top_, log_, group), numbers_of(mass_, group),
+              arriving_at(arriving_, group));
+    give(tile_, dx_, group);
+    if (dt_) give(target_tile_, dt_, group);
+    return true;
+  }
+
  private:
+  NOINLINE void turn_tile(TileOf<T>& x, TileOf<T>& t, int64_t cols, const TileNormalizer<T>& less, const Lane<T>& mass,
+                          const Lane<T>& g) {
+    constexpr int N = kLanes<T>;
+    each_lanes<T>([&](int lane) LAMBDA_INLINE {
+      const auto all = mass.get(lane), grad = g.get(lane);
+      for (int64_t c = 0; c < cols; ++c) {
+        const auto log_p = less(x.get(c, lane), lane), target = t.get(c, lane);
+        x.put(c, lane, (exp_of<T, N>(log_p) * all - target) * grad);
+        t.put(c, lane, (log_p > kMinusInf<T> ? log_p : where_mass(target, log_p)) * -grad);
+      }
+    });
+  }
+
   // Logits become p mass - t; the target becomes log p, 0 where neither has anything.
   NOINLINE void turn(T* x, T* t, int64_t n, Normalizer<T> less, T mass) {
     constexpr int N = kLanes<T>;
@@ -181,9 +194,18 @@ class NllBackward {
   }
 
   const Pass& pass_;
+  const T *top_, *log_, *mass_;
   Source<T> x_, t_;
   Sink<T> dx_, dt_;
-  Block<T> block_, target_;
+  Arriving<T> arriving_;
+  union {
+    Block<T> block_;
+    TileOf<T> tile_;
+  };
+  union {
+    Block<T> target_;
+    TileOf<T> target_tile_;
+  };
 };
 
 }  // namespace

@@ -29,7 +29,12 @@ class Source {
   Source(const void* data, const uint8_t* mask, int64_t rows, const Pass& pass, int64_t storage)
       : data_((const char*)data), mask_(mask), rows_(rows), cols_(pass.cols), storage_(storage) {}
 
-  void place(int64_t row) { at_ = row % rows_ * cols_; }
+  int64_t start(int64_t row) const { return rows_ == 1 ? 0 : (row < rows_ ? row : row % rows_) * cols_; }
+  void place(int64_t row) { at_ = start(row); }
+  const char* data() const { return data_; }
+  const uint8_t* mask() const { return mask_; }
+  int64_t cols() const { return cols_; }
+  int64_t storage() const { return storage_; }
 
   // Columns [first, first + n), and -inf up to the next multiple of 16.
   void read(T* block, int64_t first, int64_t n) const {
@@ -68,6 +73,9 @@ class Sink {
  public:
   Sink(void* data, const Pass& pass, int64_t storage) : data_(data), cols_(pass.cols), storage_(storage) {}
   explicit operator bool() const { return data_ != nullptr; }
+  void* data() const { return data_; }
+  int64_t cols() const { return cols_; }
+  int64_t storage() const { return storage_; }
 
   // scale block, to columns [first, first + n).
   void write(int64_t row, const T* block, int64_t first, int64_t n, T scale) const {
@@ -138,19 +146,57 @@ NOINLINE T largest(const T* x, int64_t n) {
   return fold<T, N>(best, [](auto a, auto b) { return a > b ? a : b; });
 }
 
-// The gradient that arrives at a row, times the factor of the operation.
+// w v, where 0 inf is 0: what has no weight is not there.
 template <class T>
-INLINE T arriving(const Pass& pass, int64_t row) {
-  return (T)(((const T*)pass.grad)[row % pass.grad_rows] * pass.scale);
+INLINE T weighed(T weight, T v) {
+  return weight == 0 && (v == T(__builtin_inf()) || v == kMinusInf<T>) ? T(0) : weight * v;
 }
 
-// x - lse, for an lse of more digits than T has.
+// Where the number of a row goes: into out, weighed, or to what is reduced.
+template <class T>
+class Results {
+ public:
+  explicit Results(const Pass& pass)
+      : out_((T*)pass.out), weight_((const T*)pass.weight), value_(pass.reduction ? pass.saved : nullptr) {}
+
+  void put(int64_t row, double v) const {
+    if (value_) value_[row] = v;
+    else out_[row] = (weight_ ? weighed(weight_[row], (T)v) : (T)v) + T(0);  // never -0
+  }
+
+ private:
+  T* out_;
+  const T* weight_;
+  double* value_;
+};
+
+// The gradient that arrives at a row, times the factor of the operation.
+template <class T>
+class Arriving {
+ public:
+  explicit Arriving(const Pass& pass)
+      : grad_((const T*)pass.grad),
+        weight_((const T*)pass.weight),
+        rows_(pass.reduction ? 1 : pass.grad_rows),
+        scale_(pass.reduction == softdraw::kMean ? pass.scale / *softdraw::Saved(pass).divisor : pass.scale) {}
+
+  INLINE T operator()(int64_t row) const {
+    const T g = (T)(grad_[rows_ == 1 ? 0 : row % rows_] * scale_);
+    return weight_ ? g * weight_[row] : g;
+  }
+
+ private:
+  const T *grad_, *weight_;
+  int64_t rows_;
+  double scale_;
+};
+
+// x - log sum exp(x), in two steps: the second is small beside a large logit, and would be lost in their sum.
 template <class T>
 struct Normalizer {
-  T high, low;
-  explicit Normalizer(double lse) : high((T)lse), low((T)(lse - (double)(T)lse)) {}
+  T top, rest;  // log sum exp(x - top)
   template <class V>
-  INLINE V operator()(V x) const { return (x - high) - low; }
+  INLINE V operator()(V x) const { return (x - top) - rest; }
 };
 
 // Logits become probabilities.
@@ -165,17 +211,6 @@ template <class Body>
 INLINE bool each_block(int64_t cols, Body body) {
   for (int64_t first = 0; first < cols; first += kBlock)
     if (!body(first, cols - first < kBlock ? cols - first : kBlock)) return false;
-  return true;
-}
-
-// The rows of a pass, one after the other: body.row(r) works, body.skip(r) writes the zeros of a row that does not count.
-template <class Body>
-bool each_row(const Pass& pass, int64_t first, int64_t last) {
-  Body body(pass);
-  for (int64_t r = first; r < last; ++r) {
-    if (pass.keep && !pass.keep[r]) body.skip(r);
-    else if (!body.row(r)) return false;
-  }
   return true;
 }
 

@@ -6,6 +6,7 @@
 #endif
 
 #define INLINE inline __attribute__((always_inline))
+#define LAMBDA_INLINE __attribute__((always_inline))
 #define NOINLINE static __attribute__((noinline, unused))  // heavy loops, compiled once for each element type
 
 namespace {

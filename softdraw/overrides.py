@@ -27,7 +27,10 @@ def overridable(function: Function) -> Function:
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
         given = (*args, *kwargs.values())
-        if all(type(x) in _ORDINARY for x in given):
+        for x in given:  # all() takes half of the time of these checks
+            if type(x) not in _ORDINARY:
+                break
+        else:
             return function(*args, **kwargs)
         if stands_in(*given):
             return handle_torch_function(call, given, *args, **kwargs)

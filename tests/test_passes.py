@@ -135,9 +135,16 @@ def test_every_pass_equals_its_formula(name, case, keep):
     operation = OPERATIONS[name]
     rows = rows_of(case, keep, operation)
     truth = wide(rows)
-    made = getattr(pass_cpu, name)(rows, *operation.numbers)
+    made = getattr(pass_cpu, name)(rows, "none", *operation.numbers)
     x = pass_reference.masked(rows.x.to(compute_dtype(rows.x.dtype)), rows.mask)
     known = x.amax(-1).isfinite()
+    if rows.mask is not None and name in ("index_nll", "nll"):  # a target that may be forbidden is left to the formula
+        t = (
+            rows.other
+            if name == "nll"
+            else torch.zeros_like(x).scatter(-1, rows.category.clamp_min(0).unsqueeze(-1), 1)
+        )
+        known &= ~((t > 0) & (x == -math.inf)).any(-1)
     if made is None:
         assert not bool((known if rows.keep is None else known | ~rows.keep).all()), "a case that it should know"
         return
@@ -150,12 +157,12 @@ def test_every_pass_equals_its_formula(name, case, keep):
     assert_within(out[kept], true.detach()[kept], value_size[kept])
     grad = case.grad.sum(-1).to(out.dtype).masked_fill(~kept, 0)  # reductions give rows that do not count nothing
     wanted = (True, len(leaves) > 1)
-    got = getattr(pass_cpu, f"{name}_backward")(rows, grad, saved, 0.5, wanted, *operation.numbers)
-    want = torch.autograd.grad(true, leaves, 0.5 * grad.double())
+    got = getattr(pass_cpu, f"{name}_backward")(rows, grad, saved, "none", wanted, *operation.numbers)
+    want = torch.autograd.grad(true, leaves, grad.double())
     for leaf, dx, true_dx, size in zip(leaves_of(rows), got, want, sizes, strict=False):
         assert dx.dtype == leaf.dtype
         assert dx.shape == leaf.shape
-        bound = 0.5 * grad.double().abs().unsqueeze(-1) * size
+        bound = grad.double().abs().unsqueeze(-1) * size
         if leaf.shape != size.shape:  # the sum over the rows that share it is one more rounding for each of them
             bound = bound.sum_to_size(leaf.shape) * (1 + math.log2(1 + grad.numel()))
         assert_within(dx, true_dx, bound)
@@ -170,11 +177,11 @@ def test_every_instruction_set_gives_the_same(name, cols, dtype):
     rows, numbers = plain_rows(name, x), OPERATIONS[name].numbers
 
     def run() -> list[Tensor]:
-        out, saved = getattr(pass_cpu, name)(rows, *numbers)
+        out, saved = getattr(pass_cpu, name)(rows, "none", *numbers)
         grad = torch.ones_like(out)
         return [
             out,
-            *getattr(pass_cpu, f"{name}_backward")(rows, grad, saved, 1.0, (True, rows.other is not None), *numbers),
+            *getattr(pass_cpu, f"{name}_backward")(rows, grad, saved, "none", (True, rows.other is not None), *numbers),
         ]
 
     truth = run()
@@ -199,7 +206,7 @@ def test_every_instruction_set_gives_the_same(name, cols, dtype):
 def test_rows_that_no_kernel_knows_get_the_formula(name, value):
     x = torch.tensor([[0.0, 1.0, 2.0], [value] * 3, [1.0, value, 0.0]], requires_grad=True)
     numbers, rows = OPERATIONS[name].numbers, plain_rows(name, x)
-    assert getattr(pass_cpu, name)(rows, *numbers) is None
+    assert getattr(pass_cpu, name)(rows, "none", *numbers) is None
     got, want = getattr(passes, name)(rows, *numbers), getattr(pass_reference, name)(rows, *numbers)
     assert torch.equal(got.nan_to_num(9), want.nan_to_num(9))
     for y in (got, want):
@@ -223,7 +230,7 @@ def test_illegal_operands_are_refused():
     """An index out of range, a target that is no distribution or no one-hot, a category that q alone forbids."""
     x, one_hot, distribution = torch.zeros(2, 3), native.CHECKS["OneHot"], native.CHECKS["Distribution"]
     for bad in (-1, 3):
-        assert pass_cpu.index_nll(Rows(x, category=torch.tensor([0, bad]))) is None
+        assert pass_cpu.index_nll(Rows(x, category=torch.tensor([0, bad])), "none") is None
     for check, row, legal in (
         (one_hot, [0.0, 1.0, 0.0], True),
         (one_hot, [1.0, 1.0, 0.0], False),
@@ -233,12 +240,12 @@ def test_illegal_operands_are_refused():
         (distribution, [0.5, 0.4, 0.0], False),
         (distribution, [math.nan, 1.0, 0.0], False),
     ):
-        made = pass_cpu.nll(Rows(x, other=torch.tensor([[1.0, 0.0, 0.0], row])), 1.0, check, 1e-3)
+        made = pass_cpu.nll(Rows(x, other=torch.tensor([[1.0, 0.0, 0.0], row])), "none", 1.0, check, 1e-3)
         assert (made is not None) == legal, row
     forbidden = Rows(x, other=torch.eye(3)[:2], mask=torch.tensor([True, False, True]).expand(2, 3))
-    assert pass_cpu.index_nll(forbidden._replace(category=torch.tensor([0, 1]))) is None
-    assert pass_cpu.nll(forbidden, 1.0, one_hot, 0.0) is None
-    assert pass_cpu.kl(Rows(x, other=torch.tensor([0.0, -math.inf, 0.0]))) is None
+    assert pass_cpu.index_nll(forbidden._replace(category=torch.tensor([0, 1])), "none") is None
+    assert pass_cpu.nll(forbidden, "none", 1.0, one_hot, 0.0) is None
+    assert pass_cpu.kl(Rows(x, other=torch.tensor([0.0, -math.inf, 0.0])), "none") is None
     assert torch.equal(passes.kl(Rows(x, other=torch.tensor([0.0, -math.inf, 0.0]))), torch.full((2,), math.inf))
 
 
@@ -261,7 +268,7 @@ def test_the_second_operand_has_a_gradient_too(name, reduction):
 @pytest.mark.parametrize("shape", [(7, 12), (3, 100), (2, 1500)])
 def test_the_shift_of_an_entropy_makes_the_divergence_from_the_uniform_law(shape):
     x = 3 * torch.randn(shape, generator=torch.Generator().manual_seed(4))
-    made = pass_cpu.entropy(Rows(x), 1.0, math.log(shape[-1]))
+    made = pass_cpu.entropy(Rows(x), "none", 1.0, math.log(shape[-1]))
     assert made is not None
     p = x.double().softmax(-1)
     truth = (p * (p.log() + math.log(shape[-1]))).sum(-1)

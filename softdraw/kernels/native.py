@@ -19,18 +19,20 @@ from typing import Any
 
 from softdraw.kernels import openmp
 
-ABI = 0x76443E95  # the first 32 bits of the SHA-256 of call.h, pass.h and bits.h of csrc/, as CMakeLists.txt has it
+ABI = 0x10C6905C  # the first 32 bits of the SHA-256 of call.h, pass.h and bits.h of csrc/, as CMakeLists.txt has it
 CALL = struct.Struct("=9Q2d10q")  # the fields of csrc/call.h in order
-PASS = struct.Struct("=10Q2d9q")  # those of csrc/pass.h
+PASS = struct.Struct("=11Q2d11q")  # those of csrc/pass.h
 BITS = struct.Struct("=9Qd9q")  # those of csrc/bits.h
 STORAGE = {"float32": 0, "float64": 1, "bfloat16": 2, "float16": 3}
 RULES = ("straight_through", "zgr", "reinmax", "gapped", "gumbel_rao", "reinmax_rao")  # as csrc/call.h numbers them
 CHECKS = {"Anything": 0, "OneHot": 1, "Distribution": 2}  # what the second operand of a pass must be
+USAGE = {"Diversity": 0, "Balance": 1}  # a loss of how rows use their categories, as csrc/pass.h numbers them
+REDUCTIONS = {"none": 0, "sum": 1, "mean": 2}  # as csrc/call.h numbers them
 OPERATIONS = (  # as csrc/call.h has them
     *("soft", "hard", "index", "gumbel", "soft_backward", "hard_backward"),
     *("rule_backward", "bits", "bits_backward"),
 )
-_EACH_WAY = ("entropy", "index_nll", "nll", "kl")
+_EACH_WAY = ("entropy", "index_nll", "nll", "kl", "usage")
 PASSES = tuple(f"{name}{way}" for name in _EACH_WAY for way in ("", "_backward"))
 OVER_BITS = tuple(
     f"bits_{name}{way}" for name in ("nll", "entropy", "variance", "kl", "share") for way in ("", "_backward")

@@ -2,51 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from softdraw.arguments import check_logits, compute_dtype, last
+from softdraw.arguments import compute_dtype, prepare_logits
 from softdraw.checks import check_device, check_mask, check_real, given
-from softdraw.kernels.pass_reference import Rows
-from softdraw.numerics import times
-from softdraw.operators.passes import Pass
+from softdraw.kernels.pass_reference import Rows, reduced
 from softdraw.private_torch import assert_later
 
 REDUCTIONS = ("mean", "sum", "none")
 
 
-def kept_logits(logits: Tensor, dim: int, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
-    """The logits in the compute dtype with the categories last, ``(*batch, K)``, and the mask at ``batch``.
-
-    Rows that the mask leaves out are 0.
-    """
-    x = last(logits, check_logits(logits, dim)).to(compute_dtype(logits.dtype))
-    mask = kept_mask(mask, x[..., 0], "the logits without dim")
-    return (x, None) if mask is None else (without(x, mask.unsqueeze(-1)), mask)
-
-
-def kept_rows(logits: Tensor, dim: int, mask: Tensor | None) -> Rows:
-    """The logits, categories last and in their own dtype, and which rows count, as a pass takes them."""
-    x = last(logits, check_logits(logits, dim))
-    return Rows(x, keep=None if mask is None else kept_mask(mask, x[..., 0], "the logits without dim"))
-
-
-def loss_of(
-    run: Pass,
-    rows: Rows,
-    *numbers: float,
-    weight: Tensor | None,
-    reduction: str,
-    check: Callable[[], Any] | None = None,
-) -> Tensor:
-    """``reduce`` of a pass over rows, within the pass where no weight and no mask tell rows apart."""
+def kept_rows(logits: Tensor, dim: int, mask: Tensor | None, weight: Tensor | None, reduction: object) -> Rows:
+    """The logits, categories last and in their own dtype, which rows count, and how much, as a pass takes them."""
+    x = prepare_logits(logits, dim)[0]
+    if mask is not None:
+        mask = kept_mask(mask, x[..., 0], "the logits without dim")
     check_reduction(reduction)
-    if weight is None and rows.keep is None:
-        return run(rows, *numbers, reduction=reduction, check=check)
-    return reduce(run(rows, *numbers, check=check), rows.keep, weight, reduction)
+    if weight is not None:
+        weight = aligned("weight", weight, x[..., 0], "the logits without dim").to(compute_dtype(x.dtype))
+    return Rows(x, None, None, None, None, mask, weight)
 
 
 def checked(x: Tensor, legal: Tensor, name: str, allowed: str) -> Tensor:
@@ -122,11 +99,9 @@ def reduce(loss: Tensor, mask: Tensor | None, weight: Tensor | None, reduction: 
     The mean over nothing is 0, as a batch without anything to learn from should move nothing.
     """
     check_reduction(reduction)
-    w = weights(loss, mask, weight, "the unreduced loss")
-    loss = times(w, loss)
-    if reduction == "none":
-        return loss
-    return loss.sum() if reduction == "sum" else loss.sum() / _or_one(w.sum())
+    if weight is not None:
+        weight = aligned("weight", weight, loss, "the unreduced loss")
+    return reduced(loss, mask, weight, reduction)
 
 
 def check_reduction(reduction: object) -> None:
@@ -134,27 +109,3 @@ def check_reduction(reduction: object) -> None:
     if not isinstance(reduction, str) or reduction not in REDUCTIONS:
         got = repr(reduction) if isinstance(reduction, str) else given(reduction)
         raise ValueError(f"reduction must be one of {', '.join(map(repr, REDUCTIONS))}, got {got}")
-
-
-def weights(like: Tensor, mask: Tensor | None, weight: Tensor | None, what: str) -> Tensor:
-    """The weight of every element, 0 where it is left out, at the shape and dtype of ``like``."""
-    w = torch.ones_like(like) if weight is None else aligned("weight", weight, like, what).to(like.dtype)
-    return without(w, mask)
-
-
-def mean_row(x: Tensor, weight: Tensor, over: tuple[int, ...]) -> Tensor:
-    """The weighted mean of ``(*batch, K)`` over some dimensions of the batch, weights ``batch``; 0 where no weight is.
-
-    No dimensions are flattened into one: of a DTensor whose shards are uneven that is not possible.
-    """
-    total = total_over(weight, over).unsqueeze(-1)
-    return total_over(times(weight.unsqueeze(-1), x), over) / _or_one(total)
-
-
-def total_over(x: Tensor, over: tuple[int, ...]) -> Tensor:
-    """The sum over some dimensions, which may be none."""
-    return x.sum(over) if over else x
-
-
-def _or_one(total: Tensor) -> Tensor:
-    return torch.where(total == 0, 1, total)

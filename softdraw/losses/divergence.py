@@ -6,9 +6,10 @@ import math
 
 from torch import Tensor
 
-from softdraw.arguments import check_logits, compute_dtype
+from softdraw.arguments import compute_dtype
 from softdraw.checks import check_device, check_floating
-from softdraw.losses.common import aligned, kept_rows, loss_of
+from softdraw.kernels.pass_reference import Rows
+from softdraw.losses.common import aligned, kept_rows
 from softdraw.operators import passes
 from softdraw.overrides import overridable
 
@@ -52,8 +53,8 @@ def kl_to_uniform(
     Source:
         Kullback and Leibler (1951), "On information and sufficiency", eq. 2.4.
     """
-    rows = kept_rows(logits, dim, mask)
-    return loss_of(passes.entropy, rows, 1.0, math.log(rows.x.shape[-1]), weight=weight, reduction=reduction)
+    rows = kept_rows(logits, dim, mask, weight, reduction)
+    return passes.entropy(rows, 1.0, math.log(rows.x.shape[-1]), reduction=reduction)
 
 
 @overridable
@@ -95,9 +96,11 @@ def kl_to_prior(
     Source:
         Kullback and Leibler (1951), "On information and sufficiency", eq. 2.4.
     """
-    rows = kept_rows(logits, dim, mask)
-    rows = rows._replace(other=_prior(prior_logits, logits, dim).to(compute_dtype(logits.dtype)))
-    return loss_of(passes.kl_with_slope, rows, weight=weight, reduction=reduction)
+    x, *rest = kept_rows(logits, dim, mask, weight, reduction)
+    prior = _prior(prior_logits, logits, dim)
+    dtype = compute_dtype(x.dtype)
+    rows = Rows(x, prior if prior.dtype == dtype else prior.to(dtype), *rest[1:])
+    return passes.kl_with_slope(rows, reduction=reduction)
 
 
 @overridable
@@ -134,13 +137,12 @@ def entropy(
     Source:
         Shannon (1948), "A mathematical theory of communication", sec. 6.
     """
-    rows = kept_rows(logits, dim, mask)
-    return loss_of(passes.entropy, rows, -1.0, 0.0, weight=weight, reduction=reduction)
+    rows = kept_rows(logits, dim, mask, weight, reduction)
+    return passes.entropy(rows, -1.0, 0.0, reduction=reduction)
 
 
 def _prior(prior_logits: Tensor, logits: Tensor, dim: int) -> Tensor:
     """The prior's logits with the categories last, at a shape that broadcasts to the rows of the logits."""
-    dim = check_logits(logits, dim)
     check_floating("prior_logits", prior_logits)
     if prior_logits.shape == (logits.shape[dim],):
         check_device("prior_logits", prior_logits, logits.device)

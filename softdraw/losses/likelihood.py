@@ -8,7 +8,7 @@ from torch import Tensor
 from softdraw.checks import check_device, check_real
 from softdraw.kernels.native import CHECKS
 from softdraw.kernels.pass_reference import Rows
-from softdraw.losses.common import checked, kept_rows, loss_of, without
+from softdraw.losses.common import checked, kept_rows, without
 from softdraw.operators import passes
 from softdraw.overrides import overridable
 
@@ -59,41 +59,34 @@ def categorical_nll(
     Source:
         McFadden (1974), "Conditional logit analysis of qualitative choice behavior", eq. 18.
     """
-    rows = kept_rows(logits, dim, mask)
+    rows = kept_rows(logits, dim, mask, weight, reduction)
     check_real("target", target)
     check_device("target", target, logits.device)
     if target.dim() == logits.dim() - 1:
         _check_indices(target, rows.x.shape)
-        rows = rows._replace(category=target.long())
-        return loss_of(passes.index_nll, rows, weight=weight, reduction=reduction, check=lambda: _check_range(rows))
+        index = target if target.dtype == torch.int64 else target.long()
+        rows = Rows(rows[0], None, None, None, index, rows[5], rows[6])
+        return passes.index_nll(rows, reduction=reduction, check=lambda: _check_range(rows))
     t, slack = _distribution(target, logits, dim)
     rows = rows._replace(other=t)
     # The kernels see t in the dtype of the computation. A float64 one is checked before it is rounded to float32.
     exact = t.dtype != torch.float64 or logits.dtype == torch.float64
     if not exact:
         rows = rows._replace(other=_check_distribution(rows, slack).float())
-    return loss_of(
-        passes.nll,
-        rows,
-        1.0,
-        CHECKS["Distribution" if exact else "Anything"],
-        slack,
-        weight=weight,
-        reduction=reduction,
-        check=(lambda: _check_distribution(rows, slack)) if exact else None,
-    )
+    legal = CHECKS["Distribution" if exact else "Anything"]
+    check = (lambda: _check_distribution(rows, slack)) if exact else None
+    return passes.nll(rows, 1.0, legal, slack, reduction=reduction, check=check)
 
 
 def _check_indices(target: Tensor, shape: torch.Size) -> None:
-    *batch, count = shape
     if target.is_floating_point() or target.dtype == torch.bool:
         raise TypeError(
             f"target of shape {tuple(target.shape)} must be integer indices, got {target.dtype}: write target.long(), "
-            f"or give a distribution over the {count} categories for every row"
+            f"or give a distribution over the {shape[-1]} categories for every row"
         )
-    if target.shape != tuple(batch):
+    if target.shape != shape[:-1]:
         raise ValueError(
-            f"target must have the shape of the logits without dim, {tuple(batch)}, got {tuple(target.shape)}"
+            f"target must have the shape of the logits without dim, {tuple(shape[:-1])}, got {tuple(target.shape)}"
         )
 
 

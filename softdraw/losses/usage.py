@@ -2,26 +2,14 @@
 
 from __future__ import annotations
 
-import math
-
-import torch
 from torch import Tensor
 
 from softdraw.arguments import compute_dtype
 from softdraw.checks import check_device, check_floating, check_real, integer, number
-from softdraw.losses.common import (
-    aligned,
-    check_reduction,
-    kept_logits,
-    kept_mask,
-    mean_row,
-    reduce,
-    total_over,
-    weights,
-    without,
-)
-from softdraw.numerics import log_probs
-from softdraw.operators import bits
+from softdraw.kernels.native import USAGE
+from softdraw.kernels.pass_reference import Rows, mean_row, total_over, weights
+from softdraw.losses.common import aligned, check_reduction, kept_mask, kept_rows, reduce, without
+from softdraw.operators import bits, passes
 from softdraw.operators.bits import Bits
 from softdraw.overrides import overridable
 
@@ -68,11 +56,8 @@ def diversity(
     Source:
         Baevski et al. (2020), "wav2vec 2.0", eq. 4, and its released code, which takes the perplexity.
     """
-    x, w, over = _grouped(logits, dim, group_dim, mask, weight)
-    p = mean_row(log_probs(x).exp(), w, over)
-    h = -(p * p.clamp_min(torch.finfo(p.dtype).tiny).log()).sum(-1)
-    k = p.shape[-1]
-    return reduce((k - h.exp()) / k, total_over(w, over) != 0, None, reduction)
+    rows = _grouped(kept_rows(logits, dim, mask, weight, reduction), logits, dim, group_dim)
+    return passes.usage(rows, USAGE["Diversity"], group_dim is not None, reduction=reduction)
 
 
 @overridable
@@ -114,18 +99,13 @@ def load_balance(
     Source:
         Fedus, Zoph and Shazeer (2022), "Switch transformers", eqs. 4 to 6, without its coefficient.
     """
-    x, w, over = _grouped(logits, dim, group_dim, mask, weight)
-    if chosen is None:
-        top, index = x.detach().max(-1, keepdim=True)
-        f = ((torch.arange(x.shape[-1], device=x.device) == index) & (top > -math.inf)).to(x.dtype)
-    else:
+    rows = _grouped(kept_rows(logits, dim, mask, weight, reduction), logits, dim, group_dim)
+    if chosen is not None:
         _check_chosen(chosen, logits)
-        f = _grouped(chosen.detach().to(x.dtype), dim, group_dim, mask, None)[0]
-    f = mean_row(f, w, over)
-    total = f.sum(-1, keepdim=True)
-    f = f / torch.where(total == 0, 1, total)
-    loss = x.shape[-1] * (f * mean_row(log_probs(x).exp(), w, over)).sum(-1)
-    return reduce(loss, total_over(w, over) != 0, None, reduction)
+        dtype = compute_dtype(logits.dtype)
+        choices = Rows(chosen.detach().to(dtype).movedim(dim, -1))
+        rows = rows._replace(other=_mean(_grouped(choices, logits, dim, group_dim).x, rows, group_dim is not None))
+    return passes.usage(rows, USAGE["Balance"], group_dim is not None, reduction=reduction)
 
 
 @overridable
@@ -176,7 +156,9 @@ def keep_ratio(
     if logits.numel() and bits.takes(logits, weight):
         return _share_in_one_pass(logits, ratio, dim, mask, weight, reduction)
     x = without(logits.to(compute_dtype(logits.dtype)), mask)
-    w = weights(x, mask, weight, "the logits")
+    if weight is not None:
+        weight = aligned("weight", weight, x, "the logits")
+    w = weights(x, mask, weight)
     over = tuple(range(x.dim())) if dim is None else (_gate_dim(dim, x) % x.dim(),)
     share = mean_row(x.sigmoid().unsqueeze(-1), w, over).squeeze(-1)
     return reduce((share - ratio) ** 2, total_over(w, over) != 0, None, reduction)
@@ -221,14 +203,21 @@ def _check_chosen(chosen: Tensor, logits: Tensor) -> None:
         )
 
 
-def _grouped(
-    logits: Tensor, dim: int, group_dim: int | None, mask: Tensor | None, weight: Tensor | None
-) -> tuple[Tensor, Tensor, tuple[int, ...]]:
-    """Rows ``(*batch, K)`` in the compute dtype, weights ``batch``, and the batch dimensions that are no group."""
-    x, mask = kept_logits(logits, dim, mask)
-    w = weights(x[..., 0], mask, weight, "the logits without dim")
-    group = None if group_dim is None else _group(logits, dim, group_dim)
-    return x, w, tuple(d for d in range(w.dim()) if d != group)
+def _grouped(rows: Rows, logits: Tensor, dim: int, group_dim: int | None) -> Rows:
+    """The rows with the dimension of the groups first, where there is one."""
+    if group_dim is None:
+        return rows
+    group = _group(logits, dim, group_dim)
+    keep, weight = (None if t is None else t.movedim(group, 0) for t in (rows.keep, rows.weight))
+    return Rows(rows.x.movedim(group, 0), keep=keep, weight=weight)
+
+
+def _mean(x: Tensor, rows: Rows, grouped: bool) -> Tensor:
+    """The weighted mean of ``x`` over the rows that count, in each group."""
+    w = weights(x[..., 0], rows.keep, rows.weight)
+    return mean_row(
+        without(x, None if rows.keep is None else rows.keep.unsqueeze(-1)), w, tuple(range(int(grouped), w.dim()))
+    )
 
 
 def _group(logits: Tensor, dim: int, group_dim: int) -> int:

@@ -1,5 +1,5 @@
-"""Passes without noise as autograd sees them: one number for each row, from one pass over the logits; one more for the
-gradient.
+"""Passes without noise as autograd sees them: a number for each row, or what these reduce to, from one pass over the
+logits; and one more pass for the gradient.
 
 In eager code a pass is the fast body of ``kernels``, with its gradient in a plain ``autograd.Function``. Where there is
 none, where it does not know a value, and for whatever looks at the operations (torch.compile, export, torch.func,
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, is_grad_enabled
 
 from softdraw import kernels
+from softdraw.arguments import compute_dtype
 from softdraw.kernels import pass_reference
 from softdraw.kernels.native import STORAGE
 from softdraw.kernels.pass_reference import Rows
@@ -28,70 +29,109 @@ DTYPES = {getattr(torch, name) for name in STORAGE}  # of logits and second oper
 class Pass:
     """An operation of ``Rows`` and numbers."""
 
-    def __init__(self, name: str, formula: Callable[..., Tensor]) -> None:
+    def __init__(self, name: str, formula: Callable[..., Any]) -> None:
         self._name, self._formula, self._backward = name, formula, f"{name}_backward"
 
     def __call__(
         self, rows: Rows, *numbers: Any, reduction: str = "none", check: Callable[[], Any] | None = None
     ) -> Tensor:
-        """A number for each row in the compute dtype, ``batch``; or their ``"mean"`` (0 of none) or ``"sum"``.
+        """A number for each row in the compute dtype, ``batch``; or their weighted ``"mean"`` (0 of none) or ``"sum"``.
 
         ``check`` raises an error for operands that are illegal. It is called where the formula is, for a fast body
         looks at values itself.
         """
-        if rows.x.dtype not in DTYPES or rows.other is not None:
+        x, other, weight = rows[0], rows[1], rows[6]
+        if weight is not None and weight.requires_grad and is_grad_enabled():
+            return self._of_learned_weights(rows, numbers, reduction, check)
+        if other is not None or x.dtype not in DTYPES:
             rows = _in_ordinary_dtypes(rows)
-        made = self._made(rows, numbers)
-        if made is None:
-            if check is not None:
-                check()
-            return _reduced(self._formula(rows, *numbers), reduction)
-        out = _reduced(made[0], reduction)
-        x, other = rows.x, rows.other
+            x, other = rows[0], rows[1]
         if is_grad_enabled() and (x.requires_grad or (other is not None and other.requires_grad)):
-            return _record((self, out, made, rows[2:], numbers, reduction), x, other)
-        return out
+            if (body := self._body(rows)) is not None:
+                y = _record(x, other, (self, body, rows, reduction, numbers))
+                if y is not None:
+                    return y
+        elif (body := self._body(rows)) is not None:
+            made = self.made(body, rows, reduction, numbers)
+            if made is not None:
+                return made[0]
+        if check is not None:
+            check()
+        return self._value(rows, numbers, reduction)
 
-    def _made(self, rows: Rows, numbers: tuple) -> tuple[Tensor, Tensor] | None:
-        """What the fast body makes, where there is one, nobody watches torch's functions, and it knows all values."""
-        if not is_plain(rows.x) or function_modes() or any(t is not None and type(t) not in PLAIN for t in rows[1:]):
+    def _of_learned_weights(
+        self, rows: Rows, numbers: tuple, reduction: str, check: Callable[[], Any] | None
+    ) -> Tensor:
+        """By the pass, reduced by the formula."""
+        each = self(rows._replace(weight=None), *numbers, check=check)
+        return pass_reference.reduced(each, rows.keep, rows.weight, reduction)
+
+    def _value(self, rows: Rows, numbers: tuple, reduction: str) -> Tensor:
+        """By the formula."""
+        return pass_reference.reduced(self._formula(rows, *numbers), rows.keep, rows.weight, reduction)
+
+    def _body(self, rows: Rows) -> Any:
+        """The fast body, where there is one and nobody watches torch's functions."""
+        if function_modes() or not is_plain(rows[0]):
             return None
-        body = kernels.body_for(rows.x).passes
-        return None if body is None else getattr(body, self._name)(rows, *numbers)
+        for t in rows[1:]:
+            if t is not None and type(t) not in PLAIN:
+                return None
+        return kernels.body_for(rows[0]).passes
 
-    def gradients(self, ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
+    def made(self, body: Any, rows: Rows, reduction: str, numbers: tuple) -> tuple[Tensor, Tensor] | None:
+        """What the fast body makes, if it knows all values."""
+        return getattr(body, self._name)(rows, reduction, *numbers)
+
+    def gradients(self, ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         """Those of x and of the second operand."""
-        x, other, saved, *rest = ctx.saved_tensors
-        rows = Rows(x, other, *rest)
+        saved, *rest = ctx.saved_tensors
+        rows, (_, body, reduction, numbers) = tuple.__new__(Rows, rest), ctx.what
         if is_grad_enabled() or not has_storage(grad) or not is_plain(grad):
-            return self._by_formula(ctx, rows, grad)
-        factor = 1 / max(saved.shape[:-1].numel(), 1) if ctx.reduction == "mean" else 1.0
-        run = getattr(kernels.body_for(x).passes, self._backward)
-        return run(rows, grad, saved, factor, ctx.needs_input_grad[1:3], *ctx.numbers)
+            return (*self._by_formula(rows, grad, numbers, reduction, ctx.needs_input_grad), None)
+        return (*getattr(body, self._backward)(rows, grad, saved, reduction, ctx.needs_input_grad, *numbers), None)
 
-    def _by_formula(self, ctx: Any, rows: Rows, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
+    def _by_formula(
+        self, rows: Rows, grad: Tensor, numbers: tuple, reduction: str, needed: tuple
+    ) -> tuple[Tensor | None, Tensor | None]:
         """Through views of the operands, so that what one of them was made from is not followed here."""
         with torch.enable_grad():
             given = [t if t is None else t.view_as(t) for t in (rows.x, rows.other)]
-            y = _reduced(self._formula(Rows(*given, *rows[2:]), *ctx.numbers), ctx.reduction)  # pyright: ignore
-        needed = ctx.needs_input_grad[1:3]
-        wanted: Any = [t for t, asked in zip(given, needed, strict=True) if asked]
+            y = self._value(Rows(*given, *rows[2:]), numbers, reduction)  # pyright: ignore
+        wanted: Any = [t for t, asked in zip(given, needed, strict=False) if asked]
         made = iter(torch.autograd.grad(y, wanted, grad, create_graph=is_grad_enabled()))
         return next(made) if needed[0] else None, next(made) if needed[1] else None
 
 
+class Usage(Pass):
+    """A pass whose formula gives a number for each group of rows, and the sum of its weights."""
+
+    def _of_learned_weights(
+        self, rows: Rows, numbers: tuple, reduction: str, check: Callable[[], Any] | None
+    ) -> Tensor:
+        return self._value(rows, numbers, reduction)
+
+    def _value(self, rows: Rows, numbers: tuple, reduction: str) -> Tensor:
+        loss, total = self._formula(rows, *numbers)
+        return pass_reference.reduced(loss, total != 0, None, reduction)
+
+
 class _Recorded(torch.autograd.Function):
-    """Hands on a number that is already made, with the gradient of its pass."""
+    """The fast body of a pass with its gradient; None where it does not know a value."""
 
     @staticmethod
-    def forward(ctx: Any, what: tuple, x: Tensor, other: Tensor | None) -> Tensor:
-        ctx.operation, out, made, rest, ctx.numbers, ctx.reduction = what
-        ctx.save_for_backward(x, other, made[1], *rest)
-        return out
+    def forward(ctx: Any, x: Tensor, other: Tensor | None, what: tuple) -> Tensor | None:
+        operation, body, rows, reduction, numbers = what
+        made = operation.made(body, rows, reduction, numbers)
+        if made is None:
+            return None
+        ctx.what = operation, body, reduction, numbers
+        ctx.save_for_backward(made[1], *rows)
+        return made[0]
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple:
-        return (None, *ctx.operation.gradients(ctx, grads[0]))
+    def backward(ctx: Any, *grads: Any) -> Any:
+        return ctx.what[0].gradients(ctx, grads[0])
 
 
 _record = quick_apply(_Recorded, _Recorded.backward)
@@ -101,21 +141,17 @@ def _in_ordinary_dtypes(rows: Rows) -> Rows:
     """Operands in dtypes that every body reads, both in float64 if one is. What holds flags, integers or 8 bits is
     brought to float32."""
     x, other = rows.x, rows.other
-    double = torch.float64 in (x.dtype, x.dtype if other is None else other.dtype)
+    kinds = (x.dtype,) if other is None else (x.dtype, other.dtype)
+    double = torch.float64 in kinds
+    if double or not DTYPES.issuperset(kinds):
+        x, other = (t if t is None else t.double() if double else _ordinary(t) for t in (x, other))
+        weight = None if rows.weight is None else rows.weight.to(compute_dtype(x.dtype))
+        return rows._replace(x=x, other=other, weight=weight)
+    return rows
 
-    def ordinary(t: Tensor) -> Tensor:
-        return t.double() if double else t if t.dtype in DTYPES else t.float()
 
-    return rows._replace(x=ordinary(x), other=None if other is None else ordinary(other))
-
-
-def _reduced(rows: Tensor, reduction: str) -> Tensor:
-    """The numbers themselves, their sum, or their mean: 0 where there are none."""
-    if reduction != "mean":
-        return rows if reduction == "none" else rows.sum()
-    if is_plain(rows):
-        return rows.mean() if rows.numel() else rows.sum()
-    return rows.sum() / torch.ones_like(rows).sum().clamp_min(1)  # a size may be known at run time only
+def _ordinary(t: Tensor) -> Tensor:
+    return t if t.dtype in DTYPES else t.float()
 
 
 entropy = Pass("entropy", pass_reference.entropy)
@@ -123,3 +159,4 @@ index_nll = Pass("index_nll", pass_reference.index_nll)
 nll = Pass("nll", pass_reference.nll)
 kl = Pass("kl", pass_reference.kl)
 kl_with_slope = Pass("kl", pass_reference.kl_with_slope)
+usage = Usage("usage", pass_reference.usage)
