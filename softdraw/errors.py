@@ -11,8 +11,8 @@ class InputError(ValueError):
 
 
 def warn(message: str) -> None:
-    """A RuntimeWarning at the user's line: the innermost outside of softdraw, torch and generated code, whose globals have
-    no name. How far up it is depends on what was called, so no fixed ``stacklevel`` finds it."""
+    """A RuntimeWarning at the user's line: the innermost outside of softdraw, torch and generated code, whose globals
+    have no name. How far up it is depends on what was called, so no fixed ``stacklevel`` finds it."""
     frame = sys._getframe(1)
     while frame.f_back and frame.f_globals.get("__name__", "torch").partition(".")[0] in ("softdraw", "torch"):
         frame = frame.f_back
