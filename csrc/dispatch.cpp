@@ -4,6 +4,9 @@
 #include "openmp.h"
 #include "pass_reduce.h"
 #include "pool.h"
+#if SOFTDRAW_X86
+#include "processor.h"
+#endif
 
 #ifdef __linux__
 #include <sys/mman.h>
@@ -52,16 +55,10 @@ constexpr int64_t kGrain = 1 << 13, kWake = 1 << 15;
 // Best first; ends with one that has no name.
 const Variant* variants() {
 #if SOFTDRAW_X86
-  __builtin_cpu_init();
-  static const bool v2 = __builtin_cpu_supports("sse4.2") && __builtin_cpu_supports("popcnt");
-  static const bool v3 = v2 && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-                         __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2");
-  static const bool v4 = v3 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-                         __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&
-                         __builtin_cpu_supports("avx512vl");
-  static const Variant all[] = {{"x86-64-v4", &x86_64_v4, &passes::x86_64_v4, &bits::x86_64_v4, v4},
-                                {"x86-64-v3", &x86_64_v3, &passes::x86_64_v3, &bits::x86_64_v3, v3},
-                                {"x86-64-v2", &x86_64_v2, &passes::x86_64_v2, &bits::x86_64_v2, v2},
+  static const Processor here;
+  static const Variant all[] = {{"x86-64-v4", &x86_64_v4, &passes::x86_64_v4, &bits::x86_64_v4, here.v4},
+                                {"x86-64-v3", &x86_64_v3, &passes::x86_64_v3, &bits::x86_64_v3, here.v3},
+                                {"x86-64-v2", &x86_64_v2, &passes::x86_64_v2, &bits::x86_64_v2, here.v2},
                                 {nullptr, nullptr, nullptr, nullptr, true}};
 #else
   static const Variant all[] = {{"baseline", &baseline, &passes::baseline, &bits::baseline, true}, {nullptr, nullptr, nullptr, nullptr, true}};

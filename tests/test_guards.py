@@ -196,9 +196,17 @@ def test_a_library_for_another_processor_gives_one_warning_and_plain_torch(tmp_p
 
 def test_info_says_why(tmp_path):
     (tmp_path / "empty.so").write_bytes(b"")
-    code = "import warnings; warnings.simplefilter('ignore'); from softdraw.cli.info import info; info()"
+    code = "import warnings; warnings.simplefilter('error'); from softdraw.cli.info import info; info()"
     said = run(code, SOFTDRAW_LIBRARY=str(tmp_path / "empty.so"))
     assert "reference kernels (plain torch: its compiled kernels do not load" in said
+    ratio = re.search(r"takes (\S+) times as long as torch.nn.functional.gumbel_softmax, measured just now", said)
+    assert ratio
+    assert 0.5 < float(ratio[1]) < 10  # 1.5 on a quiet machine
+
+
+@compiled
+def test_info_says_nothing_of_a_fallback_where_there_is_none():
+    assert "times as long" not in run("from softdraw.cli.info import info; info()")
 
 
 # One warning for all threads and dtypes

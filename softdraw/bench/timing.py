@@ -50,7 +50,7 @@ def measure(setting: Setting, rounds: int) -> Result:
     try:
         calls = contestants(setting)
         on_gpu = setting.device == "cuda"
-        times = cuda.times(calls, rounds) if on_gpu else _times(calls, rounds)
+        times = cuda.times(calls, rounds) if on_gpu else cpu_times(calls, rounds)
         extra = {name: (cuda.extra_bytes if on_gpu else extra_bytes)(call) for name, call in calls.items()}
         kept = {name: kept_bytes(call) for name, call in calls.items()}
     finally:
@@ -64,7 +64,8 @@ def measure(setting: Setting, rounds: int) -> Result:
     return Result(setting, {name: statistics.median(t) for name, t in times.items()}, ratios, extra, kept)
 
 
-def _times(calls: Ways, rounds: int) -> dict[str, list[float]]:
+def cpu_times(calls: Ways, rounds: int) -> dict[str, list[float]]:
+    """Seconds a call, by contestant, of every round."""
     loops = {name: _loops(call) for name, call in calls.items()}
     times: dict[str, list[float]] = {name: [] for name in calls}
     names = list(calls)

@@ -6,6 +6,7 @@ from __future__ import annotations
 def info() -> None:
     """Versions, devices, and which kernel body runs on each and why."""
     import platform
+    import warnings
 
     import torch
 
@@ -19,9 +20,32 @@ def info() -> None:
     alone = openmp.why_not()
     whose = f"its own: {alone}" if alone else "its own, or torch's OpenMP threads while they are awake"
     print(f"threads   {torch.get_num_threads()} ({whose})")
-    for device in _devices():
-        body = kernels.body(device).__name__.rpartition(".")[2]
-        print(f"{device.type:<9} {_name(device)}: {body} kernels ({kernels.reason(device)})")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # that plain torch draws is a line here
+        for device in _devices():
+            body = kernels.body(device).__name__.rpartition(".")[2]
+            print(f"{device.type:<9} {_name(device)}: {body} kernels ({kernels.reason(device)})")
+            if body == "reference" and device.type in ("cpu", "cuda"):
+                print(f"{'':<9} {_cost(device)}")
+
+
+def _cost(device) -> str:
+    """What plain torch costs where kernels could run: a soft draw beside that of torch, measured in half a second."""
+    from statistics import median
+
+    import torch
+
+    import softdraw
+    from softdraw.bench import cuda, timing
+
+    x = torch.zeros(256, 32, device=device)
+    calls = {"ours": lambda: softdraw.gumbel_softmax(x), "torch": lambda: torch.nn.functional.gumbel_softmax(x)}
+    times = (cuda.times if device.type == "cuda" else timing.cpu_times)(calls, rounds=7)
+    ratio = median(ours / stock for ours, stock in zip(times["ours"], times["torch"], strict=True))
+    return (
+        f"a soft draw of 256x32 takes {ratio:.2g} times as long as torch.nn.functional.gumbel_softmax, measured just "
+        "now; with the kernels it is faster than that (benchmarks/README.md)"
+    )
 
 
 def _devices() -> list:

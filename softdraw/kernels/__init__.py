@@ -7,12 +7,12 @@ A body is a module with ``soft``, ``hard``, ``index`` and ``gumbel``, and for a 
 
 from __future__ import annotations
 
-import warnings
 from types import ModuleType
 
 import torch
 from torch import Tensor
 
+from softdraw.errors import warn
 from softdraw.kernels import cpu, reference
 from softdraw.kernels.check import disagreement
 from softdraw.kernels.native import advice, isa, library, why_missing
@@ -63,7 +63,7 @@ def _trusted(kind: str, dtype: torch.dtype) -> ModuleType | None:
         return fast
     mine = (why,)
     if _refused.setdefault(kind, mine) is mine:  # of several threads that ask at once, one warns
-        warnings.warn(f"softdraw draws with plain torch on {_PLACES[kind]}: {why}", RuntimeWarning, stacklevel=2)
+        warn(f"softdraw draws with plain torch on {_PLACES[kind]}: {why}")
     return None
 
 
@@ -105,11 +105,9 @@ def _too_late_to_ask(dtype: torch.dtype) -> bool:
     known = "cuda" in _refused or ("cuda", dtype) in _agreed or not torch.cuda.is_available()
     if known or not torch.cuda.is_current_stream_capturing():
         return False
-    warnings.warn(
+    warn(
         f"the first draw in {dtype} on this GPU is captured in a CUDA graph, where the Triton kernels cannot be "
-        "checked: the graph will draw with plain torch, which is slower. Make one draw before the capture",
-        RuntimeWarning,
-        stacklevel=2,
+        "checked: the graph will draw with plain torch, which is slower. Make one draw before the capture"
     )
     return True
 

@@ -83,8 +83,8 @@ def _load() -> tuple[ctypes.CDLL | None, str]:
     path = _path()
     if path is None:
         return None, (
-            "its compiled kernels are not installed. Reinstall it where a C++17 compiler (GCC or Clang) is found, "
-            "and look at the output of pip install -v"
+            "its compiled kernels are not installed. Reinstall softdraw from a wheel for this system, or where a C++17 "
+            "compiler (GCC or Clang) is found, and look at the output of pip install -v"
         )
     try:
         loaded = ctypes.CDLL(str(path))  # calls release the GIL
