@@ -3,7 +3,8 @@
 from softdraw import losses, metrics, nn, schedules
 from softdraw.diagnosis import diagnose
 from softdraw.draw import draw, expect
-from softdraw.functional import gumbel_max, gumbel_noise, gumbel_softmax, straight_through
+from softdraw.functional import gumbel_max, gumbel_softmax, straight_through
+from softdraw.keyed import fold_in, gumbel_noise, noise_at, uniform_at
 from softdraw.laws import Bernoulli, OneHotCategorical, RelaxedOneHotCategorical
 from softdraw.rules import (
     ZGR,
@@ -48,12 +49,15 @@ __all__ = [
     "diagnose",
     "draw",
     "expect",
+    "fold_in",
     "gumbel_max",
     "gumbel_noise",
     "gumbel_softmax",
     "losses",
     "metrics",
     "nn",
+    "noise_at",
     "schedules",
     "straight_through",
+    "uniform_at",
 ]

@@ -32,7 +32,7 @@ from softdraw.rules.needs import Need
 from softdraw.rules.pathwise import Pathwise
 from softdraw.rules.score_function import ScoreFunction
 from softdraw.rules.zgr import ZGR
-from softdraw.seeds import seed_for
+from softdraw.seeds import keyed
 from softdraw.tensors import matched
 
 _DEFAULT = ZGR()
@@ -188,9 +188,7 @@ class Law(Distribution):
         return f"{type(self).__name__}(logits of shape {tuple(self.theta.shape)}{mask}{rule})"
 
     def _source(self, seed: Any, generator: Any, rows: int | Tensor) -> tuple[Tensor, Tensor | None]:
-        rows = matched("rows", rows, self.theta) if isinstance(rows, Tensor) else rows
-        ids = prepare_rows(rows, self.batch_shape, self.theta.device)
-        return seed_for(self.theta, seed, generator), ids  # the seed last: a refused call draws none
+        return keyed(self.theta, self.batch_shape, seed, generator, rows)
 
 
 def checked_rule(rule: object, law: Law | type[Law]) -> Pathwise:

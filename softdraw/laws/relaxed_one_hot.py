@@ -26,7 +26,7 @@ from softdraw.laws.one_hot import parameters
 from softdraw.numerics import log_probs, logsumexp, masked
 from softdraw.operators.softmax import softmax
 from softdraw.rules.conditional_noise import Noise
-from softdraw.seeds import seed_for
+from softdraw.seeds import keyed
 from softdraw.tensors import is_plain, matched
 
 
@@ -224,11 +224,9 @@ class RelaxedOneHotCategorical(Distribution):
     def _noisy(self, sample_shape: Sequence[int], seed: Any, generator: Any, rows: Any) -> tuple[Tensor, Tensor]:
         """Scores theta + G, ``(samples, *batch, K)``, and the temperature that broadcasts to them."""
         x = self.scores().expand(math.prod(sample_shape), *self.theta.shape)
-        rows = matched("rows", rows, self.theta) if isinstance(rows, Tensor) else rows
-        ids = prepare_rows(rows, self.batch_shape, x.device)
-        ids = row_ids(self.batch_shape, x.device) if ids is None else ids
         tau = self._temperature(x.dtype)
-        key = seed_for(x, seed, generator)
+        key, ids = keyed(self.theta, self.batch_shape, seed, generator, rows)
+        ids = row_ids(self.batch_shape, x.device) if ids is None else ids
         return x + Noise(key, ids.unsqueeze(0), drawn=True).gumbel(x, 0)[0], tau
 
 
