@@ -26,6 +26,7 @@ Source: Salmon et al. (2011), "Parallel random numbers: as easy as 1, 2, 3", for
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from hashlib import blake2b
 
 import torch
@@ -68,6 +69,13 @@ def fold_in(seed: Tensor, id: Tensor) -> Tensor:
     return low | high << 32
 
 
+def conditional(seed: Tensor, categories: int, fold: Callable[[Tensor, Tensor], Tensor] = fold_in) -> Tensor:
+    """The seed of the noise that rules use besides the draw's own: fold_in(seed, "conditional", C). Block k of it begins
+    at column k C, so every width has a seed of its own. ``fold`` is the body's operation of the name ``fold_in``."""
+    ones = torch.ones((), dtype=torch.int64, device=seed.device)  # a number in a product is no constant of a graph
+    return fold(fold(seed, ones * CONDITIONAL), ones * categories)
+
+
 def fold_number(seed: int, id: int) -> int:
     """``fold_in`` in Python's integers, as an int64: a hundred times faster than tensors of one element."""
     c0, c1, c2, c3 = id & _LOW, id >> 32 & _LOW, 0, _KEY_STREAM
@@ -87,6 +95,9 @@ def signed(x: int) -> int:
 def id_of(name: str) -> int:
     """A name as an id, an int64: the first 8 bytes of its BLAKE2b hash, the lowest first."""
     return signed(int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), "little"))
+
+
+CONDITIONAL = id_of("conditional")
 
 
 def words(seed: Tensor, rows: Tensor, cols: int, col_start: int, stream: Tensor) -> Tensor:

@@ -227,7 +227,7 @@ class RelaxedOneHotCategorical(Distribution):
         tau = self._temperature(x.dtype)
         key, ids = keyed(self.theta, self.batch_shape, seed, generator, rows)
         ids = row_ids(self.batch_shape, x.device) if ids is None else ids
-        return x + Noise(key, ids.unsqueeze(0), drawn=True).gumbel(x, 0)[0], tau
+        return x + Noise(key, ids.unsqueeze(0), drawn=True).gumbel(x), tau
 
 
 def _joint_batch(tau: Tensor, logits: Tensor) -> torch.Size:

@@ -14,8 +14,6 @@ from softdraw import noise
 from softdraw.operators.draws import aligned
 from softdraw.operators.operator import Operation
 
-CONDITIONAL = noise.id_of("conditional")  # the noise of rules that the draw itself does not add
-
 
 def _fold_in(seed: Tensor, id: Tensor) -> Tensor:
     if seed.is_cpu and seed.dim() == id.dim() == 0:
@@ -35,11 +33,8 @@ fold_in = Operation("fold_in", "(Tensor seed, Tensor id) -> Tensor", _fold_in, _
 
 
 def conditional(seed: Tensor, categories: int) -> Tensor:
-    """The seed of the noise that rules use besides the draw's own. Laws of other widths have other ones: block k of
-    their noise begins at column k C, which is another block of another width."""
-    named = torch.full((), CONDITIONAL, dtype=torch.int64, device=seed.device)
-    width = torch.ones((), dtype=torch.int64, device=seed.device) * categories  # not full: arguments.number_tensor
-    return fold_in(fold_in(seed, named), width)
+    """The seed of the noise that rules use besides the draw's own."""
+    return noise.conditional(seed, categories, fold_in)
 
 
 def _noise_at(

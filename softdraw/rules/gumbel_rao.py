@@ -58,7 +58,7 @@ class GumbelRao(Pathwise):
 
     def vjp(self, law: Family, sample: Tensor, grad: Tensor, noise: Noise) -> Tensor:
         total = softmax_vjp(softmax(noise.scores(law.theta, sample), self.tau), grad)
-        total = total + rao_blackwell(noise.conditional(law.theta, sample, 1, self.samples), self.tau, grad)
+        total = total + rao_blackwell(noise.conditional(law.theta, sample, self.samples - 1), self.tau, grad)
         return total / (self.samples * per_row(self.tau, law.theta))
 
 

@@ -76,7 +76,7 @@ def controlled(objective: Objective, control: Callable, tau: float | Tensor, sam
     """
     law = objective.law
     x, z, d, noise = objective.scores(samples)
-    given = condition(x, d, noise.gumbel(x, 1)[0])
+    given = condition(x, d, noise.more(x, 0)[0])
     hard, relaxed, conditional = (law.extract(y).to(law.theta.dtype) for y in (d, softmax(z, tau), softmax(given, tau)))
     value = objective.values(hard)
     free, fixed = (_controls(control(y), value, z.requires_grad) for y in (relaxed, conditional))

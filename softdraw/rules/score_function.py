@@ -104,7 +104,7 @@ class Objective:
         key, ids = self._keyed()
         ids = row_ids(self.law.batch_shape, x.device) if ids is None else ids
         noise = Noise(key, ids.unsqueeze(0), drawn=True)
-        z = x + noise.gumbel(x, 0)[0]
+        z = x + noise.gumbel(x)
         return x, z, self.law.embed(self.sample(samples)).to(x.dtype), noise
 
     def states(self) -> int:
