@@ -244,9 +244,7 @@ def rows_of(rows: int | Tensor, x: Tensor, seed: object = None) -> Tensor | None
     return prepare_rows(rows, x.shape[:-1], x.device, seed)
 
 
-def prepare_rows(
-    rows: int | Tensor, batch: torch.Size, device: torch.device, seed: object = None
-) -> Tensor | None:
+def prepare_rows(rows: int | Tensor, batch: torch.Size, device: torch.device, seed: object = None) -> Tensor | None:
     """The id of every row as int64 of shape ``(*batch, 1)``, or None for 0, 1, 2, ... in the order of the batch.
 
     Under each of several seeds, those of samples, the count begins anew: a sample draws what it draws alone.

@@ -241,7 +241,7 @@ def _keyed(seed: Any, rows: Any, batch: torch.Size, device: torch.device) -> tup
 def _stream(stream: int, device: torch.device) -> Tensor:
     stream = integer("stream", stream, "the index of an independent draw")
     if not 0 <= stream < noise.STREAMS:
-        raise ValueError(f"stream must be from 0 to below 2**31 - 1, got {stream}")
+        raise ValueError(f"stream must be at least 0 and below 2**31 - 1, got {stream}")
     return torch.full((), stream, dtype=torch.int64, device=device)
 
 
@@ -267,7 +267,7 @@ def _observed(
     if not sizes[-1]:
         raise ValueError(f"shape must have at least one column where an index was drawn, got {sizes}")
     at = _indices("index", index, sizes[-1])
-    check_device("index", at, device, "seed")
+    check_device("index", at, device, "logits")
     if col_start:
         raise ValueError(f"col_start must be 0 with logits, got {col_start}: noise given an index needs whole rows")
     for name, x, wanted in (("logits", logits, sizes), ("index", at, sizes[:-1])):

@@ -37,14 +37,14 @@ def conditional(seed: Tensor, categories: int) -> Tensor:
     return noise.conditional(seed, categories, fold_in)
 
 
-def _noise_at(
-    seed: Tensor, rows: Tensor, index: Tensor, stream: Tensor, dtype: torch.dtype, uniform: bool
-) -> Tensor:
+def _noise_at(seed: Tensor, rows: Tensor, index: Tensor, stream: Tensor, dtype: torch.dtype, uniform: bool) -> Tensor:
     u = noise.uniform_at(seed, rows, index.clamp_min(0), stream, dtype)
     return (u if uniform else noise.gumbel_of(u)).masked_fill(index < 0, torch.nan)
 
 
-def _noise_at_fake(seed: Tensor, rows: Tensor, index: Tensor, stream: Tensor, dtype: torch.dtype, uniform: bool) -> Tensor:
+def _noise_at_fake(
+    seed: Tensor, rows: Tensor, index: Tensor, stream: Tensor, dtype: torch.dtype, uniform: bool
+) -> Tensor:
     return index.new_empty(torch.broadcast_shapes(seed.shape, rows.shape, index.shape), dtype=dtype)
 
 
