@@ -1,4 +1,4 @@
-"""Noise as a pure function that can be asked: blocks of it, single columns, noise given an outcome; and seeds made from seeds."""
+"""The noise itself: blocks of it, single columns, noise given an index; and seeds that are made from seeds."""
 
 from __future__ import annotations
 
@@ -309,13 +309,13 @@ def _id(id: Any, device: torch.device, position: int) -> Tensor:
     return torch.full((), _number(id, position), dtype=torch.int64, device=device)
 
 
-def _number(id: Any, position: int) -> int:
+def _number(id: Any, position: int) -> Any:
     if isinstance(id, str):
         return _name(id)
     try:
         if isinstance(id, bool):
             raise TypeError
-        number = id if isinstance(id, (int, torch.SymInt)) else operator.index(id)
+        number: Any = id if isinstance(id, (int, torch.SymInt)) else operator.index(id)
     except TypeError:
         raise TypeError(
             f"ids must be ints, strings or tensors of integers, got {given(id)} as number {position}: "

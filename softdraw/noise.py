@@ -70,8 +70,8 @@ def fold_in(seed: Tensor, id: Tensor) -> Tensor:
 
 
 def conditional(seed: Tensor, categories: int, fold: Callable[[Tensor, Tensor], Tensor] = fold_in) -> Tensor:
-    """The seed of the noise that rules use besides the draw's own: fold_in(seed, "conditional", C). Block k of it begins
-    at column k C, so every width has a seed of its own. ``fold`` is the body's operation of the name ``fold_in``."""
+    """The seed of the noise that rules use besides the draw's own: fold_in(seed, "conditional", C). Block k of that
+    noise begins at column k C, so every width has a seed of its own. ``fold`` is ``fold_in`` or an operation for it."""
     ones = torch.ones((), dtype=torch.int64, device=seed.device)  # a number in a product is no constant of a graph
     return fold(fold(seed, ones * CONDITIONAL), ones * categories)
 

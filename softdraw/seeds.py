@@ -39,8 +39,8 @@ def prepare_seed(
     device: torch.device,
     batch: tuple[int, ...] = (),
 ) -> Tensor:
-    """The 64-bit seed as an int64 tensor: ``seed`` itself, or one drawn from ``generator`` or the default one. It has no
-    dimensions, or the shape ``(*batch, 1)`` where samples have seeds of their own."""
+    """The 64-bit seed as an int64 tensor: ``seed`` itself, or one drawn from ``generator`` or the default one. It is
+    0-d, or of the shape ``(*batch, 1)`` where samples have seeds of their own."""
     if seed is None:
         if generator is not None:
             _check_generator(generator, device)

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.distributions import Distribution, constraints
 
 from softdraw import numerics
-from softdraw.arguments import compute_dtype, per_row, prepare_rows, prepare_shape
+from softdraw.arguments import compute_dtype, per_row, prepare_shape
 from softdraw.checks import given
 from softdraw.laws.checks import (
     batch_index,

@@ -15,7 +15,6 @@ from softdraw.arguments import (
     check_logits,
     compute_dtype,
     prepare_mask,
-    prepare_rows,
     prepare_shape,
     row_ids,
     tau_tensor,
@@ -27,7 +26,7 @@ from softdraw.numerics import log_probs, logsumexp, masked
 from softdraw.operators.softmax import softmax
 from softdraw.rules.conditional_noise import Noise
 from softdraw.seeds import keyed
-from softdraw.tensors import is_plain, matched
+from softdraw.tensors import is_plain
 
 
 class RelaxedOneHotCategorical(Distribution):

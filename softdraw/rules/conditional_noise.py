@@ -2,8 +2,8 @@ r"""The noise a rule may use: that of the draw itself and more of it, conditiona
 
 A draw of C categories uses the columns 0 .. C-1 of its row and stream. What a rule needs besides comes from a seed of
 its own, fold_in(seed, "conditional", C): block k lies at the columns kC .. (k+1)C - 1 of the same row and stream, so
-nothing is stored. It shares nothing with any draw, nor with the blocks of another width. A given sample (``value=``) may
-have been drawn with the very same seed, so noise given it comes from these blocks alone.
+nothing is stored. It shares nothing with any draw, nor with the blocks of another width. A given sample (``value=``)
+may have been drawn with the very same seed, so noise given it comes from these blocks alone.
 
 The Gumbel scores s = theta + G given that x is their argmax, with E_j = exp(-G_j) iid Exp(1) and Z = sum exp(theta):
 
