@@ -50,9 +50,9 @@ def fold_in(seed: int | Tensor, *ids: int | str | Tensor) -> Tensor:
     Example:
         >>> step = softdraw.fold_in(0, "training", 17)
         >>> softdraw.gumbel_max(torch.zeros(5), seed=softdraw.fold_in(step, "encoder.0"))
-        tensor(4)
+        tensor(3)
         >>> softdraw.fold_in(0, "group", torch.tensor([7, 8]))  # one for each sample
-        tensor([ 3546391254287541478, -5286160417217376411])
+        tensor([ 1231988474692787125, -5137404053432279959])
 
     Source:
         Salmon et al. (2011), "Parallel random numbers: as easy as 1, 2, 3" (Philox4x32-10).
@@ -215,7 +215,7 @@ def uniform_at(
         >>> logits = torch.zeros(1000, 50)
         >>> text = softdraw.gumbel_max(logits, seed=0)
         >>> [round((-softdraw.uniform_at(text, seed=seed).log()).sum().item()) for seed in (0, 1)]
-        [4494, 989]
+        [4572, 1019]
 
     Source:
         Aaronson (2022), on watermarking the output of language models; with 1 - u in place of his uniforms.
