@@ -1,6 +1,6 @@
 """softdraw: draws discrete samples and keeps their gradient."""
 
-from softdraw import losses, metrics, nn, schedules
+from softdraw import conformance, losses, metrics, nn, schedules
 from softdraw.diagnosis import diagnose
 from softdraw.draw import draw, expect
 from softdraw.functional import gumbel_max, gumbel_softmax, straight_through
@@ -46,6 +46,7 @@ __all__ = [
     "StraightThrough",
     "StraightThroughGumbel",
     "SumAndSample",
+    "conformance",
     "diagnose",
     "draw",
     "expect",

@@ -29,7 +29,7 @@ LAYERS = [
     ["rules", "functional", "keyed"],
     ["laws", "losses", "nn"],
     ["draw"],
-    ["diagnosis", "reproduce", "recipes", "bench"],
+    ["diagnosis", "conformance", "reproduce", "recipes", "bench"],
     ["doctor"],
     ["cli"],
     ["__main__"],

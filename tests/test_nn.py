@@ -217,5 +217,5 @@ def test_a_name_is_folded_into_a_given_seed():
     assert torch.equal(*drawn)  # a fresh seed is not changed
     assert "name='encoder.0'" in repr(named)
     for wrong, error in ((3, TypeError), ("", ValueError)):
-        with pytest.raises(error, match="name must .*got"):
+        with pytest.raises(error, match=r"name must .*got"):
             GumbelSoftmax(name=wrong)
