@@ -1,4 +1,4 @@
-"""The test vectors of docs/noise.md: what tools/noise_vectors makes of the contract is in the file, and softdraw has it."""
+"""The test vectors of docs/noise.md: tools/noise_vectors makes them from the contract, and softdraw has the same."""
 
 import importlib.machinery
 import importlib.util
