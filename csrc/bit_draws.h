@@ -55,9 +55,8 @@ class BitsBlock {
   }
 
   // Words of columns 4 c ... 4 c + 3 of every bit of a run: word k of bit i is at k * kPair + i % kPair of its group.
-  void take_words(int64_t sample, int64_t bit, int64_t n, int64_t c) {
-    const uint64_t seed = (uint64_t)call_.seed[0];
-    const Schedule keys(Key{(uint32_t)seed, (uint32_t)(seed >> 32)});
+  void take_words(Key key, int64_t sample, int64_t bit, int64_t n, int64_t c) {
+    const Schedule keys(key);
     for (int64_t group = 0; group < n; group += kPair) {
       Counter counter[2];
       for (int half = 0; half < 2; ++half) {
@@ -76,15 +75,19 @@ class BitsBlock {
     }
   }
 
-  Stream stream_of(int64_t sample, int64_t bit) const {
-    const uint64_t seed = (uint64_t)call_.seed[0], id = call_.ids ? (uint64_t)call_.ids[bit] : (uint64_t)bit;
-    return {{(uint32_t)seed, (uint32_t)(seed >> 32)}, (uint32_t)id, (uint32_t)(id >> 32),
-            (uint32_t)(call_.stream + sample), 0};
+  Key key() const {
+    const uint64_t seed = (uint64_t)call_.seed[0];
+    return {(uint32_t)seed, (uint32_t)(seed >> 32)};
+  }
+
+  Stream stream_of(Key key, int64_t sample, int64_t bit) const {
+    const uint64_t id = call_.ids ? (uint64_t)call_.ids[bit] : (uint64_t)bit;
+    return {key, (uint32_t)id, (uint32_t)(id >> 32), (uint32_t)(call_.stream + sample), 0};
   }
 
   // scores_[0] and scores_[1]: those of 0 and 1. A bit that is certain (theta = inf) has -inf for 0.
   void take_scores(int64_t sample, int64_t bit, int64_t n) {
-    take_words(sample, bit, n, 0);
+    take_words(key(), sample, bit, n, 0);
     for (int64_t i = 0; i < n; i += N) {
       const V x = load<V>(theta_ + i);
       const I always = x == T(__builtin_inf());
@@ -98,7 +101,7 @@ class BitsBlock {
         if (words_[c][i] >= kTail) continue;
         const bool always = theta_[i] == T(__builtin_inf());
         const T logit = c == 0 ? (always ? T(-__builtin_inf()) : T(0)) : (always ? T(0) : theta_[i]);
-        s[i] = tail_score(logit, words_[c][i], c, stream_of(sample, bit + i));
+        s[i] = tail_score(logit, words_[c][i], c, stream_of(key(), sample, bit + i));
       }
     }
   }
@@ -221,23 +224,24 @@ class BitsBackward : BitsBlock<S> {
       }
     }
     const bool reinmax = rule_ == softdraw::kReinMaxRao;
-    const int64_t first = reinmax || own_ ? 1 : 0, last = reinmax ? this->call_.count + 1 : this->call_.count;
-    for (int64_t block = first; block < last; ++block) {
-      if (block % 2 == 0 || block == first) this->take_words(sample, bit, n, block / 2);
-      take_block(sample, bit, n, block, reinmax);
+    const int64_t count = own_ ? this->call_.count - 1 : this->call_.count;
+    const Key key = conditional_key(this->key(), 2);
+    for (int64_t block = 0; block < count; ++block) {
+      if (block % 2 == 0) this->take_words(key, sample, bit, n, block / 2);
+      take_block(key, sample, bit, n, block, reinmax);
     }
   }
 
   // With E of the two categories and w of the one that was not drawn, y of that one is in proportion to
   // (1 + E / (E_drawn w))^(-1 / tau), which is exp(-|.|) of the relaxed bit.
-  void take_block(int64_t sample, int64_t bit, int64_t n, int64_t block, bool reinmax) {
+  void take_block(Key key, int64_t sample, int64_t bit, int64_t n, int64_t block, bool reinmax) {
     for (int c = 0; c < 2; ++c) {
       const uint32_t* words = this->words_[2 * (block % 2) + c];
       for (int64_t i = 0; i < n; i += N)
         store(this->scores_[c] + i, exponential_of<T, N>(uniform<T, N>(load<Vec<uint32_t, N>>(words + i), T(0.5))));
       for (int64_t i = 0; i < n; ++i)
         if (words[i] < kTail)
-          this->scores_[c][i] = tail_exponential<T>(words[i], 2 * block + c, this->stream_of(sample, bit + i));
+          this->scores_[c][i] = tail_exponential<T>(words[i], 2 * block + c, this->stream_of(key, sample, bit + i));
     }
     for (int64_t i = 0; i < n; i += N) {
       const I one = load<V>(b_ + i) > T(0);

@@ -7,6 +7,8 @@ namespace {
 
 constexpr uint32_t kTail = 1 << 8;             // words below it take low bits from a second word
 constexpr uint32_t kTailStream = 1u << 31;     // the stream of second words
+constexpr uint32_t kKeyStream = ~0u;           // the stream of keys made from keys
+constexpr uint64_t kConditional = 0xB6A31CD6FA9F5F26;  // "conditional" as an id (softdraw/noise.py)
 constexpr int64_t kBlock = 1024;               // columns at a time: words and scores stay in the first cache
 constexpr int64_t kSlack = 4 * kPair;           // what whole vectors may run over the end of a block
 
@@ -15,6 +17,12 @@ struct Stream {
   uint32_t row_low, row_high, stream;
   uint32_t col;  // the global index of the row's first column
 };
+
+// The key of a use of its own, named by an id.
+inline Key fold_in(Key seed, uint64_t id) { return philox_words((uint32_t)id, (uint32_t)(id >> 32), 0, kKeyStream, seed); }
+
+// The key of the noise that rules use besides the draw's own.
+inline Key conditional_key(Key seed, int64_t categories) { return fold_in(fold_in(seed, kConditional), (uint64_t)categories); }
 
 // A counter makes the words of four columns: those before `col` that come with it are left out.
 inline int lead(uint32_t col) { return col & 3; }
@@ -81,7 +89,7 @@ template <class T>
 NOINLINE T tail_exponential(uint32_t word, int64_t i, const Stream& s) {
   constexpr int N = kLanes<T>;
   using Words = Vec<uint32_t, N>;
-  uint32_t second = philox_word(s.col + (uint32_t)i, s.row_low, s.row_high, s.stream + kTailStream, s.key);
+  uint32_t second = philox_words(s.col + (uint32_t)i, s.row_low, s.row_high, s.stream + kTailStream, s.key).low;
   T low = (number<T, N>(splat<Words>(second))[0] + T(0.5)) * T(0x1p-32);
   return exponential_of<T, N>(uniform<T, N>(splat<Words>(word), low))[0];
 }

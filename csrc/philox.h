@@ -108,13 +108,13 @@ INLINE void philox_by_word(uint32_t* out, const Counter (&counters)[2], const Sc
   }
 }
 
-// The first word of one counter.
-inline uint32_t philox_word(uint32_t c0, uint32_t c1, uint32_t c2, uint32_t c3, Key key) {
+// The first two words of one counter.
+inline Key philox_words(uint32_t c0, uint32_t c1, uint32_t c2, uint32_t c3, Key key) {
   uint32_t out[4 * kPair];
   Counter c = {splat<Lanes>((uint64_t)c0), splat<Lanes>((uint64_t)c1), splat<Lanes>((uint64_t)c2),
                splat<Lanes>((uint64_t)c3)};
   philox(out, c, c, Schedule(key));
-  return out[0];
+  return {out[0], out[1]};
 }
 
 }  // namespace

@@ -4,7 +4,7 @@
 //   y_j  proportional to  (1 + E_j / (E_x w_j))^(-1 / tau),  y_x to 1
 //
 // which is softmax(s / tau) of the conditional scores of softdraw/rules/conditional_noise.py less the largest one, s_x.
-// Block k of the noise of a row of C columns lies at its columns k C ... (k + 1) C - 1; block 0 made the sample.
+// The noise has a key of its own (conditional_key); block k of it, for a row of C columns, lies at k C ... (k + 1) C - 1.
 #pragma once
 #include "forward.h"
 
@@ -109,7 +109,7 @@ class Rao {
     if (own) take_own(row);
     if (x >= 0 && (!own || count_ > 1)) {
       condition(top.score, x);
-      take_conditional(row, x, reinmax_ || own ? 1 : 0, reinmax_ ? count_ + 1 : count_);
+      take_conditional(row, x, own ? count_ - 1 : count_);
     }
     give(row);
     if (forbidden) fill<S>(row.out + x, 1, 0);
@@ -181,13 +181,14 @@ class Rao {
     take_jacobian([&](int64_t i) { return (load<V>(y_ + i) - top.score) / row.tau; });
   }
 
-  // Soft draws of the noise of blocks [first, last), given that x is the argmax.
-  void take_conditional(const Row<S>& row, int64_t x, int64_t first, int64_t last) {
+  // Soft draws of the noise of so many blocks, given that x is the argmax.
+  void take_conditional(const Row<S>& row, int64_t x, int64_t count) {
     const T faster = T(1) / row.tau;
-    for (int64_t block = first; block < last; block += together_) {
-      const int64_t blocks = last - block < together_ ? last - block : together_, n = blocks * cols_;
-      if (together_ > 1) exponential_block<S>(noise_, row.stream, block * cols_, n);
-      else take_noise(row, block);
+    const Stream stream = conditional_stream(row.stream);
+    for (int64_t block = 0; block < count; block += together_) {
+      const int64_t blocks = count - block < together_ ? count - block : together_, n = blocks * cols_;
+      if (together_ > 1) exponential_block<S>(noise_, stream, block * cols_, n);
+      else take_noise(stream, block);
       for (int64_t b = 0; b < blocks; ++b) {
         const T* e = noise_ + b * cols_;
         const T over = T(1) / e[x];
@@ -200,13 +201,24 @@ class Rao {
   }
 
   // One block of noise, that of a row by itself.
-  void take_noise(const Row<S>& row, int64_t block) {
+  void take_noise(const Stream& stream, int64_t block) {
     parts_.each([&](int64_t, int64_t begin, int64_t many) {
       for (int64_t at = begin; at < begin + many; at += kBlock) {
         const int64_t left = begin + many - at;
-        exponential_block<S>(noise_ + at, row.stream, block * cols_ + at, left < kBlock ? left : kBlock);
+        exponential_block<S>(noise_ + at, stream, block * cols_ + at, left < kBlock ? left : kBlock);
       }
     });
+  }
+
+  // All rows of a call share their key, as a rule: it is made again where another one comes.
+  Stream conditional_stream(Stream stream) {
+    if (stream.key.low != seed_.low || stream.key.high != seed_.high || !made_) {
+      seed_ = stream.key;
+      key_ = conditional_key(seed_, cols_);
+      made_ = true;
+    }
+    stream.key = key_;
+    return stream;
   }
 
   // sum += J(y) g, for y proportional to exp(exponent).
@@ -251,7 +263,8 @@ class Rao {
     return (T)all_of(sums_).dot;
   }
 
-  bool reinmax_, given_;
+  bool reinmax_, given_, made_ = false;
+  Key seed_{}, key_{};
   int64_t count_, cols_, pitch_, together_;
   Parts parts_;
   OfParts<Top<T>> tops_;

@@ -236,24 +236,35 @@ def check_col_start(col_start: int, cols: int) -> int:
     return col_start
 
 
-def rows_of(rows: int | Tensor, x: Tensor) -> Tensor | None:
-    """``prepare_rows`` for the rows of ``x``, categories last; quick for the default, 0."""
-    if type(rows) is int and rows == 0:
+def rows_of(rows: int | Tensor, x: Tensor, seed: object = None) -> Tensor | None:
+    """``prepare_rows`` for the rows of ``x``, categories last; quick for the default, 0, and one seed."""
+    if type(rows) is int and rows == 0 and not per_sample(seed):
         return None
     rows = matched("rows", rows, x) if isinstance(rows, Tensor) else rows
-    return prepare_rows(rows, x.shape[:-1], x.device)
+    return prepare_rows(rows, x.shape[:-1], x.device, seed)
 
 
-def prepare_rows(rows: int | Tensor, batch: torch.Size, device: torch.device) -> Tensor | None:
-    """The id of every row as int64 of shape ``(*batch, 1)``, or None for 0, 1, 2, ... in the order of the batch."""
+def prepare_rows(rows: int | Tensor, batch: torch.Size, device: torch.device, seed: object = None) -> Tensor | None:
+    """The id of every row as int64 of shape ``(*batch, 1)``, or None for 0, 1, 2, ... in the order of the batch.
+
+    Under each of several seeds, those of samples, the count begins anew: a sample draws what it draws alone.
+    """
     if isinstance(rows, Tensor):
         return _prepare_row_ids(rows, batch, device)
     rows = integer("rows", rows, "the id of the first row, or an int64 tensor, an id for every row")
-    if rows == 0:
+    several = per_sample(seed)
+    if rows == 0 and not several:
         return None
-    if not 0 <= rows <= ROW_MAX - batch.numel():
+    counted = batch[seed.dim() :] if isinstance(seed, Tensor) else batch
+    if not 0 <= rows <= ROW_MAX - counted.numel():
         raise ValueError(f"rows must be from 0 to 2**63 - 1 less the number of rows, got {rows}")
-    return row_ids(batch, device) + rows
+    ids = row_ids(counted, device) + rows
+    return ids.expand(*batch, 1) if several else ids
+
+
+def per_sample(seed: object) -> bool:
+    """Whether there are several seeds, one for each of the batch's first dimensions."""
+    return isinstance(seed, Tensor) and seed.dim() > 0
 
 
 def row_ids(batch: torch.Size | tuple[int, ...], device: torch.device) -> Tensor:

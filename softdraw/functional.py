@@ -1,4 +1,4 @@
-"""What a call site writes: draws from the categorical law of some logits, soft or hard, and the noise itself."""
+"""What a call site writes: draws from the categorical law of some logits, soft or hard."""
 
 from __future__ import annotations
 
@@ -14,31 +14,24 @@ from softdraw.arguments import (
     call_error,
     check_col_start,
     check_flags,
-    compute_dtype,
     prepare_logits,
     prepare_mask,
-    prepare_rows,
     prepare_shape,
     prepare_tau,
-    row_ids,
     rows_of,
 )
 from softdraw.checks import (
     check_device,
-    check_dtype,
     check_floating,
     check_tensor,
     given,
-    integer,
-    prepare_device,
 )
+from softdraw.noise import STREAMS
 from softdraw.numerics import value_of
 from softdraw.operators import draws
 from softdraw.overrides import handed_over, not_scripted, overridable, stands_in
-from softdraw.seeds import seed_tensor
 
-__all__ = ["gumbel_max", "gumbel_noise", "gumbel_softmax", "straight_through"]
-_STREAMS = 2**31  # the independent draws that one seed has
+__all__ = ["gumbel_max", "gumbel_softmax", "straight_through"]
 
 
 @not_scripted
@@ -72,7 +65,9 @@ def gumbel_softmax(
         mask: bool, True = allowed, broadcasts to the logits. A forbidden category has zero mass and zero gradient.
         noise: False leaves G out: ``softmax(logits / tau)``, or the one-hot of the argmax. The evaluation mode. It
             takes no seed, generator or rows: they would be ignored.
-        seed: int or 0-d int64 tensor; the draw is then a pure function of the arguments.
+        seed: int or 0-d int64 tensor; the draw is then a pure function of the arguments. An int64 tensor of the
+            batch's shape, or of its first dimensions, is a seed for every sample, which then draws what it draws alone
+            with its seed: the ids of its rows begin at 0 again. :func:`fold_in` makes such seeds.
         generator: where the seed comes from otherwise; default: torch's default generator of the logits' device.
         rows: keys the noise by the caller's ids. An int is the id of the first row, the others count on from it. An
             int64 tensor of the batch's shape (that of the logits without ``dim``) is an id for every row; one of the
@@ -116,7 +111,7 @@ def gumbel_softmax(
     x, dim = prepare_logits(logits, dim)
     relaxation = prepare_tau(tau, logits, dim)
     # What is left at its default is not checked: a small draw takes microseconds.
-    ids = None if type(rows) is int and rows == 0 else rows_of(rows, x)
+    ids = None if type(rows) is int and rows == 0 and type(seed) is not Tensor else rows_of(rows, x, seed)
     allowed = None if mask is None else prepare_mask(mask, logits, dim)
     if type(col_start) is not int or col_start:
         col_start = check_col_start(col_start, x.shape[-1])
@@ -179,74 +174,12 @@ def gumbel_max(
         return handed_over(gumbel_max, logits, **options, rows=rows, col_start=col_start)
     x, dim = prepare_logits(logits, dim)
     x = x.detach()
-    shape = prepare_shape("sample_shape", sample_shape, most=_STREAMS)
-    ids = rows_of(rows, x)
+    shape = prepare_shape("sample_shape", sample_shape, most=STREAMS)
+    ids = rows_of(rows, x, seed)
     allowed = prepare_mask(mask, logits, dim)
     col_start = check_col_start(col_start, x.shape[-1])
     index = draws.gumbel_max.seeded(seed, generator, x, ids, allowed, math.prod(shape), col_start)
     return index.view((*shape, *x.shape[:-1])) if shape else index.squeeze(0)
-
-
-@overridable
-def gumbel_noise(
-    shape: Sequence[int],
-    *,
-    seed: int | Tensor,
-    rows: int | Tensor = 0,
-    col_start: int = 0,
-    stream: int = 0,
-    dtype: torch.dtype = torch.float32,
-    device: torch.device | str | None = None,
-) -> Tensor:
-    r"""Standard Gumbel noise, a pure function of (seed, row, column, stream): what every draw of this library adds.
-
-    .. math:: G = -\log(-\log(1 - u)), \qquad u = u(\text{seed}, \text{row}, \text{column}, \text{stream}) \in (0, 1)
-
-    ``rows`` and ``col_start`` give any block of a larger tensor of noise by itself, bit for bit.
-
-    Args:
-        shape: ``(*batch, columns)``; a row is one index into ``batch``, flattened.
-        seed: 64 bits, an int or a 0-d int64 tensor.
-        rows: as for :func:`gumbel_softmax`: the id of the first row, or ids of rows or of samples.
-        col_start: the index of the first column; columns are below 2^32.
-        stream: an independent draw under one seed, below 2^31; :func:`gumbel_max` gives stream i to sample i.
-        dtype: float64 is computed in float64, everything else in float32 and cast.
-        device: default: that of a tensor seed, else the CPU.
-
-    Returns:
-        Tensor of shape ``shape``, values between -2.82 and 45.1. The survival function is right down to 2^-60.
-
-    Gradient:
-        None: noise depends on no parameter.
-
-    Raises:
-        TypeError, ValueError: naming the argument, what it got and what is allowed.
-
-    Example:
-        >>> softdraw.gumbel_noise((2, 3), seed=0)
-        tensor([[ 0.6748, -0.7536, -0.2857],
-                [ 0.6162, -0.9003,  0.5092]])
-        >>> softdraw.gumbel_noise((1, 2), seed=0, rows=1, col_start=1)  # the same block
-        tensor([[-0.9003,  0.5092]])
-
-    Source:
-        Salmon et al. (2011), "Parallel random numbers: as easy as 1, 2, 3" (Philox4x32-10).
-    """
-    sizes = prepare_shape("shape", shape)
-    if not sizes:
-        raise ValueError("shape must have at least one dimension, that of the columns, got ()")
-    *batch, cols = sizes
-    check_dtype("dtype", dtype)
-    stream = integer("stream", stream, "the index of an independent draw")
-    if not 0 <= stream < _STREAMS:
-        raise ValueError(f"stream must be from 0 to 2**31 - 1, got {stream}")
-    col_start = check_col_start(col_start, cols)
-    device = prepare_device(device, seed.device if isinstance(seed, Tensor) else "cpu")
-    key = seed_tensor(seed, device)
-    ids = prepare_rows(rows, torch.Size(batch), device)
-    ids = row_ids(tuple(batch), device) if ids is None else ids
-    which = torch.full((), stream, dtype=torch.int64, device=device)
-    return draws.gumbel_noise(key, ids, which, cols, col_start, compute_dtype(dtype)).to(dtype).view(sizes)
 
 
 @overridable

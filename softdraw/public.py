@@ -3,15 +3,19 @@
 ``import X as X`` tells type checkers that X is public.
 """
 
+from softdraw import conformance as conformance
 from softdraw import losses as losses
 from softdraw import metrics as metrics
 from softdraw import nn as nn
 from softdraw import schedules as schedules
 from softdraw.diagnosis import diagnose as diagnose
 from softdraw.functional import gumbel_max as gumbel_max
-from softdraw.functional import gumbel_noise as gumbel_noise
 from softdraw.functional import gumbel_softmax as gumbel_softmax
 from softdraw.functional import straight_through as straight_through
+from softdraw.keyed import fold_in as fold_in
+from softdraw.keyed import gumbel_noise as gumbel_noise
+from softdraw.keyed import noise_at as noise_at
+from softdraw.keyed import uniform_at as uniform_at
 from softdraw.laws import Bernoulli as Bernoulli
 from softdraw.laws import OneHotCategorical as OneHotCategorical
 from softdraw.laws import RelaxedOneHotCategorical as RelaxedOneHotCategorical

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from softdraw.arguments import ROW_MAX
+from softdraw.arguments import ROW_MAX, prepare_rows
 from softdraw.checks import check_tensor
-from softdraw.tensors import PLAIN, agreed, check_whole_rows, is_dtensor
+from softdraw.tensors import PLAIN, agreed, check_whole_rows, is_dtensor, matched
 
 SEED_MIN, SEED_MAX = -(2**63), 2**64 - 1
 
@@ -33,8 +33,14 @@ def spare_seed() -> Tensor:
 keep_spare: Callable[[Any], None] = _spare.append
 
 
-def prepare_seed(seed: int | Tensor | None, generator: torch.Generator | None, device: torch.device) -> Tensor:
-    """The 64-bit seed as a 0-d int64 tensor: ``seed`` itself, or one drawn from ``generator`` or the default one."""
+def prepare_seed(
+    seed: int | Tensor | None,
+    generator: torch.Generator | None,
+    device: torch.device,
+    batch: tuple[int, ...] = (),
+) -> Tensor:
+    """The 64-bit seed as an int64 tensor: ``seed`` itself, or one drawn from ``generator`` or the default one. It is
+    0-d, or of the shape ``(*batch, 1)`` where samples have seeds of their own."""
     if seed is None:
         if generator is not None:
             _check_generator(generator, device)
@@ -42,30 +48,47 @@ def prepare_seed(seed: int | Tensor | None, generator: torch.Generator | None, d
         return torch.randint(SEED_MIN, ROW_MAX, (), device=device, generator=generator)
     if generator is not None:
         raise ValueError("seed and generator were both given: the draw can come from one of them only; leave one out")
-    return seed_tensor(seed, device)
+    return seed_tensor(seed, device, batch)
 
 
-def seed_for(x: Tensor, seed: int | Tensor | None, generator: torch.Generator | None) -> Tensor:
-    """``prepare_seed`` for a draw from ``x``; one that is drawn for a DTensor is the same on all of its ranks."""
+def seed_for(
+    x: Tensor, seed: int | Tensor | None, generator: torch.Generator | None, batch: tuple[int, ...] | None = None
+) -> Tensor:
+    """``prepare_seed`` for a draw from ``x``, by default one with the categories last; one that is drawn for a DTensor
+    is the same on all of its ranks."""
+    batch = x.shape[:-1] if batch is None else batch
     if type(x) in PLAIN or not is_dtensor(x):
-        return prepare_seed(seed, generator, x.device)
+        return prepare_seed(seed, generator, x.device, batch)
     check_whole_rows(x)
-    key = prepare_seed(seed, generator, x.device)
+    key = prepare_seed(seed, generator, x.device, batch)
     return agreed(key, x) if seed is None else key
 
 
-def seed_tensor(seed: int | Tensor, device: torch.device) -> Tensor:
-    """A given seed as a 0-d int64 tensor on ``device``."""
+def keyed(
+    x: Tensor, batch: torch.Size, seed: int | Tensor | None, generator: torch.Generator | None, rows: int | Tensor
+) -> tuple[Tensor, Tensor | None]:
+    """Seed and row ids of a draw for ``batch``, from parameters ``x``, as operations take them."""
+    rows = matched("rows", rows, x) if isinstance(rows, Tensor) else rows
+    ids = prepare_rows(rows, batch, x.device, seed)
+    return seed_for(x, seed, generator, batch), ids  # the seed last: a refused call draws none
+
+
+def seed_tensor(seed: int | Tensor, device: torch.device, batch: tuple[int, ...] = ()) -> Tensor:
+    """A given seed as a 0-d int64 tensor on ``device``, or seeds of samples as ``(*batch, 1)``."""
     if isinstance(seed, Tensor):
-        if seed.dtype != torch.int64 or seed.dim() != 0:
+        known = seed.dim()
+        if seed.dtype != torch.int64 or (known and seed.shape != batch[:known]):
+            several = f", or one for each sample of a batch of shape {tuple(batch)}" if batch else ""
             raise TypeError(
-                f"seed must be an int or a 0-d int64 tensor, got a tensor of {seed.dtype} and shape "
+                f"seed must be an int or a 0-d int64 tensor{several}, got a tensor of {seed.dtype} and shape "
                 f"{tuple(seed.shape)}: write seed.long().reshape(())"
+                + (", or give seeds the batch's shape or its first dimensions" if batch else "")
             )
         check_tensor("seed", seed)
         if seed.is_meta and device.type != "meta":
             raise ValueError(f"seed is on meta, where it has no value, and the draw on {device}: write seed=1, an int")
-        return seed.to(device)
+        seed = seed.to(device)
+        return seed.view(*seed.shape, *[1] * (len(batch) - known + 1)).expand(*batch, 1) if known else seed
     return torch.full((), _signed(seed), dtype=torch.int64, device=device)
 
 

@@ -98,11 +98,13 @@ def on_local_rows(call: Callable, logits: Tensor, rest: tuple, index: bool) -> T
     )
 
 
-def noise_of_rows(make: Callable[[Tensor, Tensor], Tensor], like: Tensor, rows: Tensor) -> Tensor:
+def noise_of_rows(make: Callable[[Tensor, Tensor, Tensor], Tensor], like: Tensor, rows: Tensor, seed: Tensor) -> Tensor:
     """Blocks of noise ``(blocks, *like.shape)`` for a DTensor ``(samples, *batch, C)``: each rank makes that of its
-    rows, ``make(local part of like, local rows)``, from ``rows``, the ids of all, ``(1, *batch, 1)``."""
+    rows, ``make(local part of like, local rows, local seeds)``, from ``rows``, the ids of all, ``(1, *batch, 1)``, and
+    one seed or all of them, ``(*batch, 1)``."""
     x = _of(like)
-    return _stacked(make(x.to_local(), _local(rows, x)), x, x.shape)
+    seeds = seed.unsqueeze(0) if seed.dim() else seed
+    return _stacked(make(x.to_local(), _local(rows, x), _local(seeds, x)), x, x.shape)
 
 
 def _stacked(y: Tensor, x: Any, rest: torch.Size) -> Tensor:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, distributions
 
-from softdraw.arguments import prepare_logits, prepare_shape, rows_of
+from softdraw.arguments import per_sample, prepare_logits, prepare_shape, rows_of
 from softdraw.checks import count, given
 from softdraw.laws import Law, OneHotCategorical, from_torch
 from softdraw.laws.law import checked_rule
@@ -148,7 +148,8 @@ def expect(
     s = None if samples is None else count("samples", samples, 1, "it is S, the number of draws that are averaged")
     if isinstance(rule, ScoreFunction) and s is not None:
         raise ValueError(f"samples={s} is for pathwise rules: {type(rule).__name__} has its own number of them")
-    objective = Objective(f, ours, joint, seed_for(ours.theta, seed, generator), rows)
+    key = seed_for(ours.theta, seed, generator, ours.batch_shape)
+    objective = Objective(f, ours, joint, seed if per_sample(seed) else key, rows)
     if rule is None:
         return default.estimate(objective, s)
     if isinstance(rule, ScoreFunction):
@@ -164,9 +165,14 @@ def _from_logits(
     x, _ = prepare_logits(logits, -1)
     rule = _DEFAULT if rule is None else checked_rule(rule, OneHotCategorical)
     shape = prepare_shape("sample_shape", sample_shape)
+<<<<<<< HEAD:softdraw/verbs.py
     ids = rows_of(rows, x)
     key = seed_for(x, seed, generator)
     y = draw_one_hots(rule, x, Request(key, ids, None, math.prod(shape) if shape else None))
+=======
+    ids = rows_of(rows, x, seed)
+    y = draw_one_hots(rule, x, None, seed_for(x, seed, generator), ids, math.prod(shape) if shape else None, None)
+>>>>>>> noi:softdraw/draw.py
     return y if len(shape) < 2 else y.reshape(*shape, *x.shape)
 
 

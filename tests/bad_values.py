@@ -106,7 +106,7 @@ BAD = {
         torch.zeros(3).cfloat(),
     ],
     "col_start": [None, *NOT_AN_INT, -1, 2**32, 2**70],
-    "stream": [None, *NOT_AN_INT, -1, 2**31, 2**70],
+    "stream": [None, *NOT_AN_INT, -1, 2**31 - 1, 2**70],
     "shape": [
         None,
         "ab",
@@ -151,3 +151,7 @@ BAD = {
     "reduction": [None, "avg", "MEAN", 1, True, ["mean"], ("mean",), str, b"mean", np.array(["mean", "sum"]), X],
 }
 BAD["seed of a draw"] += BAD["seed"]
+BAD["seeds"] = [v for v in BAD["seed"] if not (isinstance(v, torch.Tensor) and v.dim() == 1)]
+BAD["index"] = [None, *NOT_A_TENSOR, X, X.bool(), *layouts(X.long()), torch.tensor([-2, 0]), torch.tensor([2**32])]
+BAD["index of a row"] = [*BAD["index"], torch.tensor([0, 4, 0]), torch.zeros(7).long(), META.long(), X.long()]
+BAD["logits of noise"] = [*FLOATING, torch.zeros(7), torch.zeros(2, 3, 4), META]

@@ -22,6 +22,8 @@ DRAW, INDEX, NOISE, THROUGH = (
     softdraw.gumbel_noise,
     softdraw.straight_through,
 )
+FOLD, AT, UNIFORM = softdraw.fold_in, softdraw.noise_at, softdraw.uniform_at
+DRAWN = torch.tensor([0, 1, 2])
 CASES = [
     (lambda: DRAW(X, 1.0, False, 1e-10), TypeError, ["1e-10", "dim=", "eps"]),
     (lambda: DRAW(X, 1.0, False, -1), TypeError, ["-1", "dim=", "keyword"]),
@@ -40,7 +42,7 @@ CASES = [
     (lambda: DRAW(X, dim=(0, 1)), TypeError, ["dim", "int", "tuple (0, 1)"]),
     (lambda: DRAW(X.to_sparse()), TypeError, ["logits", "dense", "torch.sparse_coo", "logits.to_dense()"]),
     (lambda: DRAW(torch.Tensor), TypeError, ["logits", "the class Tensor"]),
-    (lambda: INDEX(X, sample_shape=(2**31, 2)), ValueError, ["sample_shape", "2147483648"]),
+    (lambda: INDEX(X, sample_shape=(2**31, 2)), ValueError, ["sample_shape", "2147483647"]),
     (lambda: NOISE((2, 5), seed=0, device="nowhere"), ValueError, ["device", "'nowhere'", "cpu"]),
     (lambda: THROUGH(X.to("meta"), X), ValueError, ["hard", "meta", "cpu", "hard.to(soft.device)"]),
     (lambda: losses.keep_ratio(X, 0.5, dim=7), IndexError, ["dim", "-2 to 1, or None", "(3, 4)", "got 7"]),
@@ -103,6 +105,24 @@ CASES = [
     (lambda: INDEX(X, col_start=-4), ValueError, ["col_start", "-4"]),
     (lambda: NOISE((2, 5), seed=0, stream=2**31), ValueError, ["stream", "2**31 - 1"]),
     (lambda: NOISE((2, 5), seed=0, dtype=torch.int64), TypeError, ["dtype", "torch.int64"]),
+    (lambda: DRAW(X, seed=torch.zeros(3, 4, dtype=torch.int64)), TypeError, ["seed", "(3,)", "(3, 4)"]),
+    (lambda: NOISE((2, 5), seed=0, stream=2**31 - 1), ValueError, ["stream", "2**31 - 1"]),
+    (lambda: NOISE((3, 4), seed=0, logits=X), ValueError, ["index", "given with logits", "None"]),
+    (lambda: NOISE((3, 4), seed=0, index=DRAWN), ValueError, ["logits", "given with index", "None"]),
+    (
+        lambda: NOISE((3, 4), seed=0, logits=X, index=DRAWN, col_start=1),
+        ValueError,
+        ["col_start", "0 with logits", "1"],
+    ),
+    (lambda: NOISE((3, 0), seed=0, logits=X[:, :0], index=DRAWN), ValueError, ["shape", "(3, 0)", "one column"]),
+    (lambda: NOISE((3, 4), seed=0, logits=X, index=DRAWN + 2), ValueError, ["index", "0 to 3", "2 to 4"]),
+    (lambda: AT(DRAWN - 2, seed=0), ValueError, ["index", "4294967295", "-1", "-2 to 0"]),
+    (lambda: FOLD(0, 1.5), TypeError, ["ids", "strings", "float 1.5", "number 0"]),
+    (lambda: FOLD(0, "a", None), TypeError, ["ids", "NoneType None", "number 1"]),
+    (lambda: FOLD(0, True), TypeError, ["ids", "bool True"]),
+    (lambda: FOLD(0, torch.tensor([1.0])), TypeError, ["ids", "torch.float32", "number 0"]),
+    (lambda: FOLD(0, torch.tensor(True)), TypeError, ["ids", "torch.bool"]),
+    (lambda: FOLD(DRAWN, DRAWN.to("meta")), ValueError, ["ids", "meta", "cpu"]),
     (lambda: THROUGH(X.bool(), X), TypeError, ["hard", "torch.bool", "hard.to(soft.dtype)"]),
     (lambda: THROUGH(X, X.long()), TypeError, ["soft", "torch.int64", "soft.float()"]),
     (lambda: THROUGH(X[:, :1], X), ValueError, ["hard and soft", "(3, 1)", "(3, 4)"]),
@@ -113,7 +133,10 @@ CASES = [
 CALLS = {
     DRAW: {"logits": X},
     INDEX: {"logits": X},
-    NOISE: {"shape": (3, 4), "seed": 0},
+    NOISE: {"shape": (3, 4), "seed": 0, "logits": X, "index": DRAWN},
+    FOLD: {"seed": 0},
+    AT: {"index": DRAWN, "seed": 0},
+    UNIFORM: {"index": DRAWN, "seed": 0},
     THROUGH: {"hard": X, "soft": X},
     losses.bernoulli_nll: {"logits": X, "target": X},
     losses.categorical_nll: {"logits": X, "target": torch.tensor([0, 1, 2])},
@@ -130,6 +153,8 @@ GATES = {"logits": "logits", "mask": "gate mask", "weight": "gate weight", "dim"
 SPECIAL = {
     DRAW: {"mask": "mask", "hard": "flag", "seed": "seed of a draw"},
     INDEX: {"mask": "mask", "seed": "seed of a draw"},
+    NOISE: {"logits": "logits of noise", "index": "index of a row"},
+    FOLD: {"seed": "seeds"},
     THROUGH: {"hard": "real"},
     losses.bernoulli_nll: {**GATES, "target": "bits"},
     losses.categorical_nll: {"target": "classes"},
@@ -164,7 +189,8 @@ def test_every_bad_value_is_refused_by_a_sentence_of_ours(function, name):
 
 def test_every_public_function_is_asked():
     assert {getattr(losses, name) for name in losses.__all__} <= set(CALLS)
-    assert {getattr(softdraw.functional, name) for name in softdraw.functional.__all__} <= set(CALLS)
+    for module in (softdraw.functional, softdraw.keyed):
+        assert {getattr(module, name) for name in module.__all__} <= set(CALLS)
 
 
 def same(a, b):

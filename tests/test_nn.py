@@ -206,3 +206,16 @@ def test_learned_tau(init, floor):
     w = math.log(math.expm1(init - floor)) if init < 100 else init - floor
     module().backward()
     assert module.weight.grad.item() == pytest.approx(1 / (1 + math.exp(-w)), rel=1e-3)
+
+
+def test_a_name_is_folded_into_a_given_seed():
+    named = GumbelSoftmax(0.5, name="encoder.0")
+    assert torch.equal(named(LOGITS, seed=3), GumbelSoftmax(0.5)(LOGITS, seed=softdraw.fold_in(3, "encoder.0")))
+    assert not torch.equal(named(LOGITS, seed=3), GumbelSoftmax(0.5, name="encoder.1")(LOGITS, seed=3))
+    generators = [torch.Generator().manual_seed(0) for _ in range(2)]
+    drawn = (module(LOGITS, generator=g) for module, g in zip((named, GumbelSoftmax(0.5)), generators, strict=True))
+    assert torch.equal(*drawn)  # a fresh seed is not changed
+    assert "name='encoder.0'" in repr(named)
+    for wrong, error in ((3, TypeError), ("", ValueError)):
+        with pytest.raises(error, match=r"name must .*got"):
+            GumbelSoftmax(name=wrong)

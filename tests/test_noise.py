@@ -48,7 +48,7 @@ def test_philox_known_answers(counter, key, expected):
 
 
 @pytest.mark.parametrize("seed", [0, 1, -1, 2**63 - 1, -(2**63), 2**64 - 1, 123456789012345678])
-@pytest.mark.parametrize(("row", "col", "stream"), [(0, 0, 0), (5, 3, 1), (2**40 + 7, 2**32 - 5, 2**31 - 1)])
+@pytest.mark.parametrize(("row", "col", "stream"), [(0, 0, 0), (5, 3, 1), (2**40 + 7, 2**32 - 5, 2**31 - 2)])
 def test_values_follow_the_contract(seed, row, col, stream):
     got = softdraw.gumbel_noise((2, 5), seed=seed, rows=row, col_start=col, stream=stream, dtype=torch.float64)
     want = [[python_gumbel(seed, row + i, col + j, stream) for j in range(5)] for i in range(2)]

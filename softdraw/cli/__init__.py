@@ -19,6 +19,7 @@ import typer
 
 from softdraw.cli.bench import bench
 from softdraw.cli.compare import compare
+from softdraw.cli.conformance import conformance
 from softdraw.cli.diagnose import diagnose
 from softdraw.cli.doctor import doctor
 from softdraw.cli.flags import line
@@ -35,7 +36,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for command in (train, compare, diagnose, reproduce, doctor, bench, info):
+for command in (train, compare, diagnose, conformance, reproduce, doctor, bench, info):
     app.command()(command)
 app.command(context_settings={"ignore_unknown_options": True})(sample)  # logits may begin with a minus
 

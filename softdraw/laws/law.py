@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.distributions import Distribution, constraints
 
 from softdraw import numerics
-from softdraw.arguments import compute_dtype, per_row, prepare_rows, prepare_shape
+from softdraw.arguments import compute_dtype, per_row, prepare_shape
 from softdraw.checks import given
 from softdraw.laws.checks import (
     batch_index,
@@ -32,7 +32,7 @@ from softdraw.rules.needs import Need
 from softdraw.rules.pathwise import Pathwise
 from softdraw.rules.score_function import ScoreFunction
 from softdraw.rules.zgr import ZGR
-from softdraw.seeds import seed_for
+from softdraw.seeds import keyed, seed_for
 from softdraw.tensors import matched
 
 _DEFAULT = ZGR()
@@ -191,11 +191,9 @@ class Law(Distribution):
         return f"{type(self).__name__}(logits of shape {tuple(self.theta.shape)}{mask}{rule})"
 
     def _source(self, seed: Any, generator: Any, rows: int | Tensor) -> tuple[Tensor, Tensor | None]:
-        if type(rows) is int and not rows:
+        if type(rows) is int and not rows and not isinstance(seed, Tensor):
             return seed_for(self.theta, seed, generator), None
-        rows = matched("rows", rows, self.theta) if isinstance(rows, Tensor) else rows
-        ids = prepare_rows(rows, self.batch_shape, self.theta.device)
-        return seed_for(self.theta, seed, generator), ids  # the seed last: a refused call draws none
+        return keyed(self.theta, self.batch_shape, seed, generator, rows)
 
 
 def checked_rule(rule: object, law: Law | type[Law]) -> Pathwise:

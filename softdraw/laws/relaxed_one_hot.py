@@ -15,7 +15,6 @@ from softdraw.arguments import (
     check_logits,
     compute_dtype,
     prepare_mask,
-    prepare_rows,
     prepare_shape,
     row_ids,
     tau_tensor,
@@ -26,8 +25,8 @@ from softdraw.laws.one_hot import parameters
 from softdraw.numerics import log_probs, logsumexp, masked
 from softdraw.operators.softmax import softmax
 from softdraw.rules.conditional_noise import Noise
-from softdraw.seeds import seed_for
-from softdraw.tensors import is_plain, matched
+from softdraw.seeds import keyed
+from softdraw.tensors import is_plain
 
 
 class RelaxedOneHotCategorical(Distribution):
@@ -224,12 +223,10 @@ class RelaxedOneHotCategorical(Distribution):
     def _noisy(self, sample_shape: Sequence[int], seed: Any, generator: Any, rows: Any) -> tuple[Tensor, Tensor]:
         """Scores theta + G, ``(samples, *batch, K)``, and the temperature that broadcasts to them."""
         x = self.scores().expand(math.prod(sample_shape), *self.theta.shape)
-        rows = matched("rows", rows, self.theta) if isinstance(rows, Tensor) else rows
-        ids = prepare_rows(rows, self.batch_shape, x.device)
-        ids = row_ids(self.batch_shape, x.device) if ids is None else ids
         tau = self._temperature(x.dtype)
-        key = seed_for(x, seed, generator)
-        return x + Noise(key, ids.unsqueeze(0), drawn=True).gumbel(x, 0)[0], tau
+        key, ids = keyed(self.theta, self.batch_shape, seed, generator, rows)
+        ids = row_ids(self.batch_shape, x.device) if ids is None else ids
+        return x + Noise(key, ids.unsqueeze(0), drawn=True).gumbel(x), tau
 
 
 def _joint_batch(tau: Tensor, logits: Tensor) -> torch.Size:

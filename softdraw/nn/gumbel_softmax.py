@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from softdraw.checks import check_bool, given, integer, scalar
 from softdraw.functional import gumbel_softmax
+from softdraw.keyed import fold_in
 from softdraw.overrides import refuse_script
 from softdraw.tensors import is_plain
 
@@ -25,8 +26,8 @@ class GumbelSoftmax(nn.Module):
     .. math:: y = \mathrm{softmax}((\theta + G) / \tau) \text{ in training}, \qquad
               y = \mathrm{onehot}(\arg\max_j \theta_j) \text{ in evaluation (``eval_mode="argmax"``)}
 
-    **Two modules that get one seed draw the same noise.** If you pass ``seed=``, give each module a seed of its own,
-    drawn from a generator (see the example). Without ``seed=`` each call takes a fresh one by itself.
+    **Two modules that get one seed draw the same noise**, unless each has a ``name`` of its own (see the example).
+    Without ``seed=`` each call takes a fresh one by itself.
 
     Args:
         tau: the relaxation, > 0, one number. It is a float32 buffer without dimensions: it is saved with the model, it
@@ -37,6 +38,8 @@ class GumbelSoftmax(nn.Module):
         dim: the dimension of the categories.
         eval_mode: what happens after ``.eval()``: the one-hot of the argmax, ``softmax(logits / tau)``, or a draw as in
             training.
+        name: folded into a given seed: the module then draws with ``fold_in(seed, name)``. The path of the module in
+            its model is a good one. Default: the seed is taken as it is.
 
     Returns:
         As :func:`softdraw.gumbel_softmax`: shape and dtype of the logits.
@@ -46,7 +49,7 @@ class GumbelSoftmax(nn.Module):
 
     Raises:
         TypeError: an argument is not of its type. ValueError: ``tau`` is not positive and finite, or ``eval_mode`` is
-        not one of the three.
+        not one of the three, or ``name`` is empty.
 
     Example:
         >>> choose = softdraw.nn.GumbelSoftmax(tau=0.5, hard=True)
@@ -64,12 +67,11 @@ class GumbelSoftmax(nn.Module):
         >>> choose
         GumbelSoftmax(tau=0.3, hard=True, dim=-1, eval_mode='argmax')
 
-        Two modules, reproducible and independent: one seed for each, from one generator.
+        Two modules, reproducible and independent under one seed: a name for each.
 
-        >>> first, second = softdraw.nn.GumbelSoftmax(), softdraw.nn.GumbelSoftmax()
-        >>> seeds = torch.randint(2**63 - 1, (2,), generator=torch.Generator().manual_seed(0))
-        >>> first(torch.zeros(3), seed=seeds[0]), second(torch.zeros(3), seed=seeds[1])
-        (tensor([0.1528, 0.7250, 0.1222]), tensor([0.8763, 0.0434, 0.0802]))
+        >>> first, second = softdraw.nn.GumbelSoftmax(name="encoder.0"), softdraw.nn.GumbelSoftmax(name="encoder.1")
+        >>> first(torch.zeros(3), seed=1), second(torch.zeros(3), seed=1)
+        (tensor([0.1422, 0.2746, 0.5833]), tensor([0.4568, 0.3315, 0.2117]))
     """
 
     if TYPE_CHECKING:  # a buffer that takes numbers: ``__setattr__`` below
@@ -79,8 +81,19 @@ class GumbelSoftmax(nn.Module):
         @tau.setter
         def tau(self, value: float | Tensor) -> None: ...
 
-    def __init__(self, tau: float = 1.0, hard: bool = False, dim: int = -1, eval_mode: Mode = "argmax") -> None:
+    name: str | None = None  # of a module that was pickled before there were names as well
+
+    def __init__(
+        self,
+        tau: float = 1.0,
+        hard: bool = False,
+        dim: int = -1,
+        eval_mode: Mode = "argmax",
+        name: str | None = None,
+    ) -> None:
         super().__init__()
+        _check_name(name)
+        self.name = name
         self._reset_tau = _tau(tau)
         self.register_buffer("tau", torch.empty((), dtype=torch.float32))
         self.reset_parameters()
@@ -120,6 +133,8 @@ class GumbelSoftmax(nn.Module):
         relaxation = _kept(self.tau, logits) if tau is None else tau
         if mode != "sample":  # torch's own operations where a graph is recorded, so that it needs no softdraw
             return gumbel_softmax(logits, relaxation, mode == "argmax", dim=self.dim, mask=mask, noise=False)
+        if self.name is not None and seed is not None:
+            seed = fold_in(seed, self.name)
         return gumbel_softmax(
             logits, relaxation, hard, dim=self.dim, mask=mask, seed=seed, generator=generator, rows=rows
         )
@@ -130,7 +145,8 @@ class GumbelSoftmax(nn.Module):
     def extra_repr(self) -> str:
         """What ``print(module)`` shows. A tau on an accelerator is not read, since that would wait for the device."""
         shown = f"{self.tau:.6g}" if _readable(self.tau) else f"<on {self.tau.device}>"
-        return f"tau={shown}, hard={self.hard}, dim={self.dim}, eval_mode={self.eval_mode!r}"
+        named = "" if self.name is None else f", name={self.name!r}"
+        return f"tau={shown}, hard={self.hard}, dim={self.dim}, eval_mode={self.eval_mode!r}{named}"
 
     def __setattr__(self, name: str, value: Any) -> None:
         """``module.tau = 0.3`` writes into the buffer, so that compiled graphs and captured ones see it."""
@@ -203,6 +219,13 @@ def _tau(value: Any) -> float:
         raise ValueError(f"tau must be positive and finite, got {tau}: it relaxes the draw; small is close to one-hot")
     limits = torch.finfo(torch.float32)
     return min(max(tau, limits.tiny), limits.max)
+
+
+def _check_name(name: object) -> None:
+    if name is not None and not isinstance(name, str):
+        raise TypeError(f"name must be a string or None, got {given(name)}: write name='encoder.0', say")
+    if name == "":
+        raise ValueError("name must not be empty, got '': write the path of the module in its model, or leave it out")
 
 
 def _check_mode(name: str, mode: object) -> None:

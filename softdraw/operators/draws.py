@@ -181,7 +181,7 @@ def _noise_vmap(
     info: Any, in_dims: tuple, seed: Tensor, rows: Tensor, stream: Tensor, cols: int, col_start: int, dtype: torch.dtype
 ) -> tuple[Tensor, int]:
     rank = 1 + max(x.dim() - (d is not None) for x, d in zip((seed, rows, stream), in_dims[:3], strict=True))
-    seed, rows, stream = (_aligned(x, d, rank) for x, d in zip((seed, rows, stream), in_dims[:3], strict=True))
+    seed, rows, stream = (aligned(x, d, rank) for x, d in zip((seed, rows, stream), in_dims[:3], strict=True))
     return gumbel_noise(seed, rows.expand(info.batch_size, *rows.shape[-rank + 1 :]), stream, cols, col_start, dtype), 0
 
 
@@ -203,13 +203,13 @@ def _batched(info: Any, in_dims: tuple, draw: Draw) -> Draw:
     logits, *between, col_start = draw
     mapped = in_dims[0] is not None
     logits = logits.movedim(in_dims[0], 0) if mapped else logits.expand(info.batch_size, *logits.shape)
-    tau, seed, rows, mask = (_aligned(x, d, logits.dim()) for x, d in zip(between, in_dims[1:5], strict=True))
+    tau, seed, rows, mask = (aligned(x, d, logits.dim()) for x, d in zip(between, in_dims[1:5], strict=True))
     if rows is None:
         rows = row_ids(logits.shape[1:-1], logits.device)
     return Draw(logits, tau, seed, rows, mask, col_start)
 
 
-def _aligned(x: Any, dim: int | None, rank: int) -> Any:
+def aligned(x: Any, dim: int | None, rank: int) -> Any:
     """``x`` with its mapped dimension (if any) in front and padded by ones to ``rank``, so that it broadcasts."""
     if x is None or dim is None:
         return x

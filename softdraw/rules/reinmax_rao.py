@@ -37,7 +37,7 @@ class ReinMaxRao(Pathwise):
         >>> logits = torch.zeros(3, requires_grad=True)
         >>> y = softdraw.draw(softdraw.OneHotCategorical(logits), softdraw.ReinMaxRao(tau=1.0, samples=100), seed=0)
         >>> (y * torch.tensor([3.0, 0.0, 0.0])).sum().backward(); logits.grad
-        tensor([ 0.6152, -0.3340, -0.2812])
+        tensor([ 0.6098, -0.3091, -0.3008])
 
     Source:
         arXiv 2603.08257 (2026), on Rao-Blackwellised ReinMax.
@@ -55,7 +55,7 @@ class ReinMaxRao(Pathwise):
 
     def vjp(self, law: Family, sample: Tensor, grad: Tensor, noise: Noise) -> Tensor:
         p = law.mean
-        # Block 0 made the sample under theta; under theta_D only the blocks behind it are independent of the sample.
-        chunks = noise.conditional(((p + sample) / 2).log(), sample, 1, self.samples + 1)
+        # The draw's own noise made the sample under theta, not under theta_D.
+        chunks = noise.conditional(((p + sample) / 2).log(), sample, self.samples)
         rao = rao_blackwell(chunks, self.tau, grad) / (self.samples * per_row(self.tau, law.theta))
         return 2 * rao - law.covariance_product(grad) / 2

@@ -45,7 +45,7 @@ class Relax(ScoreFunction):
         >>> law = softdraw.OneHotCategorical(logits)
         >>> rule = softdraw.Relax(control=lambda y: 0.9 * y[..., 0], tau=0.5)
         >>> softdraw.expect(lambda y: y[..., 0], law, rule, seed=0).backward(); logits.grad
-        tensor([ 0.3628, -0.1868, -0.1760])
+        tensor([ 0.3201, -0.1029, -0.2172])
 
     Source:
         Grathwohl, Choi, Wu, Roeder and Duvenaud (2018), "Backpropagation through the void".
@@ -76,7 +76,7 @@ def controlled(objective: Objective, control: Callable, tau: float | Tensor, sam
     """
     law = objective.law
     x, z, d, noise = objective.scores(samples)
-    given = condition(x, d, noise.gumbel(x, 1)[0])
+    given = condition(x, d, noise.more(x, 0)[0])
     hard, relaxed, conditional = (law.extract(y).to(law.theta.dtype) for y in (d, softmax(z, tau), softmax(given, tau)))
     value = objective.values(hard)
     free, fixed = (_controls(control(y), value, z.requires_grad) for y in (relaxed, conditional))

@@ -11,11 +11,12 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from softdraw.arguments import compute_dtype, prepare_rows, row_ids
+from softdraw.arguments import compute_dtype, row_ids
 from softdraw.checks import check_device
 from softdraw.rules.conditional_noise import Noise
 from softdraw.rules.needs import Need
 from softdraw.rules.rule import Rule
+from softdraw.seeds import keyed
 
 
 class ScoreFunction(Rule, ABC):
@@ -44,7 +45,7 @@ class Objective:
     f: Callable[[Tensor], Any]
     law: Any  # a Law: rules do not import laws
     joint: int
-    seed: Tensor
+    seed: Any  # a 0-d tensor, or the seeds of samples as they were given
     rows: int | Tensor = 0
 
     @property
@@ -100,10 +101,10 @@ class Objective:
         """Logits, differentiable scores z, the one-hots of their argmax, and the noise behind them, ``(S, ..., C)``."""
         x = self.law.scores()
         x = x.expand(samples, *x.shape)
-        ids = prepare_rows(self.rows, self.law.batch_shape, x.device)
+        key, ids = self._keyed()
         ids = row_ids(self.law.batch_shape, x.device) if ids is None else ids
-        noise = Noise(self.seed, ids.unsqueeze(0), drawn=True)
-        z = x + noise.gumbel(x, 0)[0]
+        noise = Noise(key, ids.unsqueeze(0), drawn=True)
+        z = x + noise.gumbel(x)
         return x, z, self.law.embed(self.sample(samples)).to(x.dtype), noise
 
     def states(self) -> int:
@@ -117,14 +118,21 @@ class Objective:
         state = self.per_variable(index) // digits % base
         return self.law.state(state.expand(*index.shape[:1], *self.law.batch_shape))
 
-    def batch_rows(self) -> Tensor | None:
-        """An id for every value of the objective, where a rule draws once for all of its variables."""
-        ids = prepare_rows(self.rows, self.law.batch_shape, self.law.theta.device)
-        if ids is None or not self.joint:
-            return ids
+    def batch_keys(self) -> tuple[Tensor, Tensor | None]:
+        """Seed and id for every value of the objective, where a rule draws once for all of its variables."""
+        key, ids = self._keyed()
+        if not self.joint:
+            return key, ids
+        key = key.flatten(len(self.batch), -2)[..., 0, :] if key.dim() else key
+        if ids is None:
+            return key, ids
         first = ids.flatten(len(self.batch), -2)[..., 0, :]
         each_has_its_own = isinstance(self.rows, Tensor) and self.rows.dim() > len(self.batch)
-        return first if each_has_its_own else first // prod(self.variables)  # sample i has the rows i n, i n + 1, ...
+        # Sample i has the rows i n, i n + 1, ...
+        return key, first if each_has_its_own else first // prod(self.variables)
+
+    def _keyed(self) -> tuple[Tensor, Tensor | None]:
+        return keyed(self.law.theta, self.law.batch_shape, self.seed, None, self.rows)
 
 
 def count_states(law: Any, joint: int) -> int:

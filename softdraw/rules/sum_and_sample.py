@@ -58,8 +58,8 @@ class SumAndSample(ScoreFunction):
         log_p = self._table(objective)  # (*batch, states)
         top = log_p.topk(min(self.summed, log_p.shape[-1]), dim=-1).indices
         others = torch.ones_like(log_p, dtype=torch.bool).scatter(-1, top, False)
-        rows = objective.batch_rows()
-        drawn = draws.gumbel_max(log_p, objective.seed, rows, others, self.samples, 0)  # -1 where T is everything
+        seed, rows = objective.batch_keys()
+        drawn = draws.gumbel_max(log_p, seed, rows, others, self.samples, 0)  # -1 where T is everything
         return self._summed(objective, top) + self._sampled(objective, drawn, log_p, others)
 
     def _table(self, objective: Objective) -> Tensor:

@@ -91,8 +91,8 @@ def _closed(s: Tensor, hard: Tensor, g: Tensor, rule: KernelRule, tau: Tau) -> T
 
 
 def _rao(draw: Fields, s: Tensor, hard: Tensor, g: Tensor, rule: KernelRule, tau: Tau, given: bool) -> Tensor:
-    """One block of noise at a time; block 0 made the sample, unless it was given."""
-    logits, _, seed, rows, _, col_start = draw
+    """The draw's own noise, unless the sample was given; then one block at a time of the noise that made no draw."""
+    logits, _, seed, rows, _, _ = draw
     assert seed is not None
     cols, p = logits.shape[-1], softmax(s)
     ids = row_ids(logits.shape[:-1], logits.device) if rows is None else rows
@@ -102,9 +102,13 @@ def _rao(draw: Fields, s: Tensor, hard: Tensor, g: Tensor, rule: KernelRule, tau
     top = s.amax(-1, keepdim=True)  # taken off, for beside a huge logit the noise itself would be lost
     conditioned = ((p + hard) / 2).log() if reinmax else s - torch.where(top.isinf(), 0, top)
     total = torch.zeros_like(s)
-    for block in range(int(reinmax), rule.draws + int(reinmax)):
-        made = noise.gumbel(seed, ids, cols, block * cols + col_start, stream, s.dtype).expand_as(s)
-        scores = s + made if block == 0 and not given else condition(conditioned, hard, made)
-        total = total + softmax_vjp(softmax(scores, tau), g)
+    own = not reinmax and not given
+    if own:
+        made = noise.gumbel(seed, ids, cols, 0, stream, s.dtype).expand_as(s)
+        total = softmax_vjp(softmax(s + made, tau), g)
+    more = noise.conditional(seed, cols)
+    for block in range(rule.draws - own):
+        made = noise.gumbel(more, ids, cols, block * cols, stream, s.dtype).expand_as(s)
+        total = total + softmax_vjp(softmax(condition(conditioned, hard, made), tau), g)
     mean = total / (rule.draws * tau)
     return 2 * mean - softmax_vjp(p, g) / 2 if reinmax else mean

@@ -1,0 +1,316 @@
+"""Seeds made from seeds, seeds of samples, single columns, and noise given an outcome."""
+
+import math
+from hashlib import blake2b
+
+import compilation
+import pytest
+import scipy.stats
+import torch
+from test_noise import python_gumbel, python_philox
+
+import softdraw
+from softdraw import kernels, noise
+from softdraw.kernels import reference
+from tests.methods import PATHWISE, SCORE, label
+
+KNOWN = [  # seed, ids, what they make: also in docs/noise.md
+    (0, (0,), 18031283562658385652),
+    (0, (1,), 15137601830257862908),
+    (1, (0,), 12928949092424127384),
+    (-1, (-1,), 4139175123173962628),
+    (123456789012345678, (2**64 - 2,), 4867769390708767450),
+    (0, ("encoder.0",), 5299895542291539784),
+    (0, ("training", 17), 12782965244483558148),
+    (0, ("",), 5656929630674351260),
+]
+X = torch.randn(4, 3, 5, generator=torch.Generator().manual_seed(0))
+SEEDS = softdraw.fold_in(0, torch.arange(4))
+
+
+def python_fold(seed, *ids):
+    """By the contract, in Python's own integers."""
+    for id in ids:
+        key = (seed % 2**32, (seed >> 32) % 2**32)
+        words = python_philox((id % 2**32, (id >> 32) % 2**32, 0, 2**32 - 1), key)
+        seed = words[0] | words[1] << 32
+    return seed
+
+
+@pytest.fixture(params=["fastest", "reference"])
+def each_body(request, monkeypatch):
+    """The fastest body, and plain torch."""
+    if request.param == "reference":
+        monkeypatch.setattr(kernels, "body", lambda *_: reference)
+        monkeypatch.setattr(kernels, "body_for", lambda *_: reference)
+
+
+@pytest.mark.parametrize(("seed", "ids", "expected"), KNOWN)
+def test_fold_in_known_answers(seed, ids, expected):
+    numbers = [
+        int.from_bytes(blake2b(i.encode(), digest_size=8).digest(), "little") if isinstance(i, str) else i for i in ids
+    ]
+    assert python_fold(seed, *numbers) == expected
+    assert int(softdraw.fold_in(seed, *ids)) % 2**64 == expected
+    # The formula in tensors, which devices run, and not that in Python's integers.
+    key = torch.tensor([noise.signed(seed)])
+    assert int(softdraw.fold_in(key, *ids)) % 2**64 == expected
+
+
+def test_ids_are_numbers_names_and_tensors_alike():
+    ids = torch.tensor([[3, -1, 2**40], [0, 1, -(2**63)]])
+    got = softdraw.fold_in(7, "group", ids, 5)
+    assert got.shape == (2, 3)
+    for place in ((0, 0), (0, 1), (0, 2), (1, 2)):
+        assert got[place] == softdraw.fold_in(7, "group", int(ids[place]), 5)
+        assert got[place] == softdraw.fold_in(softdraw.fold_in(7, "group"), ids[place], torch.tensor(5).int())
+    assert softdraw.fold_in(7, 2**64 + 3) == softdraw.fold_in(7, 3) == softdraw.fold_in(7 + 2**64 - 2**64, 3 - 2**64)
+    assert softdraw.fold_in(7) == 7
+    assert softdraw.fold_in(softdraw.fold_in(0, 1), 2) != softdraw.fold_in(softdraw.fold_in(0, 2), 1)
+
+
+def test_the_counter_of_keys_is_nobodys():
+    """Of all words that a draw reads, none has the stream of keys: the last stream has a tail stream below it."""
+    assert noise.STREAMS - 1 + 2**31 < 2**32 - 1
+
+
+def test_folded_seeds_are_unrelated():
+    """Of 2^12 keys from one seed and of one id under 2^12 seeds, the bits are fair and the noise is uncorrelated."""
+    n = 2**12
+    for made in (softdraw.fold_in(0, torch.arange(n)), softdraw.fold_in(torch.arange(n), 0)):
+        bits = (made.unsqueeze(-1) >> torch.arange(64)) & 1
+        assert bits.double().mean(0).sub(0.5).abs().max() < 5 * 0.5 / math.sqrt(n)
+        assert len(made.unique()) == n
+        g = softdraw.gumbel_noise((n, 2), seed=made, dtype=torch.float64)
+        assert scipy.stats.kstest(g.flatten().numpy(), "gumbel_r").pvalue > 1e-3
+        assert abs(torch.corrcoef(torch.stack((g[:-1, 0], g[1:, 0])))[0, 1].item()) < 4 / math.sqrt(n)
+
+
+@pytest.mark.parametrize("backend", compilation.BACKENDS)
+def test_compiled_in_one_graph(backend):
+    def step(x, seed, number, ids):
+        key = softdraw.fold_in(seed, "encoder.0", number)
+        mine = softdraw.fold_in(key, ids)
+        return (
+            key,
+            softdraw.gumbel_max(x, seed=mine),
+            softdraw.noise_at(ids, seed=key),
+            softdraw.gumbel_noise((4, 5), seed=key, logits=x[:, 0], index=ids),
+        )
+
+    compiled = compilation.fresh(step, backend)
+    ids, seed = torch.tensor([3, 0, 1, 4]), torch.tensor(11)
+    for number in (1, 2, 3, -7, 2**40):
+        for got, expected in zip(compiled(X, seed, number, ids), step(X, seed, number, ids), strict=True):
+            torch.testing.assert_close(got, expected, rtol=1e-6, atol=1e-6)
+    assert compilation.graphs() == 2  # the second one takes any number
+
+
+def test_vmap():
+    ids, seeds = torch.arange(6), softdraw.fold_in(3, torch.arange(6))
+    expected = softdraw.fold_in(9, ids)
+    assert torch.equal(torch.func.vmap(lambda i: softdraw.fold_in(9, i))(ids), expected)
+    assert torch.equal(torch.func.vmap(lambda s: softdraw.fold_in(s, "a"))(seeds), softdraw.fold_in(seeds, "a"))
+    both = torch.func.vmap(softdraw.fold_in, in_dims=(0, None))(seeds, ids)
+    assert torch.equal(both, softdraw.fold_in(seeds.unsqueeze(-1), ids))
+    x = torch.randn(6, 2, 5)
+    mapped = torch.func.vmap(lambda x, i: softdraw.gumbel_max(x, seed=softdraw.fold_in(9, i)))(x, ids)
+    assert torch.equal(mapped, softdraw.gumbel_max(x, seed=expected))
+    per_sample = torch.func.vmap(lambda x, s: softdraw.gumbel_softmax(x, seed=s))(x.view(3, 2, 2, 5), seeds.view(3, 2))
+    torch.testing.assert_close(per_sample, softdraw.gumbel_softmax(x, seed=seeds).view(3, 2, 2, 5))
+    looked_up = torch.func.vmap(lambda i, s: softdraw.noise_at(i, seed=s))(ids.view(3, 2), seeds[:3])
+    assert torch.equal(looked_up, softdraw.noise_at(ids.view(3, 2), seed=seeds[:3]))
+
+
+def gradients(call, x, seed, rows=0):
+    leaf = x.clone().requires_grad_()
+    y = call(leaf, seed, rows)
+    if not y.requires_grad:
+        return y, torch.zeros_like(x)
+    (y * torch.linspace(-1, 1, y.shape[-1])).sum().backward()
+    return y.detach(), leaf.grad
+
+
+def law(kind):
+    return lambda x, seed, rows: getattr(softdraw, kind)(x).rsample(seed=seed, rows=rows)
+
+
+def relaxed(x, seed, rows):
+    return softdraw.RelaxedOneHotCategorical(0.7, logits=x).rsample(seed=seed, rows=rows)
+
+
+def estimated(rule):
+    return lambda x, seed, rows: softdraw.expect(
+        lambda y: (y[..., 0] - 0.3) ** 2, softdraw.OneHotCategorical(x), rule, seed=seed, rows=rows
+    )
+
+
+SEEDED = {
+    "soft": lambda x, seed, rows: softdraw.gumbel_softmax(x, 0.7, seed=seed, rows=rows),
+    "hard": lambda x, seed, rows: softdraw.gumbel_softmax(x, 0.7, hard=True, seed=seed, rows=rows),
+    "index": lambda x, seed, rows: softdraw.gumbel_max(x, seed=seed, rows=rows),
+    "module": lambda x, seed, rows: softdraw.nn.GumbelSoftmax(0.7)(x, seed=seed, rows=rows),
+    "noise": lambda x, seed, rows: softdraw.gumbel_noise(x.shape, seed=seed, rows=rows),
+    "law": law("OneHotCategorical"),
+    "bits": law("Bernoulli"),
+    "relaxed": relaxed,
+}
+SEEDED |= {
+    f"draw {label(rule)}": lambda x, seed, rows, rule=rule: softdraw.draw(x, rule, seed=seed, rows=rows)
+    for rule in PATHWISE
+}
+CONTROLLED = softdraw.Relax(control=lambda y: 0.7 * y[..., 0] ** 2, tau=0.8)
+EXPECTED = [*PATHWISE, *(rule for rule in SCORE if type(rule) not in (softdraw.DisARM, softdraw.Relax)), CONTROLLED]
+SEEDED |= {f"expect {label(rule)}": estimated(rule) for rule in EXPECTED}
+
+
+@pytest.mark.parametrize("name", SEEDED)
+@pytest.mark.usefixtures("each_body")
+def test_a_sample_with_its_seed_draws_what_it_draws_alone(name):
+    call = SEEDED[name]
+    for rows in (0, 7):
+        y, g = gradients(call, X, SEEDS, rows)
+        for i in range(len(X)):
+            alone, slope = gradients(call, X[i], SEEDS[i], rows)
+            torch.testing.assert_close(y[i], alone, rtol=1e-5, atol=1e-6)
+            torch.testing.assert_close(g[i], slope, rtol=1e-4, atol=1e-6)
+    # Seeds for every row, the rows of a sample having that of the sample: each row is then row 0 of its seed.
+    if not name.startswith("bits"):
+        each, _ = gradients(call, X, SEEDS.unsqueeze(-1).expand(4, 3), torch.arange(3).expand(4, 3))
+        whole, _ = gradients(call, X, SEEDS, torch.arange(3).expand(4, 3))
+        torch.testing.assert_close(each, whole, rtol=1e-5, atol=1e-6)
+
+
+def test_disarm_takes_seeds_of_samples():
+    def estimate(theta, seed):
+        leaf = theta.clone().requires_grad_()
+        bits = torch.distributions.Independent(softdraw.Bernoulli(leaf), 1)
+        softdraw.expect(lambda b: (b.sum(-1) - 0.4) ** 2, bits, softdraw.DisARM(2), seed=seed).sum().backward()
+        return leaf.grad
+
+    theta = X[:, 0]
+    whole = estimate(theta, SEEDS)
+    for i in range(4):
+        torch.testing.assert_close(whole[i], estimate(theta[i], SEEDS[i]))
+
+
+def test_streams_under_seeds_of_samples():
+    drawn = softdraw.gumbel_max(X, sample_shape=(3,), seed=SEEDS)
+    for i in range(4):
+        assert torch.equal(drawn[:, i], softdraw.gumbel_max(X[i], sample_shape=(3,), seed=SEEDS[i]))
+
+
+def test_single_columns_are_those_of_the_block():
+    ids = torch.tensor([7, 0, 2**45, 3])
+    for options in ({}, {"rows": 5}, {"rows": ids}, {"stream": 3}, {"seed": SEEDS}):
+        options = {"seed": 12, **options}
+        block = softdraw.gumbel_noise((4, 9), **options)
+        index = torch.tensor([0, 8, 3, 6])
+        got = softdraw.noise_at(index, **options)
+        torch.testing.assert_close(got, block.gather(-1, index.unsqueeze(-1)).squeeze(-1), rtol=2e-7, atol=2e-7)
+        u = softdraw.uniform_at(index, **options, dtype=torch.float64)
+        wide = softdraw.gumbel_noise((4, 9), **options, dtype=torch.float64).gather(-1, index.unsqueeze(-1))
+        torch.testing.assert_close(-(-torch.log1p(-u)).log(), wide.squeeze(-1))
+    many = torch.arange(9).expand(4, 9)
+    rows = ids.unsqueeze(-1).expand(4, 9)
+    looked_up = softdraw.noise_at(many, seed=1, rows=rows)
+    torch.testing.assert_close(looked_up, softdraw.gumbel_noise((4, 9), seed=1, rows=ids), rtol=2e-7, atol=2e-7)
+
+
+def test_a_column_that_needs_its_second_word():
+    # The first word of seed 4 at this row and column is 4 (test_noise.py).
+    got = softdraw.noise_at(torch.tensor([1085]), seed=4, rows=8622, dtype=torch.float64)
+    assert got.item() == pytest.approx(python_gumbel(4, 8622, 1085, 0), rel=1e-14)
+
+
+def test_no_draw_has_no_noise():
+    for call in (softdraw.noise_at, softdraw.uniform_at):
+        assert call(torch.tensor([-1, 0]), seed=0).isnan().tolist() == [True, False]
+
+
+def test_coupled_draws_agree_as_often_as_the_formula_says():
+    """With the same noise, P(same index) = sum_i 1 / sum_j max(p_j / p_i, q_j / q_i)."""
+    p, q = torch.tensor([0.5, 0.3, 0.2]).double(), torch.tensor([0.2, 0.3, 0.5]).double()
+    n = 100_000
+    a, b = (softdraw.gumbel_max(x.log().expand(n, 3), seed=3) for x in (p, q))
+    other = softdraw.gumbel_max(q.log().expand(n, 3), seed=softdraw.fold_in(3, "verification"))
+    exact = sum(1 / sum(max(p[j] / p[i], q[j] / q[i]) for j in range(3)) for i in range(3)).item()
+    for found, expected in (((a == b), exact), ((a == other), (p * q).sum().item())):
+        assert abs(found.double().mean().item() - expected) < 4 * math.sqrt(expected * (1 - expected) / n)
+
+
+LOGITS = torch.tensor([1.0, -2.0, 0.5, -math.inf, 3.0])
+
+
+def test_noise_given_an_index_has_its_law():
+    """Over indices of the law it is Gumbel noise again; given one, its maximum is Gumbel(log Z), wherever it is."""
+    n = 40_000
+    x = LOGITS.double().expand(n, 5)
+    index = softdraw.gumbel_max(x, seed=1)
+    g = softdraw.gumbel_noise((n, 5), seed=1, logits=x, index=index, dtype=torch.float64)
+    assert torch.equal((x + g).argmax(-1), index)
+    for column in range(5):
+        assert scipy.stats.kstest(g[:, column].numpy(), "gumbel_r").pvalue > 1e-3
+    assert torch.corrcoef(g.T).sub(torch.eye(5)).abs().max() < 4.5 / math.sqrt(n)
+    for given in (1, 4):
+        at = torch.tensor(given)
+        s = x + softdraw.gumbel_noise((n, 5), seed=2, logits=LOGITS.double(), index=at, dtype=torch.float64)
+        assert (s.argmax(-1) == given).all()
+        assert scipy.stats.kstest((s.amax(-1) - LOGITS.double().logsumexp(-1)).numpy(), "gumbel_r").pvalue > 1e-3
+
+
+def test_noise_given_an_index_equals_rejection():
+    """The noise of those draws whose index came out right, compared column by column."""
+    n, x = 60_000, torch.tensor([0.3, -0.5, 1.0]).double()
+    g = softdraw.gumbel_noise((n, 3), seed=5, dtype=torch.float64)
+    chosen = g[(x + g).argmax(-1) == 1]
+    given = softdraw.gumbel_noise((len(chosen), 3), seed=6, logits=x, index=torch.tensor(1), dtype=torch.float64)
+    for column in range(3):
+        assert scipy.stats.ks_2samp(chosen[:, column].numpy(), given[:, column].numpy()).pvalue > 1e-3
+
+
+def test_noise_given_an_index_at_corners():
+    index = torch.tensor([-1, 2])
+    g = softdraw.gumbel_noise((2, 5), seed=3, logits=LOGITS + 1e4, index=index)
+    assert g.isfinite().all()
+    assert (LOGITS + g)[1].argmax() == 2
+    far = softdraw.gumbel_noise((1, 2), seed=3, logits=torch.tensor([[0.0, 200.0]]), index=torch.tensor([0]))
+    assert far[0, 0] > 190 + far[0, 1]
+    leaf = LOGITS[:3].clone().double().requires_grad_()
+    make = lambda x: softdraw.gumbel_noise((3,), seed=3, logits=x, index=torch.tensor(1), dtype=torch.float64)  # noqa: E731
+    assert torch.autograd.gradcheck(make, leaf)
+
+
+@pytest.mark.parametrize(
+    "rule", [softdraw.StraightThroughGumbel(tau=0.7), softdraw.GumbelRao(tau=0.7, samples=3)], ids=label
+)
+def test_a_given_sample_of_the_same_seed_shares_no_noise(rule):
+    """The gradient given a sample has the same mean whether the sample was drawn with this seed or with another."""
+    n = 40_000
+    x = torch.tensor([0.5, -0.5, 0.2]).double()
+    weights = torch.tensor([1.0, 0.0, -1.0]).double()
+    means = []
+    for seed in (1, 2):
+        leaf = x.expand(n, 3).clone().requires_grad_()
+        law = softdraw.OneHotCategorical(leaf)
+        y = softdraw.draw(law, rule, value=softdraw.OneHotCategorical(x.expand(n, 3)).sample(seed=1), seed=seed)
+        (y * weights).sum().backward()
+        means.append((leaf.grad.mean(0), leaf.grad.std(0) / math.sqrt(n)))
+    (a, error), (b, other) = means
+    assert ((a - b).abs() < 4 * (error**2 + other**2).sqrt()).all()
+
+
+def test_the_noise_of_rules_is_that_of_no_draw_of_another_width():
+    """Block 1 of 10 categories was once columns 10 to 19 of a draw of 20 categories."""
+    wide = softdraw.gumbel_noise((1, 1, 40), seed=0)
+    ten, twenty = (torch.zeros(1, 1, width) for width in (10, 20))
+    made = [
+        softdraw.rules.conditional_noise.Noise(torch.tensor(0), torch.zeros(1, 1, 1).long(), True).more(x, 0, 2)
+        for x in (ten, twenty)
+    ]
+    values = [set(t.flatten().tolist()) for t in (wide, *made)]
+    assert [len(a & b) for a, b in ((values[0], values[1]), (values[0], values[2]), (values[1], values[2]))] == [
+        0,
+        0,
+        0,
+    ]
