@@ -165,14 +165,9 @@ def _from_logits(
     x, _ = prepare_logits(logits, -1)
     rule = _DEFAULT if rule is None else checked_rule(rule, OneHotCategorical)
     shape = prepare_shape("sample_shape", sample_shape)
-<<<<<<< HEAD:softdraw/verbs.py
-    ids = rows_of(rows, x)
+    ids = rows_of(rows, x, seed)
     key = seed_for(x, seed, generator)
     y = draw_one_hots(rule, x, Request(key, ids, None, math.prod(shape) if shape else None))
-=======
-    ids = rows_of(rows, x, seed)
-    y = draw_one_hots(rule, x, None, seed_for(x, seed, generator), ids, math.prod(shape) if shape else None, None)
->>>>>>> noi:softdraw/draw.py
     return y if len(shape) < 2 else y.reshape(*shape, *x.shape)
 
 
