@@ -56,7 +56,8 @@ def hard_index(draw: Fields, samples: int | None) -> tuple[Tensor, Tensor]:
     logits = draw[0]
     batch = logits.shape[:-1] if samples is None else (samples, *logits.shape[:-1])
     y = _contiguous(logits, samples)
-    index = logits.new_empty(*batch or ((),), dtype=_INT64)  # sizes one by one are quicker
+    # Sizes one by one are quicker.
+    index = logits.new_empty(*batch, dtype=_INT64) if batch else logits.new_empty((), dtype=_INT64)
     if samples is None:
         _run("hard", y, draw, more=_indexaddress(index))
     elif samples:
