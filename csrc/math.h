@@ -1,5 +1,5 @@
-// log, log1p, exp and the Gumbel transform on vectors, in additions and multiplications whose order is fixed: this
-// file is compiled without contraction to fused operations, so every instruction set computes the same bits.
+// log, log1p, exp and the Gumbel transform on vectors, in additions and multiplications whose order is fixed: draws are
+// compiled without contraction to fused operations, so every instruction set computes the same bits of them.
 // tests/test_kernels.py measures the errors that they leave in the noise and in the softmax.
 #pragma once
 #include "vector.h"

@@ -6,7 +6,6 @@ of the computation, save the gradient that arrives at single elements of a law, 
 
 from __future__ import annotations
 
-import functools
 from typing import NamedTuple
 
 import torch
@@ -14,11 +13,11 @@ from torch import Tensor
 
 from softdraw.kernels.native import BITS, STORAGE, address, function
 
-_pack, _threads = BITS.pack, torch.get_num_threads
-_empty = functools.partial(torch.empty, device="cpu")  # whatever the default device is
+_pack, _threads, _empty, _empty_like = BITS.pack, torch.get_num_threads, torch.empty, torch.empty_like
 CODES = {getattr(torch, name): code for name, code in STORAGE.items()}
 _WIDE = {dtype: torch.float64 if dtype == torch.float64 else torch.float32 for dtype in CODES}
-REDUCTIONS = {"none": 0, "sum": 1, "mean": 2}
+_NUMBER = {dtype: torch.empty((), dtype=wide) for dtype, wide in _WIDE.items()}
+_CPU = torch.device("cpu")  # a default device is not for what the kernels write
 ANY_NUMBER, UNIT_INTERVAL, ZERO_OR_ONE = range(3)  # what a target may be
 
 
@@ -41,9 +40,10 @@ def nll(bits: Bits) -> tuple[Tensor, Tensor | None, bool]:
     """The loss, what backward needs, and whether every target was allowed."""
     x = bits.x
     if bits.reduction:
-        out, saved = _empty((), dtype=_WIDE[x.dtype]), _empty(3, dtype=torch.float64)
+        out, saved = _empty_like(_NUMBER[x.dtype]), _empty(3, dtype=torch.float64, device=_CPU)
     else:
-        out, saved = _empty(x.shape, dtype=x.dtype if bits.law else _WIDE[x.dtype]), None
+        dtype = x.dtype if bits.law else _WIDE[x.dtype]
+        out, saved = _like(x) if dtype is x.dtype else _empty(x.shape, dtype=dtype, device=_CPU), None
     return out, saved, not _run("bits_nll", bits, out, saved)
 
 
@@ -80,17 +80,17 @@ def kl(bits: Bits) -> Tensor:
 def kl_backward(bits: Bits, grad: Tensor, wanted: tuple[bool, bool]) -> tuple[Tensor | None, Tensor | None]:
     """The gradients for the logits of both laws, of those that are wanted."""
     x, other = bits.x, bits.other
-    dx = _empty(x.shape, dtype=x.dtype) if wanted[0] else None
-    dother = _empty(x.shape, dtype=_WIDE[x.dtype]) if wanted[1] and other is not None else None
+    dx = _like(x) if wanted[0] else None
+    dother = _empty(x.shape, dtype=_WIDE[x.dtype], device=_CPU) if wanted[1] and other is not None else None
     _run("bits_kl_backward", bits, dx, None, grad, dother)
     return dx, dother
 
 
 def share(bits: Bits) -> tuple[Tensor, Tensor]:
     """(share - number)^2 of each row or reduced, and what backward needs."""
-    shape = () if bits.reduction else (bits.rows,)
-    out = _empty(shape, dtype=_WIDE[bits.x.dtype])
-    saved = _empty(2 * bits.rows + 1, dtype=torch.float64)
+    number = _NUMBER[bits.x.dtype]
+    out = _empty_like(number) if bits.reduction else _empty(bits.rows, dtype=number.dtype, device=_CPU)
+    saved = _empty(2 * bits.rows + 1, dtype=torch.float64, device=_CPU)
     _run("bits_share", bits, out, saved)
     return out, saved
 
@@ -101,13 +101,13 @@ def share_backward(bits: Bits, grad: Tensor, saved: Tensor) -> Tensor:
 
 
 def _value(name: str, bits: Bits) -> Tensor:
-    out = _empty(bits.x.shape, dtype=bits.x.dtype)
+    out = _like(bits.x)
     _run(name, bits, out, None)
     return out
 
 
 def _gradient(name: str, bits: Bits, grad: Tensor, saved: Tensor | None = None) -> Tensor:
-    out = _empty(bits.x.shape, dtype=bits.x.dtype)
+    out = _like(bits.x)
     _run(name, bits, out, saved, grad)
     return out
 
@@ -137,15 +137,15 @@ def _run(
         mask = _flat(mask)
     return function(name)(
         _pack(
-            address(out),
-            address(other_out),
+            0 if out is None else out.data_ptr(),
+            0 if other_out is None else other_out.data_ptr(),
             x.data_ptr() or address(x),
-            address(other),
-            address(grad),
-            address(weight),
-            address(pos_weight),
-            address(mask),
-            address(saved),
+            0 if other is None else other.data_ptr() or address(other),
+            0 if grad is None else grad.data_ptr() or address(grad),
+            0 if weight is None else weight.data_ptr() or address(weight),
+            0 if pos_weight is None else pos_weight.data_ptr() or address(pos_weight),
+            0 if mask is None else mask.data_ptr() or address(mask),
+            0 if saved is None else saved.data_ptr(),
             number,
             rows,
             x.numel() // rows if rows else 0,
@@ -158,6 +158,10 @@ def _run(
             _threads(),
         )
     )
+
+
+def _like(x: Tensor) -> Tensor:
+    return _empty_like(x) if x.is_contiguous() else _empty(x.shape, dtype=x.dtype, device=_CPU)
 
 
 def _flat(t: Tensor) -> Tensor:

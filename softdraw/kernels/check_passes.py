@@ -19,7 +19,7 @@ from softdraw.kernels.native import CHECKS
 from softdraw.kernels.pass_reference import Rows
 
 Result = tuple[str, Tensor, Tensor]
-_SCALE, _SHIFT, _FACTOR, _POSITIVE, _SHARE = 1.5, 0.25, 0.5, 2.0, 0.3
+_SCALE, _SHIFT, _POSITIVE, _SHARE = 1.5, 0.25, 2.0, 0.3
 _BOTH = True, True
 
 
@@ -37,28 +37,28 @@ def results(body: Any, x: Tensor) -> Iterator[Result]:
 def _over_rows(passes: Any, x: Tensor) -> Iterator[Result]:
     count, cols = x.shape
     wide = compute_dtype(x.dtype)
-    mask = (torch.arange(cols) % 3 != 1).expand(x.shape)
+    mask = (torch.arange(cols, device=x.device) % 3 != 1).expand(x.shape)
     one, two = Rows(x, mask=mask), Rows(x, x.flip(0), mask, mask)
-    g = torch.linspace(0.5, 1, count, dtype=wide)
+    g = torch.linspace(0.5, 1, count, dtype=wide, device=x.device)
     log_p, log_q = _log_probs(x.to(wide), mask), _log_probs(two.other.to(wide), mask)
     p, q, up = log_p.exp(), log_q.exp(), g.unsqueeze(-1)
     safe_p, safe_q = (log.masked_fill(~mask, 0) for log in (log_p, log_q))
     mean = (p * safe_p).sum(-1, keepdim=True)
 
     value = _SCALE * (mean.squeeze(-1) + _SHIFT)
-    slope = _FACTOR * _SCALE * up * p * (safe_p - mean)
+    slope = _SCALE * up * p * (safe_p - mean)
     yield from _both("entropy", passes, one, g, (_SCALE, _SHIFT), value, (slope,))
-    category = torch.arange(count)
+    category = torch.arange(count, device=x.device)
     category = category // 2 * 3 + category % 2 * 2  # which the mask allows
-    hit = torch.arange(cols) == category.unsqueeze(-1)
-    value, slope = -(safe_p * hit).sum(-1), _FACTOR * up * (p - hit.to(wide))
+    hit = torch.arange(cols, device=x.device) == category.unsqueeze(-1)
+    value, slope = -(safe_p * hit).sum(-1), up * (p - hit.to(wide))
     yield from _both("index_nll", passes, one._replace(category=category), g, (), value, (slope,))
     t = q / 2  # of a sum that is not 1
     value = -_SCALE * (t * safe_p).sum(-1)
-    slopes = _FACTOR * _SCALE * up * (p * t.sum(-1, keepdim=True) - t), -_FACTOR * _SCALE * up * safe_p
+    slopes = _SCALE * up * (p * t.sum(-1, keepdim=True) - t), -_SCALE * up * safe_p
     yield from _both("nll", passes, one._replace(other=t), g, (_SCALE, CHECKS["Anything"], 0.0), value, slopes, mask)
     v = (p * (safe_p - safe_q)).sum(-1, keepdim=True)
-    slopes = _FACTOR * up * p * (safe_p - safe_q - v), _FACTOR * up * (q - p)
+    slopes = up * p * (safe_p - safe_q - v), up * (q - p)
     yield from _both("kl", passes, two, g, (), v.squeeze(-1), slopes)
 
 
@@ -73,13 +73,13 @@ def _both(
     allowed: Tensor | None = None,
 ) -> Iterator[Result]:
     """A pass and its gradients; that of a target is compared where it is ``allowed``."""
-    made = getattr(passes, name)(rows, *numbers)
+    made = getattr(passes, name)(rows, "none", *numbers)
     if made is None:  # it refuses rows that it must know
         yield name, torch.full_like(value, torch.nan), value
         return
     out, saved = made
     yield name, out, value
-    gradients = getattr(passes, f"{name}_backward")(rows, g, saved, _FACTOR, _BOTH, *numbers)
+    gradients = getattr(passes, f"{name}_backward")(rows, g, saved, "none", _BOTH, *numbers)
     for number, (ours, theirs) in enumerate(zip(gradients, slopes, strict=False)):
         ours = ours.masked_fill(~allowed, 0) if number and allowed is not None else ours
         yield f"{name}_backward", ours, theirs.to(ours.dtype)
@@ -110,7 +110,7 @@ def _over_bits(passes: Any, x: Tensor) -> Iterator[Result]:
 def _reduced_bits(passes: Any, x: Tensor) -> Iterator[Result]:
     """Losses: a mean over all bits that are kept, and shares of rows."""
     wide, (rows, cols) = compute_dtype(x.dtype), x.shape
-    w, keep = x.to(wide), (torch.arange(cols) % 3 > 0).expand(x.shape)
+    w, keep = x.to(wide), (torch.arange(cols, device=x.device) % 3 > 0).expand(x.shape)
     y, weight = torch.sigmoid(w.flip(0, 1)), torch.linspace(1, 2, x.numel(), dtype=wide).view(x.shape)
     on, off, counts = torch.sigmoid(w), torch.sigmoid(-w), weight * keep
     one, loss = torch.ones((), dtype=wide), Bits(x, y, weight, None, keep, _POSITIVE, 2, False, UNIT_INTERVAL)

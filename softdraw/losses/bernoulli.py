@@ -90,7 +90,7 @@ def _in_one_pass(
     if weight is not None:
         weight = aligned("weight", weight, logits, "the unreduced loss").to(dtype)
     y = target if target.dtype == dtype else target.to(dtype)
-    read = Bits(x, y, weight, p, mask, number, bits.REDUCTIONS[reduction], False, bits.UNIT_INTERVAL, 1)
+    read = Bits(x, y, weight, p, mask, number, bits.REDUCTIONS[reduction], False, bits.UNIT_INTERVAL)
     return bits.nll(read, lambda: _checked_target(target, mask, dtype))
 
 

@@ -16,7 +16,8 @@ from torch import Tensor, is_grad_enabled
 from softdraw import kernels
 from softdraw.arguments import compute_dtype
 from softdraw.kernels import bits_cpu
-from softdraw.kernels.bits_cpu import ANY_NUMBER, CODES, REDUCTIONS, UNIT_INTERVAL, ZERO_OR_ONE, Bits
+from softdraw.kernels.bits_cpu import ANY_NUMBER, CODES, UNIT_INTERVAL, ZERO_OR_ONE, Bits
+from softdraw.kernels.native import REDUCTIONS
 from softdraw.numerics import times
 from softdraw.private_torch import has_storage, quick_apply
 from softdraw.tensors import PLAIN, is_plain
