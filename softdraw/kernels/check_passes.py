@@ -15,7 +15,7 @@ from torch.nn.functional import softplus
 
 from softdraw.arguments import compute_dtype
 from softdraw.kernels.bits_cpu import UNIT_INTERVAL, Bits
-from softdraw.kernels.native import CHECKS
+from softdraw.kernels.native import CHECKS, USAGE
 from softdraw.kernels.pass_reference import Rows
 
 Result = tuple[str, Tensor, Tensor]
@@ -60,6 +60,21 @@ def _over_rows(passes: Any, x: Tensor) -> Iterator[Result]:
     v = (p * (safe_p - safe_q)).sum(-1, keepdim=True)
     slopes = up * p * (safe_p - safe_q - v), up * (q - p)
     yield from _both("kl", passes, two, g, (), v.squeeze(-1), slopes)
+    yield from _usage(passes, one, p, q)
+
+
+def _usage(passes: Any, rows: Rows, p: Tensor, chosen: Tensor) -> Iterator[Result]:
+    """Losses of the mean law: of its entropy, and of its product with the choices."""
+    (count, k), q, g = p.shape, p.mean(0), torch.full((), 2.0, dtype=p.dtype, device=p.device)
+    log_q = q.clamp_min(torch.finfo(q.dtype).tiny).log()
+    used, f = (-(q * log_q).sum()).exp(), chosen.sum(0)
+    slope = used * (log_q + 1) / k
+    for code, other, value, s in (
+        ("Diversity", None, (k - used) / k, slope),
+        ("Balance", f, k * (f * q).sum() / f.sum(), k * f / f.sum()),
+    ):
+        dx = g * p * (s - (p * s).sum(-1, keepdim=True)) / count
+        yield from _both("usage", passes, rows._replace(other=other), g, (USAGE[code], False), value, (dx,))
 
 
 def _both(
