@@ -34,7 +34,7 @@ def recorded(monkeypatch, call):
         launches.append((kernel, cut.warps, {x: named[x] for x in body.parameters(kernel)}))
 
     with monkeypatch.context() as m:
-        m.setattr(body, "_launch", record)
+        m.setattr(body.launching, "launch", record)
         call()
     return launches
 

@@ -1,0 +1,142 @@
+"""Gradients of the Rao-Blackwellised rules in Triton: conditional noise is made, used and dropped. See csrc/rao.h.
+
+A program holds its rows and takes one block of noise after the other. Rows that are wider take three kernels: ``law``
+leaves what the logits of each come to, ``sums`` what each block of noise does, 12 bytes a block, and ``mean`` makes
+the noise again and adds the blocks up in the registers of a split.
+"""
+
+# What is constant has capitals, and Triton reads `if` and `else` by its own rules:
+# ruff: noqa: N803, RET505
+# pyright: reportGeneralTypeIssues=false
+
+from __future__ import annotations
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from softdraw.arguments import Draw, KernelRule, compute_dtype
+from softdraw.kernels.triton import launching
+from softdraw.kernels.triton.layout import Tile, each, flat, rao_tile
+from softdraw.kernels.triton.philox import LN_2, exponential, gumbel_of, log2
+from softdraw.kernels.triton.rules import STRIDES, load, top_of
+from softdraw.kernels.triton.tiles import (
+    INF,
+    LOG2_E,
+    along,
+    columns,
+    cut,
+    fold,
+    highest,
+    inside,
+    over,
+    relative,
+    row_value,
+    starts,
+    temperature,
+)
+
+_BOUND = ["tau", "draws", "rows", "cols", "col_start", "first_block", "blocks", "inner", "splits"]
+_MOST = tl.constexpr(60 * 0.6931471805599453)
+
+
+def rao(draw: Draw, grad: Tensor, index: Tensor, rule: KernelRule, given: bool) -> Tensor:
+    """The gradient of a rule with noise for the logits, of the shape of ``grad``."""
+    out = torch.empty(grad.shape, dtype=grad.dtype, device=grad.device)
+    if not out.numel():
+        return out
+    batch, reinmax = draw.logits.shape[:-1], rule.name == "reinmax_rao"
+    assert draw.seed is not None
+    seeds, each_seed = each(draw.seed, batch)
+    named = launching.sampled(draw, out, grad, index) | {"seeds": seeds, "EACH_SEED": each_seed}
+    named |= {"ids": None if draw.rows is None else flat(draw.rows, batch), "col_start": draw.col_start}
+    named |= {"blocks": rule.draws, "first_block": int(reinmax), "REINMAX": reinmax, "OWN": not (reinmax or given)}
+    cut = rao_tile(named["draws"], named["cols"], draw.logits.dtype)
+    if cut.splits == 1:
+        launching.launch(whole, cut, named)
+        return out
+    n, dtype = named["draws"], compute_dtype(grad.dtype)
+    named["laws"] = torch.empty((n, 3), dtype=dtype, device=grad.device)
+    named["made"] = torch.empty((n, rule.draws, 3), dtype=dtype, device=grad.device)
+    launching.launch(law, cut.by_row, named)
+    launching.launch(sums, Tile(1, cut.cols, rule.draws, n * rule.draws, cut.warps), named)
+    launching.launch(mean, cut, named)
+    return out
+
+
+@triton.jit
+def _place(ats, ids, seeds, number, kept, row, rows, EACH_SEED: tl.constexpr, ONCE: tl.constexpr):
+    """The category that was drawn, the id, the seed and the stream of every draw."""
+    drawn = tl.load(ats + number, kept, -1)[None, :, None]
+    id = row if ids is None else tl.load(ids + row, kept, 0)
+    stream = tl.full((1, 1, 1), 0, tl.int64) if ONCE else (number // rows)[None, :, None]
+    return drawn, id[None, :, None], row_value(seeds, row, kept, EACH_SEED), stream
+
+
+@triton.jit
+def _conditional(e, e_drawn, d, log_sum, here, drawn, tau):
+    """y in proportion to (1 + e / (e_drawn w))^(-1 / tau), and 1 at ``here``; 0 in a row that has no sample.
+
+    1 / w may be too large: at most 2^60 of it multiplies e, and the logarithm of the rest is subtracted.
+    """
+    surprise = log_sum - d
+    bounded = tl.where(surprise < _MOST, surprise, _MOST)
+    ratio = e / tl.where(drawn < 0, 1, e_drawn) * tl.exp2(bounded * LOG2_E)
+    exponent = gumbel_of(ratio + 1) - (surprise - bounded)
+    y = tl.exp2(tl.where(here, 0, exponent) * (LOG2_E / tau))
+    return tl.where(drawn < 0, 0, y)
+
+
+@triton.jit
+def _log_sum(total, REINMAX: tl.constexpr):
+    """-log w of an exponent 0: of the law p, or of (p + D) / 2."""
+    return LN_2 * (log2(total) + (1 if REINMAX else 0))
+
+
+@triton.jit
+def _finish(total, g, x, top, p_total, p_dot, blocks, tau, REINMAX: tl.constexpr):
+    """The mean over tau of J(y) g; for ReinMax-Rao twice that less J(p) g / 2. NaN in a row that had NaN or +inf."""
+    dx = total / blocks / tau
+    if REINMAX:
+        dx = 2 * dx - 0.5 * (relative(x, top, 1.0) * over(p_total) * (g - p_dot))
+    return tl.where(x == -INF, 0, tl.where(top == INF, float("nan"), dx))
+
+
+@triton.jit(do_not_specialize=[*_BOUND, *STRIDES])
+def whole(
+    out, logits, grad, mask, ats, seeds, ids, taus, tau, draws, rows, cols, col_start, first_block, blocks, inner,
+    out_outer, out_inner, out_col, in_outer, in_inner, in_col,
+    grad_outer, grad_inner, grad_col, mask_outer, mask_inner, mask_col,
+    OWN: tl.constexpr, REINMAX: tl.constexpr, R: tl.constexpr, Q: tl.constexpr, T: tl.constexpr, FLAT: tl.constexpr,
+    UNIT: tl.constexpr, MASK_UNIT: tl.constexpr, EACH_SEED: tl.constexpr, EACH_TAU: tl.constexpr, ONCE: tl.constexpr,
+):  # fmt: skip
+    """dx of R draws. ``OWN`` says that block 0 of the noise made the sample."""
+    number = tl.program_id(0).to(tl.int64) * R + tl.arange(0, R)
+    kept = number < draws
+    row = number if ONCE else number % rows
+    x_at = starts(logits, number, inner, in_outer, in_inner, FLAT, UNIT)
+    g_at = starts(grad, number, inner, grad_outer, grad_inner, FLAT, UNIT)
+    m_at = None if mask is None else starts(mask, number, inner, mask_outer, mask_inner, FLAT, MASK_UNIT)
+    there = inside(kept, cols, 0, Q, UNIT)
+    x, g = load(x_at, in_col, g_at, grad_col, m_at, mask_col, there, 0, Q, T, UNIT, MASK_UNIT)
+    drawn, id, seed, stream = _place(ats, ids, seeds, number, kept, row, rows, EACH_SEED, ONCE)
+    tau, top, here = temperature(taus, tau, row, kept, EACH_TAU), top_of(x), columns(Q) == drawn
+    p_total, p_dot = fold(relative(x, top, 1.0)), tl.zeros((1, 1, 1), T)
+    if REINMAX:
+        p_dot = fold(relative(x, top, 1.0) * g) * over(p_total)
+    d, log_sum = x - tl.where(top == -INF, 0, top), _log_sum(p_total, REINMAX)
+    total = tl.zeros((4, R, Q), T)
+    for block in range(first_block, first_block + blocks):
+        start = col_start + block.to(tl.int64) * cols
+        e = exponential(seed, id, stream, start, Q, T)
+        if OWN and block == 0:
+            s = x + gumbel_of(e)
+            y = relative(s, highest(s), tau)
+        else:
+            y = _conditional(e, fold(tl.where(here, e, 0)), d, log_sum, here, drawn, tau)
+        scale = over(fold(y))
+        total += y * scale * (g - fold(y * g) * scale)
+    dx = _finish(total, g, x, top, p_total, p_dot, blocks, tau, REINMAX)
+    out_at = starts(out, number, inner, out_outer, out_inner, FLAT, UNIT)
+    tl.store(along(out_at, 0, out_col, Q, UNIT), dx.to(out.dtype.element_ty), there)
