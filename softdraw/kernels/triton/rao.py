@@ -1,7 +1,7 @@
 """Gradients of the Rao-Blackwellised rules in Triton: conditional noise is made, used and dropped. See csrc/rao.h.
 
 A program holds its rows and takes one block of noise after the other. Rows that are wider take three kernels: ``law``
-leaves what the logits of each come to, ``sums`` what each block of noise does, 12 bytes a block, and ``mean`` makes
+leaves what the logits of each come to, ``sums`` what each block of noise does, 16 bytes a block, and ``mean`` makes
 the noise again and adds the blocks up in the registers of a split.
 """
 
@@ -37,7 +37,7 @@ from softdraw.kernels.triton.tiles import (
     temperature,
 )
 
-_BOUND = ["tau", "draws", "rows", "cols", "col_start", "first_block", "blocks", "inner", "splits"]
+_BOUND = ["tau", "draws", "rows", "cols", "col_start", "blocks", "inner", "splits"]
 _MOST = tl.constexpr(60 * 0.6931471805599453)
 
 
@@ -51,14 +51,14 @@ def rao(draw: Draw, grad: Tensor, index: Tensor, rule: KernelRule, given: bool) 
     seeds, each_seed = each(draw.seed, batch)
     named = launching.sampled(draw, out, grad, index) | {"seeds": seeds, "EACH_SEED": each_seed}
     named |= {"ids": None if draw.rows is None else flat(draw.rows, batch), "col_start": draw.col_start}
-    named |= {"blocks": rule.draws, "first_block": int(reinmax), "REINMAX": reinmax, "OWN": not (reinmax or given)}
+    named |= {"blocks": rule.draws, "REINMAX": reinmax, "OWN": not (reinmax or given)}
     cut = rao_tile(named["draws"], named["cols"], draw.logits.dtype)
     if cut.splits == 1:
         launching.launch(whole, cut, named)
         return out
     n, dtype = named["draws"], compute_dtype(grad.dtype)
     named["laws"] = torch.empty((n, 3), dtype=dtype, device=grad.device)
-    named["made"] = torch.empty((n, rule.draws, 3), dtype=dtype, device=grad.device)
+    named["made"] = torch.empty((n, rule.draws, 4), dtype=dtype, device=grad.device)
     launching.launch(law, cut.by_row, named)
     launching.launch(sums, Tile(1, cut.cols, rule.draws, n * rule.draws, cut.warps), named)
     launching.launch(mean, cut, named)
@@ -89,6 +89,19 @@ def _conditional(e, e_drawn, d, log_sum, here, drawn, tau):
 
 
 @triton.jit
+def _start(block, cols, col_start, REINMAX: tl.constexpr):
+    """The first column of a block of noise. The first made the sample, and ReinMax-Rao leaves it out."""
+    return col_start + (block + (1 if REINMAX else 0) + tl.zeros((), tl.int64)) * cols
+
+
+@triton.jit
+def _jacobian(y, g):
+    """J(y) g for the law that is in proportion to y."""
+    scale = over(fold(y))
+    return y * scale * (g - fold(y * g) * scale)
+
+
+@triton.jit
 def _log_sum(total, REINMAX: tl.constexpr):
     """-log w of an exponent 0: of the law p, or of (p + D) / 2."""
     return LN_2 * (log2(total) + (1 if REINMAX else 0))
@@ -105,7 +118,7 @@ def _finish(total, g, x, top, p_total, p_dot, blocks, tau, REINMAX: tl.constexpr
 
 @triton.jit(do_not_specialize=[*_BOUND, *STRIDES])
 def whole(
-    out, logits, grad, mask, ats, seeds, ids, taus, tau, draws, rows, cols, col_start, first_block, blocks, inner,
+    out, logits, grad, mask, ats, seeds, ids, taus, tau, draws, rows, cols, col_start, blocks, inner,
     out_outer, out_inner, out_col, in_outer, in_inner, in_col,
     grad_outer, grad_inner, grad_col, mask_outer, mask_inner, mask_col,
     OWN: tl.constexpr, REINMAX: tl.constexpr, R: tl.constexpr, Q: tl.constexpr, T: tl.constexpr, FLAT: tl.constexpr,
@@ -127,16 +140,127 @@ def whole(
         p_dot = fold(relative(x, top, 1.0) * g) * over(p_total)
     d, log_sum = x - tl.where(top == -INF, 0, top), _log_sum(p_total, REINMAX)
     total = tl.zeros((4, R, Q), T)
-    for block in range(first_block, first_block + blocks):
-        start = col_start + block.to(tl.int64) * cols
-        e = exponential(seed, id, stream, start, Q, T)
-        if OWN and block == 0:
-            s = x + gumbel_of(e)
-            y = relative(s, highest(s), tau)
-        else:
-            y = _conditional(e, fold(tl.where(here, e, 0)), d, log_sum, here, drawn, tau)
-        scale = over(fold(y))
-        total += y * scale * (g - fold(y * g) * scale)
+    if OWN:
+        x_noisy = x + gumbel_of(exponential(seed, id, stream, col_start.to(tl.int64), Q, T))
+        total = _jacobian(relative(x_noisy, highest(x_noisy), tau), g)
+    for block in range(1 if OWN else 0, blocks):
+        e = exponential(seed, id, stream, _start(block, cols, col_start, REINMAX), Q, T)
+        y = _conditional(e, fold(tl.where(here, e, 0)), d, log_sum, here, drawn, tau)
+        total += _jacobian(y, g)
     dx = _finish(total, g, x, top, p_total, p_dot, blocks, tau, REINMAX)
     out_at = starts(out, number, inner, out_outer, out_inner, FLAT, UNIT)
     tl.store(along(out_at, 0, out_col, Q, UNIT), dx.to(out.dtype.element_ty), there)
+
+
+@triton.jit(do_not_specialize=["draws", "rows", "cols", "inner", *STRIDES[3:]])
+def law(
+    laws, logits, grad, mask, draws, rows, cols, inner,
+    in_outer, in_inner, in_col, grad_outer, grad_inner, grad_col, mask_outer, mask_inner, mask_col,
+    Q: tl.constexpr, T: tl.constexpr, FLAT: tl.constexpr, UNIT: tl.constexpr, MASK_UNIT: tl.constexpr,
+):  # fmt: skip
+    """The largest logit of a row, the sum of exponentials p, and <p, g> over that."""
+    number = tl.program_id(0).to(tl.int64) + tl.arange(0, 1)
+    kept = number < draws
+    x_at = starts(logits, number, inner, in_outer, in_inner, FLAT, UNIT)
+    g_at = starts(grad, number, inner, grad_outer, grad_inner, FLAT, UNIT)
+    m_at = None if mask is None else starts(mask, number, inner, mask_outer, mask_inner, FLAT, MASK_UNIT)
+    top, total, dot = tl.full((1, 1, 1), -INF, T), tl.zeros((1, 1, 1), T), tl.zeros((1, 1, 1), T)
+    for first in range(0, cols, 4 * Q):
+        there = inside(kept, cols, first, Q, UNIT)
+        x, g = load(x_at, in_col, g_at, grad_col, m_at, mask_col, there, first, Q, T, UNIT, MASK_UNIT)
+        top = tl.maximum(top, top_of(x))
+    for first in range(0, cols, 4 * Q):
+        there = inside(kept, cols, first, Q, UNIT)
+        x, g = load(x_at, in_col, g_at, grad_col, m_at, mask_col, there, first, Q, T, UNIT, MASK_UNIT)
+        p = relative(x, top, 1.0)
+        total, dot = total + fold(p), dot + fold(p * g)
+    slot = laws + 3 * number[None, :, None]
+    tl.store(slot, top)
+    tl.store(slot + 1, total)
+    tl.store(slot + 2, dot * over(total))
+
+
+@triton.jit
+def _wide_y(x, top, log_sum, e, e_drawn, own_top, here, drawn, block, tau, OWN: tl.constexpr):
+    """y of one tile in one block of noise."""
+    y = _conditional(e, e_drawn, x - tl.where(top == -INF, 0, top), log_sum, here, drawn, tau)
+    return tl.where(block == 0, relative(x + gumbel_of(e), own_top, tau), y) if OWN else y
+
+
+@triton.jit(do_not_specialize=[*_BOUND, *STRIDES[3:]])
+def sums(
+    made, laws, logits, grad, mask, ats, seeds, ids, taus, tau, draws, rows, cols, col_start, blocks, inner,
+    in_outer, in_inner, in_col, grad_outer, grad_inner, grad_col, mask_outer, mask_inner, mask_col,
+    OWN: tl.constexpr, REINMAX: tl.constexpr, Q: tl.constexpr, T: tl.constexpr, FLAT: tl.constexpr,
+    UNIT: tl.constexpr, MASK_UNIT: tl.constexpr, EACH_SEED: tl.constexpr, EACH_TAU: tl.constexpr, ONCE: tl.constexpr,
+):  # fmt: skip
+    """Of one draw and block of noise: the largest score where it made the sample, the noise at the sample where it is
+    conditioned, the sum of y, and <y, g> over that."""
+    slot = tl.program_id(0).to(tl.int64)
+    block = slot % blocks
+    number = slot // blocks + tl.arange(0, 1)
+    kept = number < draws
+    row = number if ONCE else number % rows
+    x_at = starts(logits, number, inner, in_outer, in_inner, FLAT, UNIT)
+    g_at = starts(grad, number, inner, grad_outer, grad_inner, FLAT, UNIT)
+    m_at = None if mask is None else starts(mask, number, inner, mask_outer, mask_inner, FLAT, MASK_UNIT)
+    drawn, id, seed, stream = _place(ats, ids, seeds, number, kept, row, rows, EACH_SEED, ONCE)
+    tau, start = temperature(taus, tau, row, kept, EACH_TAU), _start(block, cols, col_start, REINMAX)
+    near = exponential(seed, id, stream, start + tl.maximum(tl.load(ats + slot // blocks), 0), 1, T)
+    e_drawn = fold(tl.where(columns(1) == 0, near, 0))
+    top, log_sum = tl.load(laws + 3 * number)[None, :, None], _log_sum(
+        tl.load(laws + 3 * number + 1)[None, :, None], REINMAX
+    )
+    own_top = tl.full((1, 1, 1), -INF, T)
+    if OWN:
+        if block == 0:
+            for first in range(0, cols, 4 * Q):
+                there = inside(kept, cols, first, Q, UNIT)
+                x, g = load(x_at, in_col, g_at, grad_col, m_at, mask_col, there, first, Q, T, UNIT, MASK_UNIT)
+                own_top = tl.maximum(own_top, highest(x + gumbel_of(exponential(seed, id, stream, start + first, Q, T))))
+    total, dot = tl.zeros((1, 1, 1), T), tl.zeros((1, 1, 1), T)
+    for first in range(0, cols, 4 * Q):
+        there, here = inside(kept, cols, first, Q, UNIT), first + columns(Q) == drawn
+        x, g = load(x_at, in_col, g_at, grad_col, m_at, mask_col, there, first, Q, T, UNIT, MASK_UNIT)
+        e = exponential(seed, id, stream, start + first, Q, T)
+        y = _wide_y(x, top, log_sum, e, e_drawn, own_top, here, drawn, block, tau, OWN)
+        total, dot = total + fold(y), dot + fold(y * g)
+    place = made + 4 * slot + tl.zeros((1, 1, 1), tl.int64)
+    tl.store(place, own_top)
+    tl.store(place + 1, e_drawn)
+    tl.store(place + 2, total)
+    tl.store(place + 3, dot * over(total))
+
+
+@triton.jit(do_not_specialize=[*_BOUND, *STRIDES])
+def mean(
+    out, made, laws, logits, grad, mask, ats, seeds, ids, taus, tau, draws, rows, cols, col_start, blocks, inner, splits,
+    out_outer, out_inner, out_col, in_outer, in_inner, in_col,
+    grad_outer, grad_inner, grad_col, mask_outer, mask_inner, mask_col,
+    OWN: tl.constexpr, REINMAX: tl.constexpr, Q: tl.constexpr, T: tl.constexpr, FLAT: tl.constexpr,
+    UNIT: tl.constexpr, MASK_UNIT: tl.constexpr, EACH_SEED: tl.constexpr, EACH_TAU: tl.constexpr, ONCE: tl.constexpr,
+):  # fmt: skip
+    """dx in one split of a draw."""
+    tile, split = cut(splits)
+    first = split.to(tl.int64) * (4 * Q)
+    number = tile.to(tl.int64) + tl.arange(0, 1)
+    kept = number < draws
+    row = number if ONCE else number % rows
+    x_at = starts(logits, number, inner, in_outer, in_inner, FLAT, UNIT)
+    g_at = starts(grad, number, inner, grad_outer, grad_inner, FLAT, UNIT)
+    m_at = None if mask is None else starts(mask, number, inner, mask_outer, mask_inner, FLAT, MASK_UNIT)
+    there = inside(kept, cols, first, Q, UNIT)
+    x, g = load(x_at, in_col, g_at, grad_col, m_at, mask_col, there, first, Q, T, UNIT, MASK_UNIT)
+    drawn, id, seed, stream = _place(ats, ids, seeds, number, kept, row, rows, EACH_SEED, ONCE)
+    tau, here = temperature(taus, tau, row, kept, EACH_TAU), first + columns(Q) == drawn
+    place = laws + 3 * number[None, :, None]
+    top, p_total, p_dot = tl.load(place), tl.load(place + 1), tl.load(place + 2)
+    log_sum, total = _log_sum(p_total, REINMAX), tl.zeros((4, 1, Q), T)
+    for block in range(0, blocks):
+        place = made + 4 * (number * blocks + block)[None, :, None]
+        e = exponential(seed, id, stream, _start(block, cols, col_start, REINMAX) + first, Q, T)
+        y = _wide_y(x, top, log_sum, e, tl.load(place + 1), tl.load(place), here, drawn, block, tau, OWN)
+        total += y * over(tl.load(place + 2)) * (g - tl.load(place + 3))
+    dx = _finish(total, g, x, top, p_total, p_dot, blocks, tau, REINMAX)
+    out_at = starts(out, number, inner, out_outer, out_inner, FLAT, UNIT)
+    tl.store(along(out_at, first, out_col, Q, UNIT), dx.to(out.dtype.element_ty), there)
