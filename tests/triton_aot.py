@@ -12,8 +12,9 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from softdraw.arguments import Draw
+from softdraw.arguments import Draw, KernelRule
 from softdraw.kernels import triton as body
+from softdraw.kernels.native import RULES
 
 TOOLS = Path(triton.__file__).parent / "backends/nvidia/bin"
 _KINDS = {bool: "u1", int: "i64", float: "fp32"}
@@ -31,7 +32,7 @@ def recorded(monkeypatch, call):
     def record(kernel, cut, named):
         assert cut.programs > 0
         named = named | cut.named
-        launches.append((kernel, cut.warps, {x: named[x] for x in body.parameters(kernel)}))
+        launches.append((kernel, cut.warps, {x: named[x] for x in body.launching.parameters(kernel)}))
 
     with monkeypatch.context() as m:
         m.setattr(body.launching, "launch", record)
@@ -90,4 +91,11 @@ def operations(dtype, cols, rows=64):
         "hard_backward": lambda: body.hard_backward(draw, x),
         "hard_backward, masked": lambda: body.hard_backward(masked, x),
         "soft_backward": lambda: body.soft_backward(x, x, 0.7),
+        **{f"rule {name}, masked": _rule(name, masked, x) for name in RULES},
     }
+
+
+def _rule(name, draw, grad):
+    """The gradient of a rule in two samples that were given."""
+    index = torch.zeros(2, len(grad), dtype=torch.int64)
+    return lambda: body.rule_backward(draw, grad.expand(2, *grad.shape), index, KernelRule(name, draws=3), False)

@@ -19,6 +19,7 @@ if tuple(map(int, triton.__version__.split(".")[:2])) < (3, 3):
 
 from softdraw.arguments import Draw, Fields, KernelRule, Tau, compute_dtype
 from softdraw.kernels import reference
+from softdraw.kernels.triton import bits as triton_bits
 from softdraw.kernels.triton import draws, gradients, launching, philox, rao, rules
 from softdraw.kernels.triton.launching import TYPES, contiguous, operands, tau_of
 from softdraw.kernels.triton.layout import Tile, each, flat, index_tile, layout_of, noise_tile, tile
@@ -69,7 +70,7 @@ def hard_index(draw: Fields, samples: int | None) -> tuple[Tensor, Tensor]:
 
 def bits(draw: Fields, samples: int | None) -> Tensor:
     """Bits, 1 with probability sigmoid(theta), ``(samples, *batch)`` or ``batch``."""
-    return reference.bits(draw, samples, index)
+    return triton_bits.draw(Draw(*draw), samples)
 
 
 def rule_backward(draw: Fields, grad: Tensor, at: Tensor, rule: KernelRule, given: bool) -> Tensor:
@@ -83,7 +84,7 @@ def rule_backward(draw: Fields, grad: Tensor, at: Tensor, rule: KernelRule, give
 
 def bits_backward(draw: Fields, grad: Tensor, sample: Tensor, rule: KernelRule, given: bool) -> Tensor:
     """The gradient of a rule for theta, of the shape of ``grad``."""
-    return reference.bits_backward(draw, grad, sample, rule, given)
+    return triton_bits.backward(Draw(*draw), grad, sample, rule, given)
 
 
 def soft_backward(y: Tensor, grad: Tensor, tau: Tau) -> Tensor:

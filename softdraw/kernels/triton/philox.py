@@ -108,7 +108,7 @@ def gumbel(seed, row, stream, quad, Q: tl.constexpr, T: tl.constexpr):
 @triton.jit
 def gumbel_of(e):
     """-log e."""
-    return -LN_2 * log2(e)
+    return log2(e) * -LN_2
 
 
 @triton.jit

@@ -104,7 +104,7 @@ def _jacobian(y, g):
 @triton.jit
 def _log_sum(total, REINMAX: tl.constexpr):
     """-log w of an exponent 0: of the law p, or of (p + D) / 2."""
-    return LN_2 * (log2(total) + (1 if REINMAX else 0))
+    return (log2(total) + (1 if REINMAX else 0)) * LN_2
 
 
 @triton.jit
