@@ -26,25 +26,25 @@ DTYPES = {getattr(torch, name) for name in STORAGE}  # of logits and second oper
 
 
 class Pass:
-    """An operation of ``Rows`` and numbers."""
+    """An operation of ``Rows`` and numbers. A body that lacks it may have ``like``, which refuses where they differ."""
 
-    def __init__(self, name: str, formula: Callable[..., Tensor]) -> None:
-        self._name, self._formula, self._backward = name, formula, f"{name}_backward"
+    def __init__(self, name: str, formula: Callable[..., Tensor], like: str = "") -> None:
+        self._name, self._formula, self._like = name, formula, like
 
     def __call__(
         self, rows: Rows, *numbers: Any, reduction: str = "none", check: Callable[[], Any] | None = None
     ) -> Tensor:
         """A number for each row in the compute dtype, ``batch``; or their ``"mean"`` (0 of none) or ``"sum"``.
 
-        ``check`` raises an error for operands that are illegal. It is called where the formula is, for a fast body
-        looks at values itself.
+        ``check`` raises an error for operands that are illegal. On the CPU a fast body looks at values itself. Where
+        nothing may wait for a value, ``check`` asserts in the stream of the device, beside a body as beside the formula.
         """
         if rows.x.dtype not in DTYPES or rows.other is not None:
             rows = _in_ordinary_dtypes(rows)
         made = self._made(rows, numbers)
+        if check is not None and (made is None or not rows.x.is_cpu):
+            check()
         if made is None:
-            if check is not None:
-                check()
             return _reduced(self._formula(rows, *numbers), reduction)
         out = _reduced(made[0], reduction)
         x, other = rows.x, rows.other
@@ -57,7 +57,12 @@ class Pass:
         if not is_plain(rows.x) or function_modes() or any(t is not None and type(t) not in PLAIN for t in rows[1:]):
             return None
         body = kernels.body_for(rows.x).passes
-        return None if body is None else getattr(body, self._name)(rows, *numbers)
+        return None if body is None else self._of(body, "")(rows, *numbers)
+
+    def _of(self, body: Any, suffix: str) -> Any:
+        """The body's own operation, or its gradient."""
+        name = self._name if not self._like or hasattr(body, self._name) else self._like
+        return getattr(body, name + suffix)
 
     def gradients(self, ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
         """Those of x and of the second operand."""
@@ -66,7 +71,7 @@ class Pass:
         if is_grad_enabled() or not has_storage(grad) or not is_plain(grad):
             return self._by_formula(ctx, rows, grad)
         factor = 1 / max(saved.shape[:-1].numel(), 1) if ctx.reduction == "mean" else 1.0
-        run = getattr(kernels.body_for(x).passes, self._backward)
+        run = self._of(kernels.body_for(x).passes, "_backward")
         return run(rows, grad, saved, factor, ctx.needs_input_grad[1:3], *ctx.numbers)
 
     def _by_formula(self, ctx: Any, rows: Rows, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
@@ -122,4 +127,4 @@ entropy = Pass("entropy", pass_reference.entropy)
 index_nll = Pass("index_nll", pass_reference.index_nll)
 nll = Pass("nll", pass_reference.nll)
 kl = Pass("kl", pass_reference.kl)
-kl_with_slope = Pass("kl", pass_reference.kl_with_slope)
+kl_with_slope = Pass("kl_with_slope", pass_reference.kl_with_slope, like="kl")
