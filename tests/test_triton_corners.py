@@ -51,6 +51,17 @@ def test_the_check_before_first_use(monkeypatch):
         assert check.disagreement(body, device, dtype) is None
     monkeypatch.setattr(body, "hard", lambda draw: torch.zeros_like(draw.logits))
     assert check.disagreement(body, device, torch.float32).startswith("hard of ")
+    monkeypatch.undo()
+    right = body.rules.closed
+    monkeypatch.setattr(body.rules, "closed", lambda *call: 2 * right(*call))
+    assert check.disagreement(body, device, torch.float32).startswith("rule_backward of ")
+    monkeypatch.undo()
+    monkeypatch.setattr(body.triton_bits, "draw", lambda draw, samples: torch.zeros(samples, *draw.logits.shape))
+    assert check.disagreement(body, device, torch.float32).startswith("bits of ")
+    monkeypatch.undo()
+    kl = body.passes.kl
+    monkeypatch.setattr(body.passes, "kl", lambda rows: (kl(rows)[0] + 1, kl(rows)[1]))
+    assert check.disagreement(body, device, torch.float32).startswith("kl of ")
 
 
 @whole_and_split

@@ -16,8 +16,10 @@ import torch
 from torch import Tensor
 
 from softdraw.arguments import Draw, KernelRule, compute_dtype
-from softdraw.kernels import reference
+from softdraw.kernels import pass_reference, reference
 from softdraw.kernels.native import RULES
+from softdraw.kernels.pass_reference import Rows
+from softdraw.numerics import softmax_vjp
 
 # One shape for each way in which rows are worked on. On a CPU: side by side, several to a block, one block, several
 # blocks. On a GPU: several rows to a program, one row, several programs to a row.
@@ -57,7 +59,8 @@ def disagreement(body: ModuleType | Any, device: torch.device, dtype: torch.dtyp
 def _first_difference(body: Any, device: torch.device, dtype: torch.dtype) -> str | None:
     with torch.inference_mode(mode=False), torch.no_grad():
         for number, shape in enumerate(_SHAPES[device.type]):
-            results = _results(body, shape, device, dtype, corners=number == 0, rules=number < 2)
+            # On a GPU rules take rows wider than a program in a way of their own, those with noise too.
+            results = _results(body, shape, device, dtype, number == 0, number < 2 or device.type == "cuda")
             for name, ours, theirs in results:
                 within = _TOLERANCE.get(theirs.dtype, 0.0)  # an index has none
                 if not torch.allclose(ours.double(), theirs.double(), within, within * float(theirs.abs().max())):
@@ -77,7 +80,10 @@ def _results(
     taus = torch.linspace(_TAU, 1, shape[0], dtype=compute_dtype(dtype), device=device).unsqueeze(-1)
     yield from _noisy(body, Draw(x, taus, seed, counted + _FIRST_ID, mask, _COL_START), seed, counted + _FIRST_ID)
     if rules:
-        yield from _rules(body, Draw(x, taus, seed, counted + _FIRST_ID, mask), corners)
+        everything = corners or device.type == "cuda"
+        yield from _rules(body, Draw(x, taus, seed, counted + _FIRST_ID, mask), everything)
+        if everything and getattr(body, "passes", None) is not None:
+            yield from _passes(body.passes, x, mask)
     if corners:
         yield from _noisy(body, Draw(x, _TAU, seed), seed, counted)
         yield from _dense(body, Draw(x, _TAU, None), x.to(compute_dtype(dtype)))
@@ -132,6 +138,26 @@ def _rules(body: Any, draw: Draw, all_of_them: bool) -> Iterator[Result]:
     for rule in _RULES:
         ours, theirs = (which.bits_backward(bit, grad[..., 0], b, rule, rule.noisy) for which in (body, reference))
         yield "bits_backward", ours, theirs
+
+
+def _passes(passes: Any, x: Tensor, mask: Tensor) -> Iterator[Result]:
+    """Passes of laws and losses, and their gradients for the logits, written out: autograd would import sympy."""
+    category = torch.ones(len(x), dtype=torch.int64, device=x.device)  # which the mask allows
+    target = reference.soft((x.flip(0, 1), 1.0, None, None, mask, 0))
+    grad = x[:, 1].to(compute_dtype(x.dtype)).contiguous()
+    log_p, log_q = (pass_reference.log_probs_of(Rows(t, mask=mask)) for t in (x, x.flip(0, 1)))
+    p, log_p, log_q = log_p.exp(), log_p.masked_fill(~mask, 0), log_q.masked_fill(~mask, 0)
+    hits = torch.arange(x.shape[-1], device=x.device) == 1
+    for name, rows, numbers, slope in (
+        ("entropy", Rows(x, mask=mask), (-1.0, 0.0), p * ((p * log_p).sum(-1, keepdim=True) - log_p)),
+        ("index_nll", Rows(x, mask=mask, category=category), (), p - hits.to(p.dtype)),
+        ("nll", Rows(x, target, mask), (1.0, 0, 0.0), p * target.to(p.dtype).sum(-1, keepdim=True) - target),
+        ("kl", Rows(x, x.flip(0, 1), mask, mask), (), softmax_vjp(p, log_p - log_q)),
+    ):
+        out, saved = getattr(passes, name)(rows, *numbers)
+        dx, _ = getattr(passes, f"{name}_backward")(rows, grad, saved, 1.0, (True, False), *numbers)
+        yield name, out, getattr(pass_reference, name)(rows, *numbers)
+        yield f"{name}_backward", dx, (grad.unsqueeze(-1) * slope).to(x.dtype)
 
 
 def _best(scores: Tensor, mask: Tensor | None) -> Tensor:
