@@ -8,8 +8,6 @@ distance is within 4 times that of the reference in float32, or 4 units.
 
 from __future__ import annotations
 
-from typing import Any
-
 import kernel_cases
 import torch
 from torch import Tensor

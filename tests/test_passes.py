@@ -1,11 +1,8 @@
-"""The compiled passes equal the formulas, in value and gradient: over shapes, strides, dtypes, masks, special values.
-"""
+"""The compiled passes equal the formulas, in value and gradient: over shapes, strides, dtypes, masks, special values."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import NamedTuple
 
 import kernel_cases
 import pytest

@@ -7,10 +7,8 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from rule_cases import RULES, bit_case, check, check_bits
-from torch import Tensor
 
 import softdraw
-from softdraw.arguments import KernelRule, compute_dtype
 from softdraw.bench.memory import extra_bytes
 from softdraw.kernels import cpu, native, reference
 from tests.methods import PATHWISE, label

@@ -51,17 +51,33 @@ def test_the_check_before_first_use(monkeypatch):
         assert check.disagreement(body, device, dtype) is None
     monkeypatch.setattr(body, "hard", lambda draw: torch.zeros_like(draw.logits))
     assert check.disagreement(body, device, torch.float32).startswith("hard of ")
-    monkeypatch.undo()
-    right = body.rules.closed
-    monkeypatch.setattr(body.rules, "closed", lambda *call: 2 * right(*call))
-    assert check.disagreement(body, device, torch.float32).startswith("rule_backward of ")
-    monkeypatch.undo()
-    monkeypatch.setattr(body.triton_bits, "draw", lambda draw, samples: torch.zeros(samples, *draw.logits.shape))
-    assert check.disagreement(body, device, torch.float32).startswith("bits of ")
-    monkeypatch.undo()
-    kl = body.passes.kl
-    monkeypatch.setattr(body.passes, "kl", lambda rows: (kl(rows)[0] + 1, kl(rows)[1]))
-    assert check.disagreement(body, device, torch.float32).startswith("kl of ")
+
+
+def test_the_check_sees_a_wrong_rule_a_wrong_bit_and_a_wrong_pass(monkeypatch):
+    from softdraw.kernels import check
+
+    def first(name, change):
+        x = torch.linspace(-2, 2, 160, device=DEVICE).view(4, 40)
+        mask = (torch.arange(40, device=DEVICE) % 3 > 0).expand(4, 40)
+        seed, taus = torch.tensor(3, device=DEVICE), torch.linspace(0.5, 1, 4, device=DEVICE).view(4, 1)
+        draw = Draw(x, taus, seed, torch.arange(4, device=DEVICE).view(4, 1), mask)
+        module = {"rule_backward": body, "bits": body, "bits_backward": body}.get(name, body.passes)
+        right = getattr(module, name)
+        with monkeypatch.context() as m:
+            m.setattr(module, name, lambda *arguments: change(right(*arguments)))
+            results = [*check._rules(body, draw, True), *check._passes(body.passes, x, mask)]
+        far = [
+            n for n, a, b in results if not torch.allclose(a.double(), b.double(), 1e-4, 1e-4 * float(b.abs().max()))
+        ]
+        return far[0] if far else None
+
+    assert first("entropy", lambda made: made) is None
+    for name in ("rule_backward", "bits", "bits_backward"):
+        assert first(name, lambda made: made + 0.01) == name
+    for name in ("entropy", "index_nll", "nll", "kl"):
+        assert first(name, lambda made: (made[0] + 0.01, made[1])) == name
+        backward = f"{name}_backward"
+        assert first(backward, lambda made: (made[0] * 1.01, made[1])) == backward
 
 
 @whole_and_split

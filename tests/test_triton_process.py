@@ -13,7 +13,7 @@ import torch
 from softdraw import kernels
 
 
-@pytest.mark.parametrize("parts", [("", "_corners"), ("_rules",)], ids=["draws", "rules"])
+@pytest.mark.parametrize("parts", [("", "_corners"), ("_rules",), ("_passes",)], ids=["draws", "rules", "passes"])
 def test_the_kernels_equal_the_reference_in_the_interpreter(parts):
     _need_triton()
     here = Path(__file__).parent

@@ -80,10 +80,9 @@ def _results(
     taus = torch.linspace(_TAU, 1, shape[0], dtype=compute_dtype(dtype), device=device).unsqueeze(-1)
     yield from _noisy(body, Draw(x, taus, seed, counted + _FIRST_ID, mask, _COL_START), seed, counted + _FIRST_ID)
     if rules:
-        everything = corners or device.type == "cuda"
-        yield from _rules(body, Draw(x, taus, seed, counted + _FIRST_ID, mask), everything)
-        if everything and getattr(body, "passes", None) is not None:
-            yield from _passes(body.passes, x, mask)
+        yield from _rules(body, Draw(x, taus, seed, counted + _FIRST_ID, mask), corners or device.type == "cuda")
+    if device.type == "cuda":  # on a CPU their formulas take longer than all the rest
+        yield from _passes(body.passes, x, mask)
     if corners:
         yield from _noisy(body, Draw(x, _TAU, seed), seed, counted)
         yield from _dense(body, Draw(x, _TAU, None), x.to(compute_dtype(dtype)))

@@ -31,7 +31,9 @@ _TOGETHER, _WARPS = 512, 4  # bits of a program: each needs a Philox call of its
 def draw(given: Draw, samples: int | None) -> Tensor:
     """Bits, 1 with probability sigmoid(theta), ``(samples, *batch)`` or ``batch``."""
     theta = given.logits
-    out = torch.empty(theta.shape if samples is None else (samples, *theta.shape), dtype=theta.dtype, device=theta.device)
+    out = torch.empty(
+        theta.shape if samples is None else (samples, *theta.shape), dtype=theta.dtype, device=theta.device
+    )
     if out.numel():
         _launch(drawn, _operands(given, out))
     return out
@@ -197,7 +199,7 @@ def _rao(x, one, seed, low, high, stream, tau, blocks, T: tl.constexpr, REINMAX:
     if OWN:
         total = _slope_of(_decay(_ahead(x, seed, low, high, stream, T) / tau))
     first, last = (1 if OWN or REINMAX else 0), blocks + (1 if REINMAX else 0)
-    for pair in range(0, (last + 1) // 2):
+    for pair in range((last + 1) // 2):
         w0, w1, w2, w3 = _words(pair, seed, low, high, stream)
         if 2 * pair >= first:
             e0, e1 = _exponentials(w0, w1, 4 * pair, seed, low, high, stream, T)

@@ -10,7 +10,7 @@ that has nothing has no p at all.
 """
 
 # What is constant has capitals, and Triton reads `if` and `else` by its own rules:
-# ruff: noqa: N803, RET505
+# ruff: noqa: N803
 # pyright: reportGeneralTypeIssues=false
 
 from __future__ import annotations
@@ -191,7 +191,7 @@ def _times(weight, x):
 @triton.jit
 def _least(T: tl.constexpr):
     """A quarter of the most negative number stands for log 0, where a slope is wanted."""
-    return -0.25 * (3.4028234663852886e38 if T == tl.float32 else 1.7976931348623157e308)
+    return -0.25 * (3.4028234663852886e38 if tl.float32 == T else 1.7976931348623157e308)
 
 
 @triton.jit(do_not_specialize=_BOUND[:-1])
@@ -221,7 +221,12 @@ def forward(
             y_top = tl.maximum(y_top, highest(y))
     if OP == "index_nll":
         drawn = tl.load(category + row, kept, -1)[None, :, None]
-    tops, rest, y_tops, y_rest = tl.zeros((1, R, 1), T), tl.zeros((1, R, 1), T), tl.zeros((1, R, 1), T), tl.zeros((1, R, 1), T)
+    tops, rest, y_tops, y_rest = (
+        tl.zeros((1, R, 1), T),
+        tl.zeros((1, R, 1), T),
+        tl.zeros((1, R, 1), T),
+        tl.zeros((1, R, 1), T),
+    )
     value, mass, far = tl.zeros((1, R, 1), T), tl.zeros((1, R, 1), T), tl.zeros((1, R, 1), T)
     impossible = tl.zeros((1, R, 1), tl.int32)
     for first in range(0, cols, 4 * Q):

@@ -6,7 +6,7 @@ the noise again and adds the blocks up in the registers of a split.
 """
 
 # What is constant has capitals, and Triton reads `if` and `else` by its own rules:
-# ruff: noqa: N803, RET505
+# ruff: noqa: N803
 # pyright: reportGeneralTypeIssues=false
 
 from __future__ import annotations
@@ -208,8 +208,9 @@ def sums(
     tau, start = temperature(taus, tau, row, kept, EACH_TAU), _start(block, cols, col_start, REINMAX)
     near = exponential(seed, id, stream, start + tl.maximum(tl.load(ats + slot // blocks), 0), 1, T)
     e_drawn = fold(tl.where(columns(1) == 0, near, 0))
-    top, log_sum = tl.load(laws + 3 * number)[None, :, None], _log_sum(
-        tl.load(laws + 3 * number + 1)[None, :, None], REINMAX
+    top, log_sum = (
+        tl.load(laws + 3 * number)[None, :, None],
+        _log_sum(tl.load(laws + 3 * number + 1)[None, :, None], REINMAX),
     )
     own_top = tl.full((1, 1, 1), -INF, T)
     if OWN:
@@ -217,7 +218,9 @@ def sums(
             for first in range(0, cols, 4 * Q):
                 there = inside(kept, cols, first, Q, UNIT)
                 x, g = load(x_at, in_col, g_at, grad_col, m_at, mask_col, there, first, Q, T, UNIT, MASK_UNIT)
-                own_top = tl.maximum(own_top, highest(x + gumbel_of(exponential(seed, id, stream, start + first, Q, T))))
+                own_top = tl.maximum(
+                    own_top, highest(x + gumbel_of(exponential(seed, id, stream, start + first, Q, T)))
+                )
     total, dot = tl.zeros((1, 1, 1), T), tl.zeros((1, 1, 1), T)
     for first in range(0, cols, 4 * Q):
         there, here = inside(kept, cols, first, Q, UNIT), first + columns(Q) == drawn
@@ -256,7 +259,7 @@ def mean(
     place = laws + 3 * number[None, :, None]
     top, p_total, p_dot = tl.load(place), tl.load(place + 1), tl.load(place + 2)
     log_sum, total = _log_sum(p_total, REINMAX), tl.zeros((4, 1, Q), T)
-    for block in range(0, blocks):
+    for block in range(blocks):
         place = made + 4 * (number * blocks + block)[None, :, None]
         e = exponential(seed, id, stream, _start(block, cols, col_start, REINMAX) + first, Q, T)
         y = _wide_y(x, top, log_sum, e, tl.load(place + 1), tl.load(place), here, drawn, block, tau, OWN)
