@@ -102,7 +102,7 @@ def test_tau_width_and_rows_specialise_nothing(monkeypatch):
 
     for widths in ((513, 1001, 1023), (516, 1020, 1024), (20001, 30003), (20000, 131072)):
         assert all(keys(7, n, tau) == keys(64, widths[0], 1.0) for n in widths for tau in (0.1, 2.0))
-    families = (body.draws, body.rules, body.rao, body.triton_bits, body.passes)
+    families = (body.draws, body.rules, body.rao, body.triton_bits, body.passes.pass_kernels)
     kernels = [kernel for family in families for kernel in vars(family).values()]
     for kernel in (*kernels, body.gradients.jacobian, body.philox.noise):
         if getattr(kernel, "__module__", "").startswith("softdraw") and getattr(kernel, "do_not_specialize", None):

@@ -1,7 +1,7 @@
 """The Triton passes equal the formulas, in value and gradient, as ``pass_cases`` measures it; at infinite logits too.
 
-In Triton's interpreter (test_triton_process.py runs it), or on a GPU, where logarithms and exponentials are approximate:
-there four times as much is allowed.
+In Triton's interpreter (test_triton_process.py runs it), or on a GPU, whose logarithms and exponentials are
+approximate: there four times as much is allowed.
 """
 
 from __future__ import annotations

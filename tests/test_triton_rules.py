@@ -1,7 +1,7 @@
 """The Triton kernels of rules and bits equal the reference, as ``rule_cases`` measures it.
 
-In Triton's interpreter (test_triton_process.py runs it), or on a GPU, whose logarithms and exponentials are approximate:
-there four times as much is allowed.
+In Triton's interpreter (test_triton_process.py runs it), or on a GPU, whose logarithms and exponentials are
+approximate: there four times as much is allowed.
 """
 
 from __future__ import annotations

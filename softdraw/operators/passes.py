@@ -37,7 +37,7 @@ class Pass:
         """A number for each row in the compute dtype, ``batch``; or their ``"mean"`` (0 of none) or ``"sum"``.
 
         ``check`` raises an error for operands that are illegal. On the CPU a fast body looks at values itself. Where
-        nothing may wait for a value, ``check`` asserts in the stream of the device, beside a body as beside the formula.
+        nothing may wait for a value, ``check`` asserts in the stream of the device, beside a body or a formula.
         """
         if rows.x.dtype not in DTYPES or rows.other is not None:
             rows = _in_ordinary_dtypes(rows)

@@ -20,7 +20,8 @@ if tuple(map(int, triton.__version__.split(".")[:2])) < (3, 3):
 from softdraw.arguments import Draw, Fields, KernelRule, Tau, compute_dtype
 from softdraw.kernels import reference
 from softdraw.kernels.triton import bits as triton_bits
-from softdraw.kernels.triton import draws, gradients, launching, passes, philox, rao, rules
+from softdraw.kernels.triton import draws, gradients, launching, philox, rao, rules
+from softdraw.kernels.triton import passes as passes
 from softdraw.kernels.triton.launching import TYPES, contiguous, operands, tau_of
 from softdraw.kernels.triton.layout import Tile, each, flat, index_tile, layout_of, noise_tile, tile
 

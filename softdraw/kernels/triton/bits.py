@@ -1,4 +1,4 @@
-"""Bits in Triton, worked on as one logit each: draws, and the gradients of the rules. csrc/bit_draws.h has the formulas.
+"""Bits in Triton, one logit each: draws, and the gradients of the rules. csrc/bit_draws.h has the formulas.
 
 Bits have no rows: a program takes the next N of them, (1, 1, N), whatever their batch. Operands are contiguous.
 """

@@ -213,7 +213,7 @@ def sums(
         _log_sum(tl.load(laws + 3 * number + 1)[None, :, None], REINMAX),
     )
     own_top = tl.full((1, 1, 1), -INF, T)
-    if OWN:
+    if OWN:  # noqa: SIM102
         if block == 0:
             for first in range(0, cols, 4 * Q):
                 there = inside(kept, cols, first, Q, UNIT)
@@ -237,7 +237,8 @@ def sums(
 
 @triton.jit(do_not_specialize=[*_BOUND, *STRIDES])
 def mean(
-    out, made, laws, logits, grad, mask, ats, seeds, ids, taus, tau, draws, rows, cols, col_start, blocks, inner, splits,
+    out, made, laws, logits, grad, mask, ats, seeds, ids, taus, tau,
+    draws, rows, cols, col_start, blocks, inner, splits,
     out_outer, out_inner, out_col, in_outer, in_inner, in_col,
     grad_outer, grad_inner, grad_col, mask_outer, mask_inner, mask_col,
     OWN: tl.constexpr, REINMAX: tl.constexpr, Q: tl.constexpr, T: tl.constexpr, FLAT: tl.constexpr,

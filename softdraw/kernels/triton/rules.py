@@ -5,7 +5,7 @@ from, once for the sums, and once to write.
 """
 
 # What is constant has capitals, and Triton reads `if` and `else` by its own rules:
-# ruff: noqa: N803, RET505
+# ruff: noqa: N803, RET505, SIM108
 # pyright: reportGeneralTypeIssues=false
 
 from __future__ import annotations
