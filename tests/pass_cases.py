@@ -122,9 +122,7 @@ def assert_within(got: Tensor, true: Tensor, size: Tensor, ulp: int = ULP) -> No
     assert bool((different <= allowed.nan_to_num(0)).all()), (different / allowed).max()
 
 
-def compare(
-    run: Callable, name: str, rows: Rows, made: tuple[Tensor, Tensor], gradient: Tensor, ulp: int = ULP
-) -> None:
+def compare(run: Callable, name: str, rows: Rows, made: tuple, gradient: Tensor, ulp: int = ULP) -> None:
     """The value that was ``made`` and its gradients, which ``run`` makes, against the formula in float64."""
     operation, (out, saved), truth = OPERATIONS[name], made, wide(rows)
     kept = torch.ones_like(out, dtype=torch.bool) if rows.keep is None else rows.keep

@@ -7,6 +7,7 @@ approximate: there four times as much is allowed.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import kernel_cases
 import pytest
@@ -22,11 +23,11 @@ MOST = ULP if INTERPRETED else 4 * ULP
 each_operation = pytest.mark.parametrize("name", OPERATIONS)
 
 
-def there(x):
+def there(x: Any) -> Any:
     return Rows(*map(there, x)) if isinstance(x, Rows) else x.to(DEVICE) if isinstance(x, torch.Tensor) else x
 
 
-def run(name, *arguments):
+def run(name: str, *arguments: Any) -> Any:
     """An operation of the Triton passes on its device; what it makes is back on the CPU."""
     made = getattr(body.passes, name)(*map(there, arguments))
     return tuple(None if t is None else t.cpu() for t in made)
