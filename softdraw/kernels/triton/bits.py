@@ -67,7 +67,7 @@ def _operands(given: Draw, out: Tensor) -> dict[str, Any]:
         "out": out,
         "theta": _flat(theta, shape),
         "mask": None if mask is None else _flat(mask, shape).view(torch.uint8),
-        "seeds": _flat(seed, shape) if each_seed else seed,
+        "seeds": _flat(seed, shape) if seed is not None and each_seed else seed,
         "ids": None if ids is None else _flat(ids, shape),
         "draws": out.numel(),
         "bits": theta.numel(),

@@ -1,9 +1,8 @@
 """Passes of laws and losses over rows of logits in Triton: a number a row, and its gradient. ``pass_reference`` has the
 formulas, csrc/pass_*.h the same passes on the CPU.
 
-Nothing is
-refused and nothing is waited for: at infinite logits each pass gives the limit that its formula has. What a loss checks
-of its target, it asserts itself on a GPU (``operators/passes.py``).
+Nothing is refused and nothing is waited for: at infinite logits each pass gives the limit that its formula has. What a
+loss checks of its target, it asserts itself on a GPU (``operators/passes.py``).
 """
 
 from __future__ import annotations
@@ -93,7 +92,7 @@ def _backward(op: str, rows: Rows, grad: Tensor, saved: Tensor, scale: float, wa
     grad = grad.resolve_neg() if one else grad.resolve_neg().contiguous()
     named |= launching.number("scale", scale, x) | {"grad": grad, "grad_rows": 1 if one else grad.numel()}
     _launch(pass_kernels.backward, named | {"out": dx, "other_out": dother, "saved": saved, "KEPT": saved.shape[-1]})
-    return dx.sum_to_size(x.shape), dother if dother is None else dother.sum_to_size(other.shape)
+    return dx.sum_to_size(x.shape), dother if dother is None or other is None else dother.sum_to_size(other.shape)
 
 
 def _operands(op: str, rows: Rows) -> tuple[dict[str, Any], torch.Size]:
