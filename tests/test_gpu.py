@@ -42,6 +42,10 @@ def test_a_draw_waits_for_nothing(hard, cols):
     def draw():
         gradient(x, grad, tau, hard, mask=mask)
         softdraw.gumbel_max(x, mask=mask)
+        leaf = x.detach().requires_grad_()
+        for rule in (softdraw.ZGR(), softdraw.GumbelRao(0.5, 2)):
+            torch.autograd.grad(softdraw.draw(leaf, rule), leaf, grad)
+        softdraw.losses.kl_to_uniform(leaf).backward()
 
     draw()  # the first call compiles and loads
     torch.cuda.synchronize()
@@ -144,9 +148,10 @@ def test_y_of_cpu_and_gpu_is_that_of_float64(dtype, cols):
 
 def test_annealing_and_ragged_widths_compile_nothing_new():
     pytest.importorskip("triton", reason="the extra softdraw[triton] is not installed")
-    from softdraw.kernels.triton import draws, gradients, philox
+    from softdraw.kernels.triton import bits, draws, gradients, pass_kernels, philox, rao, rules
 
-    kernels = [k for m in (draws, gradients, philox) for k in vars(m).values() if hasattr(k, "device_caches")]
+    modules = (bits, draws, gradients, pass_kernels, philox, rao, rules)
+    kernels = [k for m in modules for k in vars(m).values() if hasattr(k, "device_caches")]
     assert kernels
 
     def compiled():
@@ -157,6 +162,10 @@ def test_annealing_and_ragged_widths_compile_nothing_new():
         for hard in (False, True):
             gradient(x, grad, tau, hard)
         softdraw.gumbel_max(x)
+        leaf = x.detach().requires_grad_()
+        for rule in (softdraw.ZGR(), softdraw.ReinMax(tau), softdraw.GumbelRao(tau, 2)):
+            torch.autograd.grad(softdraw.draw(leaf, rule), leaf, grad)
+        softdraw.losses.kl_to_uniform(leaf).backward()
 
     warm = (1001, 1020, 20001, 20000)  # ones that vectors fit, and ones that they do not
     for cols in warm:
@@ -166,6 +175,55 @@ def test_annealing_and_ragged_widths_compile_nothing_new():
     for i, cols in enumerate((515, 516, 777, 1000, 1008, 1023, 1024, 16385, 30000, 40004)):
         draw(3 + i, cols, 1 / (1 + i))
     assert compiled() == before
+
+
+RULES = [
+    softdraw.StraightThrough(0.7),
+    softdraw.ZGR(),
+    softdraw.ReinMax(1.1),
+    softdraw.GappedStraightThrough(0.7),
+    softdraw.GumbelRao(0.7, 3),
+    softdraw.ReinMaxRao(0.7, 3),
+]
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: type(rule).__name__)
+@pytest.mark.parametrize("cols", [None, 10, 1000, 20000])
+def test_a_rule_has_the_gradient_of_the_cpu(rule, cols):
+    """Of one-hots, and (None) of bits."""
+    g = torch.Generator().manual_seed(0)
+    shape = (64,) if cols is None else (8, cols)
+    x, grad = torch.randn(shape, generator=g), torch.randn(2, *shape, generator=g)
+
+    def run(device):
+        leaf = x.to(device).requires_grad_()
+        law = softdraw.Bernoulli(leaf) if cols is None else leaf
+        y = softdraw.draw(law, rule, (2,), seed=3)
+        return y.detach(), torch.autograd.grad(y, leaf, grad.to(device))[0]
+
+    (y, dx), (there, dthere) = run("cpu"), run(DEVICE)
+    assert torch.equal(y, there.cpu())
+    torch.testing.assert_close(dthere.cpu(), dx, rtol=1e-3, atol=1e-4)
+
+
+def test_losses_of_logits_are_those_of_the_cpu():
+    g = torch.Generator().manual_seed(0)
+    x, target = 3 * torch.randn(64, 100, generator=g), torch.randint(100, (64,), generator=g)
+    prior = torch.randn(100, generator=g)
+    losses = (
+        lambda x: softdraw.losses.entropy(x),
+        lambda x: softdraw.losses.kl_to_uniform(x),
+        lambda x: softdraw.losses.categorical_nll(x, target.to(x.device)),
+        lambda x: softdraw.losses.kl_to_prior(x, prior.to(x.device)),
+    )
+    for loss in losses:
+        made = []
+        for device in ("cpu", DEVICE):
+            leaf = x.to(device).requires_grad_()
+            value = loss(leaf)
+            made.append([value.detach().cpu(), torch.autograd.grad(value, leaf)[0].cpu()])
+        for mine, theirs in zip(*made, strict=True):
+            torch.testing.assert_close(theirs, mine, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("operation", ["soft", "hard+backward", "index"])

@@ -1,10 +1,4 @@
-"""The compiled passes of the rules equal their reference, which equals the formulas of the rules.
-
-How the distance is measured. A gradient is a difference of terms as large as g / tau, so the unit is that of float32 at
-the largest |g| / tau of the row, and what counts is the distance from the reference in float64 on the same float32
-inputs. A closed form is within 4 such units. A rule with noise also has the rounding of its noise, divided by tau: its
-distance is within 4 times that of the reference in float32, or 4 units.
-"""
+"""The compiled passes of the rules equal their reference, which equals the formulas of the rules."""
 
 from __future__ import annotations
 
@@ -12,26 +6,15 @@ import kernel_cases
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
-from torch import Tensor
+from rule_cases import RULES, bit_case, check, check_bits
 
 import softdraw
-from softdraw.arguments import KernelRule, compute_dtype
 from softdraw.bench.memory import extra_bytes
 from softdraw.kernels import cpu, native, reference
 from tests.methods import PATHWISE, label
 
 pytestmark = pytest.mark.skipif(native.library() is None, reason="the kernels are not compiled here")
-UNITS = 4
 fuzz = settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
-RULES = [
-    KernelRule("straight_through"),
-    KernelRule("zgr"),
-    KernelRule("reinmax"),
-    KernelRule("gapped", gap=0.8),
-    KernelRule("gumbel_rao", draws=1),
-    KernelRule("gumbel_rao", draws=4),
-    KernelRule("reinmax_rao", draws=3),
-]
 ISAS = ("x86-64-v2", "x86-64-v3", "x86-64-v4", "baseline")
 
 
@@ -47,37 +30,9 @@ def isa(request):
     native.use_isa(before)
 
 
-def wide(x):
-    return x.double() if isinstance(x, Tensor) and x.is_floating_point() else x
-
-
-def units(ours: Tensor, exact: Tensor, scale: Tensor, dtype: torch.dtype) -> Tensor:
-    """The largest distance in every row, in units of the dtype at ``scale``."""
-    assert torch.equal(ours.isnan(), exact.isnan())
-    eps = torch.finfo(dtype).eps
-    distance = (ours.double() - exact).abs().nan_to_num(0).amax(-1)
-    return distance / (eps * scale.clamp_min(1e-30))
-
-
-def check(call, draw, grad, drawn, rule, is_given):
-    """``call`` names the operation; it is compared in the compute dtype, and its rounded result with that."""
-    dtype = compute_dtype(draw.logits.dtype)
-    draw, grad = draw._replace(logits=draw.logits.to(dtype)), grad.to(dtype)
-    if not draw.logits.numel():
-        return
-    ours = getattr(cpu, call)(draw, grad, drawn, rule, is_given)
-    double = draw._replace(logits=draw.logits.double(), tau=wide(draw.tau))
-    exact = getattr(reference, call)(double, grad.double(), drawn, rule, is_given)
-    single = getattr(reference, call)(draw, grad, drawn, rule, is_given)
-    tau = draw.tau if isinstance(draw.tau, Tensor) else torch.tensor(draw.tau)
-    over = 1 / tau.double().clamp_max(1)
-    row = grad.double().abs().amax(-1, keepdim=True) * (over if tau.dim() == grad.dim() else over.amax())
-    scale = row.expand(*grad.shape[:-1], 1).squeeze(-1)
-    if rule.name == "gumbel_rao" and rule.draws == 1 and not is_given:  # gumbel_softmax's own: NaN rows are all NaN
-        ours = torch.where(ours.isnan(), exact.to(ours.dtype), ours)
-    got, theirs = units(ours, exact, scale, dtype), units(single, exact, scale, dtype)
-    allowed = (4 * theirs).clamp_min(UNITS) if rule.noisy else torch.full_like(got, UNITS)
-    assert bool((got <= allowed).all()), (got.max(), theirs.max())
+def run(name, *arguments):
+    """An operation of the compiled kernels."""
+    return getattr(cpu, name)(*arguments)
 
 
 @pytest.mark.parametrize("is_given", [False, True])
@@ -87,7 +42,7 @@ def check(call, draw, grad, drawn, rule, is_given):
 def test_a_rule_equals_its_reference(rule, is_given, case):
     draw = case.draw._replace(col_start=0)
     index = reference.index(draw, 1)[0]
-    check("rule_backward", draw, case.grad, index, rule, is_given)
+    check(run, "rule_backward", draw, case.grad, index, rule, is_given)
 
 
 def test_rules_on_every_instruction_set(isa):
@@ -95,7 +50,7 @@ def test_rules_on_every_instruction_set(isa):
         for masked in ("none", "full"):
             case = kernel_cases.make(shape, torch.float32, "plain", masked, False, "number", "counted", 0, 7)
             for rule in RULES:
-                check("rule_backward", case.draw, case.grad, reference.index(case.draw, 1)[0], rule, False)
+                check(run, "rule_backward", case.draw, case.grad, reference.index(case.draw, 1)[0], rule, False)
 
 
 @pytest.mark.parametrize("dtype", kernel_cases.DTYPES)
@@ -129,13 +84,6 @@ def test_samples_have_streams_and_gradients_of_their_own(layout):
 # Bits
 
 
-def bit_case(special: bool, dtype: torch.dtype, key: int = 0):
-    case = kernel_cases.make((3, 300), dtype, "plain", "full", special, "number", "counted", 0, key)
-    ids = torch.randint(2**62, (3, 300), generator=torch.Generator().manual_seed(key))
-    tau = torch.rand(3, 300, generator=torch.Generator().manual_seed(key + 1)).to(compute_dtype(dtype)) + 0.2
-    return case.draw._replace(rows=ids, tau=tau), case.grad
-
-
 @pytest.mark.parametrize("special", [False, True])
 @pytest.mark.parametrize("dtype", kernel_cases.DTYPES)
 def test_bits_are_draws_of_two_categories(dtype, special):
@@ -154,15 +102,7 @@ def test_bits_are_draws_of_two_categories(dtype, special):
 def test_a_gradient_of_bits_equals_that_of_two_categories(dtype, special, rule, is_given):
     for key in range(5):
         draw, grad = bit_case(special, dtype, key)
-        b = reference.bits(draw, None)
-        ours = cpu.bits_backward(draw, grad, b, rule, is_given)
-        double = draw._replace(logits=draw.logits.double(), tau=draw.tau.double())
-        exact = reference.bits_backward(double, grad.double(), b, rule, is_given)
-        single = reference.bits_backward(draw, grad, b, rule, is_given)
-        scale = (grad.double().abs() / draw.tau.double().clamp_max(1)).unsqueeze(-1).amax(-1)
-        got, theirs = (units(x.unsqueeze(-1), exact.unsqueeze(-1), scale, dtype) for x in (ours, single))
-        allowed = (4 * theirs).clamp_min(UNITS) if rule.noisy else torch.full_like(got, UNITS)
-        assert bool((got <= allowed).all()), got.max()
+        check_bits(run, draw, grad, rule, is_given)
 
 
 def test_bits_on_every_instruction_set(isa):

@@ -20,7 +20,9 @@ from softdraw.kernels import triton as body  # noqa: E402
 _VERSION = tuple(map(int, triton.__version__.split(".")[:2]))
 _WIDEST = {torch.float32: 2**14, torch.bfloat16: 2**14, torch.float64: 2**12}
 _SPLIT = 20000
-_NUMBERS = {"draws", "rows", "cols", "col_start", "quad", "inner", "splits", "tau"}
+_NUMBERS = {"draws", "rows", "cols", "col_start", "quad", "inner", "splits", "tau", "gap", "blocks", "bits"}
+_NUMBERS |= {"scale", "shift", "in_rows", "other_rows", "grad_rows"}
+_NEW = ("rule", "bits", "pass")  # gradients of rules, bits, and passes of laws and losses
 _HEAVIEST = ("hard_backward, masked", "index, samples")  # a soft draw is a part of the former
 
 
@@ -37,6 +39,17 @@ def test_nothing_spills(dtype, wide, capability, monkeypatch, tmp_path):
             registers, spilled = resources(built(launch, capability), capability, tmp_path)
             assert spilled == 0, (name, launch[0].__name__)
             assert 32 * launch[1] * registers <= 2**16  # a multiprocessor's registers
+
+
+@pytest.mark.parametrize("wide", [False, True])
+@pytest.mark.parametrize("name", [name for name in operations(torch.float32, 4) if name.startswith(_NEW)])
+def test_rules_bits_and_passes_spill_nothing(name, wide, monkeypatch, tmp_path):
+    if _VERSION == (3, 5):
+        pytest.skip("the ptxas that Triton 3.5 brings spills some registers")
+    for launch in recorded(monkeypatch, operations(torch.float32, _SPLIT if wide else 4096)[name]):
+        registers, spilled = resources(built(launch, 90), 90, tmp_path)
+        assert spilled == 0, launch[0].__name__
+        assert 32 * launch[1] * registers <= 2**16
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float64])
@@ -89,7 +102,9 @@ def test_tau_width_and_rows_specialise_nothing(monkeypatch):
 
     for widths in ((513, 1001, 1023), (516, 1020, 1024), (20001, 30003), (20000, 131072)):
         assert all(keys(7, n, tau) == keys(64, widths[0], 1.0) for n in widths for tau in (0.1, 2.0))
-    for kernel in (*vars(body.draws).values(), body.gradients.jacobian, body.philox.noise):
+    families = (body.draws, body.rules, body.rao, body.triton_bits, body.passes.pass_kernels)
+    kernels = [kernel for family in families for kernel in vars(family).values()]
+    for kernel in (*kernels, body.gradients.jacobian, body.philox.noise):
         if getattr(kernel, "__module__", "").startswith("softdraw") and getattr(kernel, "do_not_specialize", None):
             numbers = [p for p in kernel.params if not p.is_constexpr and p.name in _NUMBERS]
             assert numbers

@@ -53,6 +53,34 @@ def test_the_check_before_first_use(monkeypatch):
     assert check.disagreement(body, device, torch.float32).startswith("hard of ")
 
 
+def test_the_check_sees_a_wrong_rule_a_wrong_bit_and_a_wrong_pass(monkeypatch):
+    from softdraw.kernels import check
+
+    x = torch.linspace(-2, 2, 160, device=DEVICE).view(4, 40)
+    mask = (torch.arange(40, device=DEVICE) % 3 > 0).expand(4, 40)
+    seed, ids = torch.tensor(3, device=DEVICE), torch.arange(4, device=DEVICE).view(4, 1)
+    draw = Draw(x, torch.linspace(0.5, 1, 4, device=DEVICE).view(4, 1), seed, ids, mask)
+
+    def first(module, name, change):
+        """The first result that is far from the reference's where ``change`` is made of an operation's."""
+        right = getattr(module, name)
+        with monkeypatch.context() as m:
+            m.setattr(module, name, lambda *arguments: change(right(*arguments)))
+            for name, a, b in check._rules(body, draw, True) if module is body else check._passes(module, x, mask):
+                if not torch.allclose(a.double(), b.double(), 1e-4, 1e-4 * float(b.abs().max())):
+                    return name
+        return None
+
+    assert first(body, "bits", lambda b: b) is None
+    assert first(body.passes, "entropy", lambda made: made) is None
+    for name in ("rule_backward", "bits", "bits_backward"):
+        assert first(body, name, lambda made: made + 0.01) == name
+    for name in ("entropy", "index_nll", "nll", "kl"):
+        assert first(body.passes, name, lambda made: (made[0] + 0.01, made[1])) == name
+        backward = f"{name}_backward"
+        assert first(body.passes, backward, lambda made: (made[0] * 1.01, made[1])) == backward
+
+
 @whole_and_split
 @pytest.mark.usefixtures("cut")
 def test_an_infinite_gradient_spreads_from_where_there_is_mass(split):

@@ -13,14 +13,15 @@ import torch
 from softdraw import kernels
 
 
-def test_the_kernels_equal_the_reference_in_the_interpreter():
+@pytest.mark.parametrize("parts", [("", "_corners"), ("_rules",), ("_passes",)], ids=["draws", "rules", "passes"])
+def test_the_kernels_equal_the_reference_in_the_interpreter(parts):
     _need_triton()
     here = Path(__file__).parent
     environment = os.environ | {"TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"}
     # The interpreter computes with NumPy, which warns where NaN and infinity are meant.
     options = ["-p", "no:xdist", "-o", "addopts=", "-q", "-W", "ignore::RuntimeWarning"]
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", *options, str(here / "test_triton.py"), str(here / "test_triton_corners.py")],
+        [sys.executable, "-m", "pytest", *options, *(str(here / f"test_triton{part}.py") for part in parts)],
         env=environment,
         cwd=here.parent,
         capture_output=True,

@@ -12,8 +12,10 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from softdraw.arguments import Draw
+from softdraw.arguments import Draw, KernelRule
 from softdraw.kernels import triton as body
+from softdraw.kernels.native import RULES
+from softdraw.kernels.pass_reference import Rows
 
 TOOLS = Path(triton.__file__).parent / "backends/nvidia/bin"
 _KINDS = {bool: "u1", int: "i64", float: "fp32"}
@@ -31,10 +33,10 @@ def recorded(monkeypatch, call):
     def record(kernel, cut, named):
         assert cut.programs > 0
         named = named | cut.named
-        launches.append((kernel, cut.warps, {x: named[x] for x in body.parameters(kernel)}))
+        launches.append((kernel, cut.warps, {x: named[x] for x in body.launching.parameters(kernel)}))
 
     with monkeypatch.context() as m:
-        m.setattr(body, "_launch", record)
+        m.setattr(body.launching, "launch", record)
         call()
     return launches
 
@@ -90,4 +92,33 @@ def operations(dtype, cols, rows=64):
         "hard_backward": lambda: body.hard_backward(draw, x),
         "hard_backward, masked": lambda: body.hard_backward(masked, x),
         "soft_backward": lambda: body.soft_backward(x, x, 0.7),
+        **{f"rule {name}, masked": _rule(name, masked, x) for name in RULES},
+        "bits": lambda: body.bits(Draw(x, 1.0, seed), 2),
+        **{f"bits {name}": _bits(name, x, mask) for name in RULES},
+        **{f"pass {name}": _pass(name, x, mask) for name in ("entropy", "index_nll", "nll", "kl", "kl_with_slope")},
     }
+
+
+def _rule(name, draw, grad):
+    """The gradient of a rule in two samples."""
+    index = torch.zeros(2, len(grad), dtype=torch.int64)
+    return lambda: body.rule_backward(draw, grad.expand(2, *grad.shape), index, KernelRule(name, draws=3), False)
+
+
+def _bits(name, x, mask):
+    draw = Draw(x, torch.ones(x.shape), torch.tensor(5), torch.zeros(x.shape, dtype=torch.int64), mask)
+    return lambda: body.bits_backward(
+        draw, x.expand(2, *x.shape), x.expand(2, *x.shape), KernelRule(name, draws=3), False
+    )
+
+
+def _pass(name, x, mask):
+    """A pass and its gradients for both operands."""
+    rows = Rows(x, None if name in ("entropy", "index_nll") else x, mask, None, torch.zeros(len(x), dtype=torch.int64))
+    numbers = {"entropy": (1.0, 0.0), "nll": (1.0, 0, 0.0)}.get(name, ())
+
+    def call():
+        out, saved = getattr(body.passes, name)(rows, *numbers)
+        getattr(body.passes, f"{name}_backward")(rows, out, saved, 1.0, (True, True), *numbers)
+
+    return call

@@ -57,7 +57,8 @@ def disagreement(body: ModuleType | Any, device: torch.device, dtype: torch.dtyp
 def _first_difference(body: Any, device: torch.device, dtype: torch.dtype) -> str | None:
     with torch.inference_mode(mode=False), torch.no_grad():
         for number, shape in enumerate(_SHAPES[device.type]):
-            results = _results(body, shape, device, dtype, corners=number == 0, rules=number < 2)
+            # On a GPU rules take rows wider than a program in a way of their own, those with noise too.
+            results = _results(body, shape, device, dtype, number == 0, number < 2 or device.type == "cuda")
             for name, ours, theirs in results:
                 within = _TOLERANCE.get(theirs.dtype, 0.0)  # an index has none
                 if not torch.allclose(ours.double(), theirs.double(), within, within * float(theirs.abs().max())):
@@ -78,7 +79,7 @@ def _results(
     yield from _noisy(body, Draw(x, taus, seed, counted + _FIRST_ID, mask, _COL_START), seed, counted + _FIRST_ID)
     if rules:
         yield from check_passes.results(body, x)
-        yield from _rules(body, Draw(x, taus, seed, counted + _FIRST_ID, mask), corners)
+        yield from _rules(body, Draw(x, taus, seed, counted + _FIRST_ID, mask), corners or device.type == "cuda")
     if corners:
         yield from _noisy(body, Draw(x, _TAU, seed), seed, counted)
         yield from _dense(body, Draw(x, _TAU, None), x.to(compute_dtype(dtype)))

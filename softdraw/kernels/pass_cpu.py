@@ -65,6 +65,9 @@ def kl_backward(rows: Rows, grad: Tensor, saved: Tensor, reduction: str, wanted:
     return _backward("kl_backward", rows, grad, saved, reduction, wanted)
 
 
+kl_with_slope, kl_with_slope_backward = kl, kl_backward  # where they differ, the kernel refuses
+
+
 def usage(rows: Rows, reduction: str, loss: int, grouped: bool) -> Made | None:
     """The loss of each group, and the slopes of it for the mean law, with (largest x, 1 / sum exp (x - largest))."""
     x = rows.x

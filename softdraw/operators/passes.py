@@ -37,8 +37,8 @@ class Pass:
     ) -> Tensor:
         """A number for each row in the compute dtype, ``batch``; or their weighted ``"mean"`` (0 of none) or ``"sum"``.
 
-        ``check`` raises an error for operands that are illegal. It is called where the formula is, for a fast body
-        looks at values itself.
+        ``check`` raises an error for operands that are illegal. On the CPU a fast body looks at values itself. Where
+        nothing may wait for a value, ``check`` asserts in the stream of the device, beside a body or a formula.
         """
         x, other, weight = rows[0], rows[1], rows[6]
         if weight is not None and weight.requires_grad and is_grad_enabled():
@@ -46,6 +46,9 @@ class Pass:
         if other is not None or x.dtype not in DTYPES:
             rows = _in_ordinary_dtypes(rows)
             x, other = rows[0], rows[1]
+        if check is not None and not x.is_cpu:
+            check()
+            check = None
         if is_grad_enabled() and (x.requires_grad or (other is not None and other.requires_grad)):
             if (body := self._body(rows)) is not None:
                 y = _record(x, other, (self, body, rows, reduction, numbers))
@@ -158,5 +161,5 @@ entropy = Pass("entropy", pass_reference.entropy)
 index_nll = Pass("index_nll", pass_reference.index_nll)
 nll = Pass("nll", pass_reference.nll)
 kl = Pass("kl", pass_reference.kl)
-kl_with_slope = Pass("kl", pass_reference.kl_with_slope)
+kl_with_slope = Pass("kl_with_slope", pass_reference.kl_with_slope)
 usage = Usage("usage", pass_reference.usage)

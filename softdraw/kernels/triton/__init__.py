@@ -8,12 +8,10 @@ draws can be captured in a CUDA graph. Results are those of ``reference``, to a 
 
 from __future__ import annotations
 
-import inspect
 from typing import Any
 
 import torch
 import triton
-import triton.language as tl
 from torch import Tensor
 
 if tuple(map(int, triton.__version__.split(".")[:2])) < (3, 3):
@@ -21,12 +19,14 @@ if tuple(map(int, triton.__version__.split(".")[:2])) < (3, 3):
 
 from softdraw.arguments import Draw, Fields, KernelRule, Tau, compute_dtype
 from softdraw.kernels import reference
-from softdraw.kernels.triton import draws, gradients, philox
+from softdraw.kernels.triton import bits as triton_bits
+from softdraw.kernels.triton import draws, gradients, launching, philox, rao, rules
+from softdraw.kernels.triton import passes as passes
+from softdraw.kernels.triton.launching import TYPES, contiguous, operands, tau_of
 from softdraw.kernels.triton.layout import Tile, each, flat, index_tile, layout_of, noise_tile, tile
 
-passes = over_bits = None  # laws and losses run in plain torch on a GPU
+over_bits = None  # laws and losses of bits run in plain torch on a GPU
 _PARTS = 128  # splits that are combined at a time
-_T = {torch.float32: tl.float32, torch.float64: tl.float64}
 
 
 def soft(draw: Fields) -> Tensor:
@@ -59,8 +59,8 @@ def index(draw: Fields, samples: int) -> Tensor:
         return out
     form = layout_of({"in": logits}, draw.mask)
     if form is None:
-        return index(_contiguous(draw), samples)
-    _index(form | _operands(draw), logits, out, None)
+        return index(contiguous(draw), samples)
+    _index(form | operands(draw), logits, out, None)
     return out
 
 
@@ -71,22 +71,21 @@ def hard_index(draw: Fields, samples: int | None) -> tuple[Tensor, Tensor]:
 
 def bits(draw: Fields, samples: int | None) -> Tensor:
     """Bits, 1 with probability sigmoid(theta), ``(samples, *batch)`` or ``batch``."""
-    return reference.bits(draw, samples, index)
-
-
-# The gradients of the rules have no Triton body yet: they run in plain torch.
+    return triton_bits.draw(Draw(*draw), samples)
 
 
 def rule_backward(draw: Fields, grad: Tensor, at: Tensor, rule: KernelRule, given: bool) -> Tensor:
     """The gradient of a rule for the logits, of the shape of ``grad``."""
+    if not rule.noisy:
+        return rules.closed(Draw(*draw), grad, at, rule)
     if rule.name == "gumbel_rao" and rule.draws == 1 and not given and grad.dim() == draw[0].dim():
         return hard_backward(draw, grad)
-    return reference.rule_backward(draw, grad, at, rule, given)
+    return rao.rao(Draw(*draw), grad, at, rule, given)
 
 
 def bits_backward(draw: Fields, grad: Tensor, sample: Tensor, rule: KernelRule, given: bool) -> Tensor:
     """The gradient of a rule for theta, of the shape of ``grad``."""
-    return reference.bits_backward(draw, grad, sample, rule, given)
+    return triton_bits.backward(Draw(*draw), grad, sample, rule, given)
 
 
 def soft_backward(y: Tensor, grad: Tensor, tau: Tau) -> Tensor:
@@ -99,13 +98,13 @@ def soft_backward(y: Tensor, grad: Tensor, tau: Tau) -> Tensor:
         return out.copy_(soft_backward(y.contiguous(), grad.contiguous(), tau))
     n, dtype = y.shape[:-1].numel(), compute_dtype(y.dtype)
     cut = tile(n, y.shape[-1], y.dtype)
-    named = form | _tau(tau, y) | {"out": out, "y": y, "grad": grad, "dots": None, "T": _T[dtype]}
+    named = form | tau_of(tau, y) | {"out": out, "y": y, "grad": grad, "dots": None, "T": TYPES[dtype]}
     named |= {"rows": n, "cols": y.shape[-1]}
     if cut.splits > 1:
         parts = torch.empty((n, cut.splits), dtype=dtype, device=y.device)
-        _launch(gradients.jacobian, cut, named | {"OP": "part", "dots": parts})
+        launching.launch(gradients.jacobian, cut, named | {"OP": "part", "dots": parts})
         named["dots"] = parts.sum(-1)
-    _launch(gradients.jacobian, cut, named | {"OP": "whole"})
+    launching.launch(gradients.jacobian, cut, named | {"OP": "whole"})
     return out
 
 
@@ -118,7 +117,7 @@ def gumbel(seed: Tensor, rows: Tensor, cols: int, col_start: int, stream: Tensor
         (seeds, each_seed), (streams, each_stream) = each(seed, batch), each(stream, batch)
         named = {"out": out, "seeds": seeds, "ids": flat(rows, batch), "streams": streams, "rows": batch.numel()}
         named |= {"cols": cols, "col_start": col_start, "EACH_SEED": each_seed, "EACH_STREAM": each_stream}
-        _launch(philox.noise, cut, named | {"T": _T[dtype]})
+        launching.launch(philox.noise, cut, named | {"T": TYPES[dtype]})
     return out
 
 
@@ -133,19 +132,19 @@ def _dense(op: str, draw: Draw, grad: Tensor | None = None) -> Tensor:
         return out
     form = layout_of({"out": out, "in": logits} | ({} if grad is None else {"grad": grad}), draw.mask)
     if form is None:  # rare: a permuted batch of three dimensions or more
-        return out.copy_(_dense(op, _contiguous(draw), None if grad is None else grad.contiguous()))
-    named = form | _operands(draw) | _tau(draw.tau, logits)
+        return out.copy_(_dense(op, contiguous(draw), None if grad is None else grad.contiguous()))
+    named = form | operands(draw) | tau_of(draw.tau, logits)
     named |= {"out": out, "grad": grad, "OP": op}
     cut = tile(named["rows"], named["cols"], logits.dtype)
     if cut.splits == 1:
-        _launch(draws.whole, cut, named)
+        launching.launch(draws.whole, cut, named)
     elif op == "hard":
         tops = torch.empty(named["rows"], dtype=compute_dtype(logits.dtype), device=logits.device)
         ats = torch.empty(named["rows"], dtype=torch.int64, device=logits.device)
         _index(named, logits, ats, tops)
-        _launch(draws.one_hot, cut, named | {"tops": tops, "ats": ats})
+        launching.launch(draws.one_hot, cut, named | {"tops": tops, "ats": ats})
     else:
-        _launch(draws.write, cut, named | _combined(named, cut, logits))
+        launching.launch(draws.write, cut, named | _combined(named, cut, logits))
     return out
 
 
@@ -157,9 +156,9 @@ def _combined(named: dict[str, Any], cut: Tile, logits: Tensor) -> dict[str, Ten
     if named["grad"] is None:
         dots = worsts = row_dots = None
     named = named | {"tops": tops, "totals": totals, "dots": dots, "worsts": worsts}
-    _launch(draws.part, cut, named)
+    launching.launch(draws.part, cut, named)
     rows = {"row_tops": row_tops, "row_totals": row_totals, "row_dots": row_dots, "BLOCK": _PARTS}
-    _launch(draws.combine, Tile(1, 4, cut.splits, n, 4), named | rows)
+    launching.launch(draws.combine, Tile(1, 4, cut.splits, n, 4), named | rows)
     return {"tops": row_tops, "totals": row_totals, "dots": row_dots}
 
 
@@ -168,57 +167,10 @@ def _index(named: dict[str, Any], logits: Tensor, ats: Tensor, tops: Tensor | No
     cut = index_tile(ats.numel(), named["cols"], logits.dtype)
     named = named | {"draws": ats.numel(), "ONCE": ats.numel() == named["rows"], "ats": ats, "tops": tops}
     if cut.splits == 1:
-        _launch(draws.index, cut, named)
+        launching.launch(draws.index, cut, named)
         return
     n, dtype = ats.numel() * cut.splits, compute_dtype(logits.dtype)
     parts = {"tops": torch.empty(n, dtype=dtype, device=ats.device), "ats": ats.new_empty(n)}
-    _launch(draws.index, cut, named | parts)
+    launching.launch(draws.index, cut, named | parts)
     whole = {"row_tops": tops, "row_ats": ats, "BLOCK": _PARTS}
-    _launch(draws.combine_index, Tile(1, 4, cut.splits, ats.numel(), 4), parts | whole)
-
-
-def _contiguous(draw: Draw) -> Draw:
-    """The draw with logits and mask in the order of memory."""
-    mask = None if draw.mask is None else draw.mask.contiguous()
-    return draw._replace(logits=draw.logits.contiguous(), mask=mask)
-
-
-def _operands(draw: Draw) -> dict[str, Any]:
-    """What every draw is made from, as kernels name it."""
-    logits, _, seed, rows, mask, col_start = draw
-    batch = logits.shape[:-1]
-    seeds, each_seed = (None, False) if seed is None else each(seed, batch)
-    return {
-        "logits": logits,
-        "mask": None if mask is None else mask.view(torch.uint8),
-        "seeds": seeds,
-        "ids": None if rows is None else flat(rows, batch),
-        "rows": batch.numel(),
-        "cols": logits.shape[-1],
-        "quad": col_start // 4,
-        "T": _T[compute_dtype(logits.dtype)],
-        "EACH_SEED": each_seed,
-    }
-
-
-def _tau(tau: Tau, x: Tensor) -> dict[str, Any]:
-    """tau as a pointer or else as a number, and whether each row has its own."""
-    dtype = compute_dtype(x.dtype)
-    if isinstance(tau, Tensor):
-        taus, each_row = each(reference.checked(tau, dtype), x.shape[:-1])
-        return {"taus": taus, "tau": 1.0, "EACH_TAU": each_row}
-    if dtype == torch.float64:  # a number would reach the kernel as float32
-        return {"taus": torch.full((), tau, dtype=dtype, device=x.device), "tau": 1.0, "EACH_TAU": False}
-    return {"taus": None, "tau": tau, "EACH_TAU": False}
-
-
-def _launch(kernel: Any, cut: Tile, named: dict[str, Any]) -> None:
-    """Queue a kernel on the device of its tensors, with those of the named arguments that it takes."""
-    named = named | cut.named
-    with torch.cuda.device_of(next(x for x in named.values() if isinstance(x, Tensor))):
-        kernel[(cut.programs,)](**{x: named[x] for x in parameters(kernel) if x in named}, num_warps=cut.warps)
-
-
-def parameters(kernel: Any) -> list[str]:
-    """The names of a kernel's parameters: Triton's own list, or else those of the Python function."""
-    return getattr(kernel, "arg_names", None) or list(inspect.signature(kernel.fn).parameters)
+    launching.launch(draws.combine_index, Tile(1, 4, cut.splits, ats.numel(), 4), parts | whole)

@@ -18,17 +18,28 @@ import triton
 import triton.language as tl
 
 from softdraw.kernels.triton.philox import gumbel
-from softdraw.kernels.triton.tiles import at, columns, cut, first_place, fold, highest, inside, row_value, temperature
+from softdraw.kernels.triton.tiles import (
+    INF,
+    at,
+    columns,
+    cut,
+    first_place,
+    fold,
+    highest,
+    inside,
+    over,
+    relative,
+    row_value,
+    temperature,
+)
 
-_INF = tl.constexpr(float("inf"))
-_LOG2_E = tl.constexpr(1.4426950408889634)
 _NOWHERE = tl.constexpr(2**62)  # larger than any column
 _BOUND = ["draws", "rows", "cols", "quad", "inner", "splits", "tau"]
 _STRIDES = [f"{x}_{step}" for x in ("out", "in", "grad", "mask") for step in ("outer", "inner", "col")]
 
 
 @triton.jit
-def _scores(
+def scores(
     logits, mask, seeds, ids, row, kept, stream, quad, first, there, inner,
     in_outer, in_inner, in_col, mask_outer, mask_inner, mask_col,
     Q: tl.constexpr, T: tl.constexpr, FLAT: tl.constexpr, UNIT: tl.constexpr, MASK_UNIT: tl.constexpr,
@@ -36,7 +47,7 @@ def _scores(
 ):  # fmt: skip
     """Logits plus noise, (4, R, Q): -inf where forbidden and outside the row, whose own first column is 4 ``quad``."""
     # Loaded first, so that they arrive while the noise is made.
-    x = tl.load(at(logits, row, first, inner, in_outer, in_inner, in_col, Q, FLAT, UNIT), there, -_INF)
+    x = tl.load(at(logits, row, first, inner, in_outer, in_inner, in_col, Q, FLAT, UNIT), there, -INF)
     if seeds is None:
         s = x.to(T)
     else:
@@ -45,7 +56,7 @@ def _scores(
         s = x.to(T) + gumbel(seed, id[None, :, None], stream, quad + (first >> 2), Q, T)
     if mask is not None:
         allowed = tl.load(at(mask, row, first, inner, mask_outer, mask_inner, mask_col, Q, FLAT, MASK_UNIT), there, 0)
-        s = tl.where(allowed != 0, s, -_INF)
+        s = tl.where(allowed != 0, s, -INF)
     return s
 
 
@@ -62,7 +73,7 @@ def _split_scores(
     row = tile.to(tl.int64) + tl.arange(0, 1)
     kept = row >= 0
     there = inside(kept, cols, first, Q, UNIT)
-    s = _scores(
+    s = scores(
         logits, mask, seeds, ids, row, kept, tl.zeros((1, 1, 1), tl.uint32), quad, first, there, inner,
         in_outer, in_inner, in_col, mask_outer, mask_inner, mask_col,
         Q, T, FLAT, UNIT, MASK_UNIT, EACH_SEED,
@@ -71,30 +82,18 @@ def _split_scores(
 
 
 @triton.jit
-def _relative(s, top, tau):
-    """exp((s - top) / tau), at most 1; 0 where the row has nothing."""
-    return tl.exp2((s - tl.where(top == -_INF, 0, top)) * (_LOG2_E / tau))
-
-
-@triton.jit
-def _over(total):
-    """1 / total, and 1 for a row of no mass."""
-    return 1 / tl.where(total == 0, 1, total)
-
-
-@triton.jit
 def _leader(s, first, Q: tl.constexpr):
     """The maximum, which is +inf where anything is NaN, and the smallest column that has it, which is -1 where the
     maximum is infinite."""
-    s = tl.where(s < _INF, s, _INF)
+    s = tl.where(s < INF, s, INF)
     top = highest(s)
-    return top, tl.where(tl.abs(top) < _INF, first + first_place(s, top, Q), -1)
+    return top, tl.where(tl.abs(top) < INF, first + first_place(s, top, Q), -1)
 
 
 @triton.jit
 def _one_hot(top, best, first, Q: tl.constexpr):
     """1 at the best column, 0 elsewhere; NaN in a row that had NaN or +inf."""
-    return tl.where(top == _INF, float("nan"), tl.where(first + columns(Q) == best, 1.0, 0.0))
+    return tl.where(top == INF, float("nan"), tl.where(first + columns(Q) == best, 1.0, 0.0))
 
 
 @triton.jit(do_not_specialize=[*_BOUND, *_STRIDES])
@@ -109,7 +108,7 @@ def whole(
     row = tl.program_id(0).to(tl.int64) * R + tl.arange(0, R)
     kept = row < rows
     there = inside(kept, cols, 0, Q, UNIT)
-    s = _scores(
+    s = scores(
         logits, mask, seeds, ids, row, kept, tl.zeros((1, 1, 1), tl.uint32), quad, tl.zeros((), tl.int64), there, inner,
         in_outer, in_inner, in_col, mask_outer, mask_inner, mask_col,
         Q, T, FLAT, UNIT, MASK_UNIT, EACH_SEED,
@@ -119,8 +118,8 @@ def whole(
         y = _one_hot(top, best, 0, Q)
     else:
         tau = temperature(taus, tau, row, kept, EACH_TAU)
-        e = _relative(s, highest(s), tau)
-        y = e * _over(fold(e))
+        e = relative(s, highest(s), tau)
+        y = e * over(fold(e))
     if OP == "hard_backward":
         g = tl.load(at(grad, row, 0, inner, grad_outer, grad_inner, grad_col, Q, FLAT, UNIT), there, 0)
         g = tl.where(y == 0, 0, g.to(T))
@@ -143,7 +142,7 @@ def index(
     kept = number < draws
     row = number if ONCE else number % rows
     stream = tl.full((1, 1, 1), 0, tl.uint32) if ONCE else (number // rows)[None, :, None]
-    s = _scores(
+    s = scores(
         logits, mask, seeds, ids, row, kept, stream, quad, first, inside(kept, cols, first, Q, UNIT), inner,
         in_outer, in_inner, in_col, mask_outer, mask_inner, mask_col,
         Q, T, FLAT, UNIT, MASK_UNIT, EACH_SEED,
@@ -159,17 +158,17 @@ def index(
 def combine_index(tops, ats, row_tops, row_ats, splits, BLOCK: tl.constexpr):
     """The place of a row's highest score from those of its splits; one program a draw."""
     number = tl.program_id(0).to(tl.int64)
-    top = tl.full((), -_INF, tops.dtype.element_ty)
+    top = tl.full((), -INF, tops.dtype.element_ty)
     best = tl.full((), _NOWHERE, tl.int64)
     for first in range(0, splits, BLOCK):
         at = first + tl.arange(0, BLOCK)
-        t = tl.load(tops + number * splits + at, at < splits, -_INF)
+        t = tl.load(tops + number * splits + at, at < splits, -INF)
         a = tl.load(ats + number * splits + at, at < splits, _NOWHERE)
         new = tl.maximum(top, tl.max(t, 0))
         here = tl.min(tl.where(t == new, a, _NOWHERE), 0)
         best = tl.where(new > top, here, tl.minimum(best, here))
         top = new
-    tl.store(row_ats + number, tl.where(tl.abs(top) < _INF, best, -1))
+    tl.store(row_ats + number, tl.where(tl.abs(top) < INF, best, -1))
     if row_tops is not None:
         tl.store(row_tops + number, top)
 
@@ -207,15 +206,15 @@ def part(
     )  # fmt: skip
     slot = (row * splits + split)[None, :, None]
     top = highest(s)
-    e = _relative(s, top, temperature(taus, tau, row, kept, EACH_TAU))
+    e = relative(s, top, temperature(taus, tau, row, kept, EACH_TAU))
     tl.store(tops + slot, top)
     tl.store(totals + slot, fold(e))
     if dots is not None:
         g = tl.load(at(grad, row, first, inner, grad_outer, grad_inner, grad_col, Q, FLAT, UNIT), there, 0)
         g = g.to(T)
-        finite = tl.abs(g) < _INF
+        finite = tl.abs(g) < INF
         tl.store(dots + slot, fold(e * tl.where(finite, g, 0)))
-        tl.store(worsts + slot, highest(tl.where(finite, -_INF, s)))
+        tl.store(worsts + slot, highest(tl.where(finite, -INF, s)))
 
 
 @triton.jit(do_not_specialize=["tau", "splits"])
@@ -226,24 +225,24 @@ def combine(
     """Maximum, sum and <g, y> of a row from what its splits came to, carried along online; one program a row."""
     number = tl.program_id(0).to(tl.int64)
     tau = tau if taus is None else tl.load(taus + (number if EACH_TAU else 0))
-    top = tl.full((), -_INF, tops.dtype.element_ty)
+    top = tl.full((), -INF, tops.dtype.element_ty)
     worst, total, dot = top, tl.exp2(top), tl.exp2(top)  # -inf, 0, 0
     for first in range(0, splits, BLOCK):
         at = number * splits + first + tl.arange(0, BLOCK)
         there = first + tl.arange(0, BLOCK) < splits
-        t = tl.load(tops + at, there, -_INF)
+        t = tl.load(tops + at, there, -INF)
         new = tl.maximum(top, tl.max(t, 0))
-        shrink, weight = _relative(top, new, tau), _relative(t, new, tau)
+        shrink, weight = relative(top, new, tau), relative(t, new, tau)
         total = total * shrink + tl.sum(tl.load(totals + at, there, 0) * weight, 0)
         if dots is not None:
             dot = dot * shrink + tl.sum(tl.load(dots + at, there, 0) * weight, 0)
-            worst = tl.maximum(worst, tl.max(tl.load(worsts + at, there, -_INF), 0))
+            worst = tl.maximum(worst, tl.max(tl.load(worsts + at, there, -INF), 0))
         top = new
     tl.store(row_tops + number, top)
     tl.store(row_totals + number, total)
     if dots is not None:
-        mass = _relative(worst, top, tau) * _over(total)  # exactly the y that ``write`` gives that category
-        tl.store(row_dots + number, tl.where(mass == 0, dot * _over(total), float("nan")))
+        mass = relative(worst, top, tau) * over(total)  # exactly the y that ``write`` gives that category
+        tl.store(row_dots + number, tl.where(mass == 0, dot * over(total), float("nan")))
 
 
 @triton.jit(do_not_specialize=[*_BOUND, *_STRIDES])
@@ -261,7 +260,7 @@ def write(
         Q, T, FLAT, UNIT, MASK_UNIT, EACH_SEED,
     )  # fmt: skip
     tau = temperature(taus, tau, row, kept, EACH_TAU)
-    y = _relative(s, tl.load(tops + row)[None, :, None], tau) * _over(tl.load(totals + row)[None, :, None])
+    y = relative(s, tl.load(tops + row)[None, :, None], tau) * over(tl.load(totals + row)[None, :, None])
     if dots is not None:
         g = tl.load(at(grad, row, first, inner, grad_outer, grad_inner, grad_col, Q, FLAT, UNIT), there, 0)
         y = y * (tl.where(y == 0, 0, g.to(T)) - tl.load(dots + row)[None, :, None]) * (1 / tau)

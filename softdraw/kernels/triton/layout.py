@@ -29,6 +29,11 @@ class Tile(NamedTuple):
         """The shape as kernels take it."""
         return {"R": self.rows, "Q": self.cols // 4, "splits": self.splits if self.splits > 1 else None}
 
+    @property
+    def by_row(self) -> Tile:
+        """The same with one program for all splits of a row, which takes one after the other."""
+        return self._replace(splits=1, programs=self.programs // self.splits)
+
 
 def tile(rows: int, width: int, dtype: torch.dtype) -> Tile:
     """Several narrow rows, or one that fits the registers, or a split of a wider one; less of it in float64."""
@@ -42,6 +47,20 @@ def index_tile(rows: int, width: int, dtype: torch.dtype) -> Tile:
     if dtype == torch.float64:
         return _tile(rows, width, _WHOLE // 8, _SPLIT // 2, _PER_WARP // 2)
     return _tile(rows, width, _WHOLE // 2, _SPLIT, _PER_WARP)
+
+
+def rule_tile(rows: int, width: int, dtype: torch.dtype) -> Tile:
+    """A gradient of a rule holds several values of each element: rows of fewer columns."""
+    if dtype == torch.float64:
+        return _tile(rows, width, _WHOLE // 8, _SPLIT // 2, _PER_WARP // 4)
+    return _tile(rows, width, _WHOLE // 2, _SPLIT, _PER_WARP // 2)
+
+
+def rao_tile(rows: int, width: int, dtype: torch.dtype) -> Tile:
+    """So do those with noise, and the noise's own."""
+    if dtype == torch.float64:
+        return _tile(rows, width, _WHOLE // 16, _SPLIT // 4, _PER_WARP // 4)
+    return _tile(rows, width, _WHOLE // 4, _SPLIT // 2, _PER_WARP // 2)
 
 
 def noise_tile(rows: int, width: int) -> Tile:

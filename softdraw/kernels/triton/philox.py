@@ -21,7 +21,7 @@ from softdraw.kernels.triton.tiles import columns, cut, row_value
 
 _M0, _M1 = tl.constexpr(0xD2511F53), tl.constexpr(0xCD9E8D57)
 _W0, _W1 = tl.constexpr(0x9E3779B9), tl.constexpr(0xBB67AE85)
-_LN_2 = tl.constexpr(0.6931471805599453)
+LN_2 = tl.constexpr(0.6931471805599453)
 _U_MAX = tl.constexpr(1 - 2**-24)
 _TAIL = tl.constexpr(256)
 # Inline assembly is for NVIDIA's compiler alone: the interpreter and AMD's take Triton's own log2.
@@ -54,7 +54,7 @@ def _exponential(u):
         # 4, fitted so that the largest relative error of the whole is least: 4.1e-8, below half a unit.
         q = 0.14670333 + 0.33570964 * u
         q = 0.5000073 + u * (0.33293072 + u * (0.25711022 + u * q))
-        return tl.where(u < 0.25, u + u * (u * q), -_LN_2 * log2(v))
+        return tl.where(u < 0.25, u + u * (u * q), -LN_2 * log2(v))
 
 
 @triton.jit
@@ -65,7 +65,7 @@ def _product(x, M: tl.constexpr):
 
 
 @triton.jit
-def _philox(seed, c0, c1, c2, c3):
+def philox(seed, c0, c1, c2, c3):
     """Philox4x32-10. Counters of smaller shapes are broadcast where they first meet, not before."""
     k0, k1 = seed.to(tl.uint32), (seed >> 32).to(tl.uint32)
     for _ in tl.static_range(10):
@@ -78,21 +78,52 @@ def _philox(seed, c0, c1, c2, c3):
 
 
 @triton.jit
+def exponential_of(x, column, seed, low, high, stream, T: tl.constexpr):
+    """Standard exponential values of the words x in these columns; all operands have three dimensions, or none."""
+    # Either way u is made from the word in its place: beside each other they would take twice the registers.
+    if tl.min(tl.min(tl.min(x, 0), 1), 0) < _TAIL:  # once in 2^24 words: their low bits are a second word
+        tail, _, _, _ = philox(seed, column, low, high, stream ^ tl.full((1, 1, 1), 0x80000000, tl.uint32))
+        u = (x.to(T) + tl.where(x < _TAIL, (tail.to(T) + 0.5) * 2**-32, 0.5)) * 2**-32
+    else:
+        u = x.to(T) * 2**-32 + 2**-33
+    return _exponential(tl.minimum(u, _U_MAX))
+
+
+@triton.jit
+def _word(k, w0, w1, w2, w3):
+    return tl.where(k < 2, tl.where(k == 0, w0, w1), tl.where(k == 2, w2, w3))
+
+
+@triton.jit
 def gumbel(seed, row, stream, quad, Q: tl.constexpr, T: tl.constexpr):
     """Standard Gumbel values, (4, R, Q), in columns from 4 ``quad``."""
     low, high, stream = row.to(tl.uint32), (row >> 32).to(tl.uint32), stream.to(tl.uint32)
     counter = quad.to(tl.uint32) + tl.arange(0, Q).to(tl.uint32)[None, None, :]
-    w0, w1, w2, w3 = _philox(seed, counter, low, high, stream)
+    w0, w1, w2, w3 = philox(seed, counter, low, high, stream)
     k = tl.arange(0, 4)[:, None, None]
-    x = tl.where(k < 2, tl.where(k == 0, w0, w1), tl.where(k == 2, w2, w3))
-    # Either way u is made from the word in its place: beside each other they would take twice the registers.
-    if tl.min(tl.min(tl.min(x, 0), 1), 0) < _TAIL:  # once in 2^24 words: their low bits are a second word
-        column = counter * 4 + k.to(tl.uint32)
-        tail, _, _, _ = _philox(seed, column, low, high, stream ^ tl.full((1, 1, 1), 0x80000000, tl.uint32))
-        u = (x.to(T) + tl.where(x < _TAIL, (tail.to(T) + 0.5) * 2**-32, 0.5)) * 2**-32
-    else:
-        u = x.to(T) * 2**-32 + 2**-33
-    return -_LN_2 * log2(_exponential(tl.minimum(u, _U_MAX)))
+    column = counter * 4 + k.to(tl.uint32)
+    return gumbel_of(exponential_of(_word(k, w0, w1, w2, w3), column, seed, low, high, stream, T))
+
+
+@triton.jit
+def gumbel_of(e):
+    """-log e."""
+    return log2(e) * -LN_2
+
+
+@triton.jit
+def exponential(seed, row, stream, first, Q: tl.constexpr, T: tl.constexpr):
+    """Standard exponential values, (4, R, Q), in columns from ``first``, a number. A block of noise starts anywhere: if
+    not at a multiple of 4, four columns take their words from two counters."""
+    low, high, stream, first = row.to(tl.uint32), (row >> 32).to(tl.uint32), stream.to(tl.uint32), first.to(tl.uint32)
+    counter = (first >> 2) + tl.arange(0, Q).to(tl.uint32)[None, None, :]
+    w0, w1, w2, w3 = philox(seed, counter, low, high, stream)
+    k = (first & 3) + tl.arange(0, 4).to(tl.uint32)[:, None, None]
+    x = _word(k, w0, w1, w2, w3)
+    if (first & 3) != 0:
+        w0, w1, w2, w3 = philox(seed, counter + 1, low, high, stream)
+        x = tl.where(k < 4, x, _word(k - 4, w0, w1, w2, w3))
+    return exponential_of(x, columns(Q).to(tl.uint32) + first, seed, low, high, stream, T)
 
 
 @triton.jit(do_not_specialize=["rows", "cols", "col_start", "splits"])

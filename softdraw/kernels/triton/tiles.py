@@ -13,6 +13,9 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+INF = tl.constexpr(float("inf"))
+LOG2_E = tl.constexpr(1.4426950408889634)
+
 
 @triton.jit
 def cut(splits):
@@ -60,6 +63,26 @@ def at(
 
 
 @triton.jit
+def starts(pointer, row, inner, outer_step, inner_step, FLAT: tl.constexpr, UNIT: tl.constexpr):
+    """Where rows (R,) begin, for what takes a row in several tiles (``along``)."""
+    if FLAT:
+        return pointer + (row * (inner_step >> 2) * 4 if UNIT == 4 else row * inner_step)
+    elif UNIT == 4:
+        return pointer + ((row // inner) * (outer_step >> 2) + (row % inner) * (inner_step >> 2)) * 4
+    else:
+        return pointer + (row // inner) * outer_step + (row % inner) * inner_step
+
+
+@triton.jit
+def along(start, first, col_step, Q: tl.constexpr, UNIT: tl.constexpr):
+    """Where the elements of a tile from column ``first`` lie, (4, R, Q), of rows that begin at ``start``."""
+    if UNIT > 0:
+        return start[None, :, None] + (first + columns(Q))
+    else:
+        return start[None, :, None] + (first + columns(Q).to(tl.int64)) * col_step
+
+
+@triton.jit
 def row_value(pointer, row, kept, EACH: tl.constexpr):
     """The value of each row (R,), as (1, R, 1); or the one value, a scalar."""
     if EACH:
@@ -93,3 +116,15 @@ def highest(x):
 def first_place(x, top, Q: tl.constexpr):
     """The smallest column where x is ``top``, (1, R, 1)."""
     return tl.min(tl.min(tl.where(x == top, columns(Q), 4 * Q), 0), 1)[None, :, None]
+
+
+@triton.jit
+def relative(s, top, tau):
+    """exp((s - top) / tau), at most 1; 0 where the row has nothing."""
+    return tl.exp2((s - tl.where(top == -INF, 0, top)) * (LOG2_E / tau))
+
+
+@triton.jit
+def over(total):
+    """1 / total, and 1 for a row of no mass."""
+    return 1 / tl.where(total == 0, 1, total)
