@@ -98,13 +98,13 @@ class UsageSums {
                                    : diversity(total, cols, weights, slope);
   }
 
-  // (K - exp H) / K.
+  // (K - exp H) / K. Its slope for q is exp(H) (log q + 1) / K, of which softmax passes no constant on.
   double diversity(const double* law, int64_t cols, double weights, double* slope) const {
     const double tiny = pass_.storage == kFloat64 ? std::numeric_limits<double>::min() : std::numeric_limits<float>::min();
     double h = 0;
     for (int64_t k = 0; k < cols; ++k) {
       const double q = law[k] / weights, log_q = std::log(q < tiny ? tiny : q);
-      h -= q * log_q, slope[k] = log_q + (q < tiny ? 0 : 1);
+      h -= q * log_q, slope[k] = log_q;
     }
     const double perplexity = std::exp(h);
     for (int64_t k = 0; k < cols; ++k) slope[k] *= perplexity / cols / weights;

@@ -58,9 +58,11 @@ def log_probs(x: Tensor) -> Tensor:
     The row of 0 at its +inf logits and -inf elsewhere has the same limit as a row whose top is +inf. A row with nothing
     allowed stays at -inf, without a gradient.
     """
+    if _readable(x):
+        y = x.log_softmax(-1)
+        if not math.isnan(y.detach().sum().item()):  # no row without a finite largest logit: there torch gives NaN
+            return y
     top = x.detach().amax(-1, keepdim=True)
-    if _finite(top):
-        return x.log_softmax(-1)
     limit = torch.where(x.detach() == top, 0.0, -math.inf).to(x.dtype)
     nothing = top == -math.inf
     x = torch.where(top == math.inf, value_of(limit, x), x)
@@ -69,12 +71,16 @@ def log_probs(x: Tensor) -> Tensor:
 
 def probs(x: Tensor) -> Tensor:
     """exp(log_probs(x)), by torch's own softmax where every row is finite."""
-    return x.softmax(-1) if _finite(x.detach().amax(-1, keepdim=True)) else log_probs(x).exp()
+    if _readable(x):
+        y = x.softmax(-1)
+        if not math.isnan(y.detach().sum().item()):
+            return y
+    return log_probs(x).exp()
 
 
-def _finite(top: Tensor) -> bool:
-    """Whether every row has a finite largest logit, where it can be read: on the CPU, outside graphs."""
-    return is_plain(top) and top.is_cpu and bool(top.isfinite().all())
+def _readable(x: Tensor) -> bool:
+    """Whether values can be looked at: on the CPU, outside graphs."""
+    return is_plain(x) and x.is_cpu
 
 
 def logsumexp(logits: Tensor) -> Tensor:

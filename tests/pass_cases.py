@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import kernel_cases
 import torch
@@ -103,7 +103,8 @@ def plain_rows(name: str, x: Tensor) -> Rows:
 
 def wide(rows: Rows) -> Rows:
     """The same operands in float64, for the truth."""
-    return Rows(*(t.double() if t is not None and t.is_floating_point() else t for t in rows))
+    operands: list[Any] = [t.double() if t is not None and t.is_floating_point() else t for t in rows]
+    return Rows(*operands)
 
 
 def leaves_of(rows: Rows) -> list[Tensor]:

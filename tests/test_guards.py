@@ -38,7 +38,7 @@ def test_the_abi_number_is_that_of_the_headers():
     ("name", "packer", "listed", "typed", "operations"),
     [
         ("Call", native.CALL, "Operations", "Operation", native.OPERATIONS),
-        ("Pass", native.PASS, "Passes", "PassOperation", native.PASSES),
+        ("Pass", native.PASS, "Passes", "PassOperation|UsageOperation", native.PASSES),
         (
             "Bits",
             native.BITS,
@@ -59,15 +59,20 @@ def test_a_call_is_packed_as_its_header_has_it(name, packer, listed, typed, oper
         packed += kinds[kind] * len(declaration.split(","))
     spelled = "".join(code * int(count or 1) for count, code in re.findall(r"(\d*)([Qdq])", packer.format))
     assert packed == spelled
-    (names,) = re.findall(rf"struct {listed} \{{\s*{typed} (.*?);", header, re.DOTALL)
-    assert tuple(re.split(r",\s*", names)) == operations
+    (lists,) = re.findall(rf"struct {listed} \{{(.*?)\}};", header, re.DOTALL)
+    names = re.findall(r"\b(?:" + typed + r") (.*?);", lists, re.DOTALL)
+    assert tuple(name for one in names for name in re.split(r",\s*", one)) == operations
 
 
 def test_codes_are_those_of_the_headers():
-    """Of the element types, and of what the second operand of a pass must be."""
+    """Of the element types, reductions and losses of usage, and of what the second operand of a pass must be."""
     header = (SOURCE / "call.h").read_text()
     (storage,) = re.findall(r"enum Storage : int64_t \{(.*?)\}", header)
     assert {name.lower(): int(code) for name, code in re.findall(r"k(\w+) = (\d)", storage)} == native.STORAGE
+    (reductions,) = re.findall(r"enum Reduction : int64_t \{(.*?)\}", header)
+    assert {name.lower(): int(code) for name, code in re.findall(r"k(\w+) = (\d)", reductions)} == native.REDUCTIONS
+    (usage,) = re.findall(r"enum UsageLoss : int64_t \{(.*?)\}", (SOURCE / "pass.h").read_text())
+    assert {name: int(code) for name, code in re.findall(r"k(\w+) = (\d)", usage)} == native.USAGE
     (checks,) = re.findall(r"enum Check : int64_t \{(.*?)\}", (SOURCE / "pass.h").read_text())
     assert {name: int(code) for name, code in re.findall(r"k(\w+) = (\d)", checks)} == native.CHECKS
 

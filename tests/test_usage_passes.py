@@ -6,6 +6,8 @@ log q is, whose error is that of q relative to q: so p (s - sum p s) has the siz
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from test_passes import OPERATIONS, plain_rows
@@ -50,7 +52,8 @@ def rows_of(shape: tuple[int, ...], dtype: torch.dtype, kept: str) -> Rows:
 
 
 def wide(rows: Rows) -> Rows:
-    return Rows(*(t.double() if t is not None and t.is_floating_point() else t for t in rows))
+    operands: list[Any] = [t.double() if t is not None and t.is_floating_point() else t for t in rows]
+    return Rows(*operands)
 
 
 def assert_within(got: Tensor, true: Tensor, size: Tensor) -> None:
