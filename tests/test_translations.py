@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -81,8 +82,10 @@ def numbers(text: str) -> list[str]:
 
 
 def targets(text: str) -> list[str]:
-    """Where the links lead. A link to a page's translation counts as one to the page."""
-    return [re.sub(r"\.zh-CN\.md(?=#|$)", ".md", target) for target in TARGET.findall(SPAN.sub("", text))]
+    """Where the links lead. A link to one of the translations counts as one to its original."""
+    found = TARGET.findall(SPAN.sub("", text))
+    names = [Path(original).stem for original in ORIGINALS]
+    return [re.sub(rf"\b({'|'.join(names)})\.zh-CN\.md(?=#|$)", r"\1.md", target) for target in found]
 
 
 def sections(page: str) -> list[list[Part]]:
@@ -95,13 +98,26 @@ def sections(page: str) -> list[list[Part]]:
     return [section for section in found if section]
 
 
-def difference(what: str, ours: list[str], theirs: list[str], english: Part, chinese: Part) -> list[str]:
-    """A sentence if the two parts do not have the same, each as often."""
-    only, other = Counter(ours) - Counter(theirs), Counter(theirs) - Counter(ours)
-    if not only and not other:
-        return []
-    lists = [", ".join(sorted(c.elements())) or "nothing" for c in (only, other)]
-    return [f"{what}: {english} alone has {lists[0]}; {chinese} alone has {lists[1]}"]
+def contents(section: list[Part]) -> str:
+    return ", ".join(f"{times} x {kind}" for kind, times in Counter(part.kind for part in section).items())
+
+
+KEPT: dict[str, Callable[[str], list[str]]] = {
+    "numbers": numbers,
+    "links": targets,
+    "code within a line": lambda text: SPAN.findall(text),
+}
+
+
+def differences(english: Part, chinese: Part) -> list[str]:
+    """A sentence for each thing that the two parts do not have, or not as often."""
+    found = []
+    for what, of in KEPT.items():
+        ours, theirs = Counter(of(english.text)), Counter(of(chinese.text))
+        if ours != theirs:
+            lists = [", ".join(sorted(c.elements())) or "nothing" for c in (ours - theirs, theirs - ours)]
+            found.append(f"{what}: {english} alone has {lists[0]}; {chinese} alone has {lists[1]}")
+    return found
 
 
 @pytest.mark.parametrize("original", ORIGINALS)
@@ -134,17 +150,13 @@ def test_a_translation_has_the_same_code(original):
 def test_a_translation_has_the_same_numbers_links_and_names_in_each_paragraph_and_row(original):
     wrong = []
     for ours, theirs in itertools.zip_longest(sections(original), sections(translation(original)), fillvalue=[]):
-        kinds = [Counter(part.kind for part in section) for section in (ours, theirs)]
         if [part.kind for part in ours] != [part.kind for part in theirs]:
-            places = [f"{section[0]} has {dict(count)}" for section, count in zip((ours, theirs), kinds) if section]
-            wrong.append("a section's paragraphs, table rows and code differ in number or order: " + ", ".join(places))
+            places = [f"{s[0]} has {contents(s)}" for s in (ours, theirs) if s]
+            wrong.append(f"a section's parts differ in number or order: {'; '.join(places)}")
             continue
-        for english, chinese in zip(ours, theirs):
+        for english, chinese in zip(ours, theirs, strict=True):
             if "code" not in english.kind:
-                pair = english.text, chinese.text
-                wrong += difference("numbers", *map(numbers, pair), english, chinese)
-                wrong += difference("links", *map(targets, pair), english, chinese)
-                wrong += difference("code within a line", *map(SPAN.findall, pair), english, chinese)
+                wrong += differences(english, chinese)
     assert not wrong, "\n".join(["change the translation as well:", *wrong])
 
 
