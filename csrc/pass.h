@@ -16,12 +16,14 @@ struct Pass {
   const uint8_t* mask;        // of in: 1 = allowed; null: everything is
   const uint8_t* other_mask;  // of other
   const uint8_t* keep;        // 1 = the row counts; null: every row does. Others are not read, and give 0
-  const int64_t* index;       // a category a row
-  const void* grad;     // the gradient that arrives, a number a row, in the dtype of the computation
+  const int64_t* index;       // a category a row; drawn_backward: of each sample of each row, -1 for none
+  const void* grad;     // the gradient that arrives, a number a row, in the dtype of the computation; drawn_backward: of the
+                        // log-probability of every sample, and then of the entropy
   double* saved;        // from forward to backward: the logsumexp of a row, and what else its operation keeps
   double scale, shift;  // of the operation; the gradient that arrives is multiplied by scale
   int64_t rows, cols;
-  int64_t in_rows, other_rows, grad_rows;  // the rows that in, other (each with its mask) and grad have
+  int64_t in_rows, other_rows, grad_rows;  // the rows that in, other (each with its mask) and grad have; drawn_backward: the
+                                           // samples times the rows are grad_rows
   int64_t storage, other_storage;          // of in and other; each gradient has that of its operand
   int64_t check;    // what the rows of the second operand must be, a Check
   int64_t threads;  // at most this many work at once
@@ -38,7 +40,7 @@ static_assert(offsetof(Pass, scale) == 10 * 8 && offsetof(Pass, rows) == 12 * 8,
 using PassOperation = bool (*)(const Pass&, int64_t first, int64_t last);
 
 struct Passes {
-  PassOperation entropy, entropy_backward, index_nll, index_nll_backward, nll, nll_backward, kl, kl_backward;
+  PassOperation entropy, entropy_backward, index_nll, index_nll_backward, nll, nll_backward, kl, kl_backward, drawn_backward;
 };
 
 }  // namespace softdraw

@@ -5,6 +5,39 @@
 
 namespace {
 
+// The sums of exp(x - top) and of exp(x - top) (x - top) over the blocks of a row.
+template <class T>
+class LawSums {
+ public:
+  // False: the block has NaN or +inf.
+  bool take(const T* block, int64_t n) {
+    const auto grow = [&](double up, double f) { ex_ = f * (ex_ - e_ * up), e_ *= f; };
+    if (!running_.take(largest<T>(block, n), grow)) return false;
+    if (running_.finite()) add(block, n);
+    return true;
+  }
+  bool finite() const { return running_.finite(); }
+  double lse() const { return (double)running_.top + log_scalar(e_); }
+  double mean_log() const { return ex_ / e_ - log_scalar(e_); }  // sum p log p
+
+ private:
+  __attribute__((noinline)) void add(const T* block, int64_t n) {
+    constexpr int N = kLanes<T>;
+    using Sum = Vec<double, N>;
+    const T top = running_.top;
+    Sum sum{}, weighted{};
+    for (int64_t i = 0; i < n; i += N) {
+      const auto a = load<Vec<T, N>>(block + i) - top, p = exp_of<T, N>(a);
+      sum += __builtin_convertvector(p, Sum);
+      weighted += __builtin_convertvector(p * where_mass(p, a), Sum);
+    }
+    e_ += total<double, N>(sum), ex_ += total<double, N>(weighted);
+  }
+
+  RunningTop<T> running_;
+  double e_ = 0, ex_ = 0;
+};
+
 template <class T>
 class Entropy {
  public:
@@ -14,33 +47,18 @@ class Entropy {
 
   bool row(int64_t r) {
     x_.place(r);
-    RunningTop<T> running;
-    double e = 0, ex = 0;  // the sums of exp(x - top) and of exp(x - top) (x - top)
+    LawSums<T> law;
     const bool known = each_block(pass_.cols, [&](int64_t first, int64_t n) {
       x_.read(block_, first, n);
-      if (!running.take(largest<T>(block_, n), [&](double up, double f) { ex = f * (ex - e * up), e *= f; })) return false;
-      if (running.finite()) add(block_, n, running.top, e, ex);
-      return true;
+      return law.take(block_, n);
     });
-    if (!known || !running.finite()) return false;
-    const double log_e = log_scalar(e), v = ex / e - log_e;
-    put(r, pass_.scale * (v + pass_.shift), (double)running.top + log_e, v);
+    if (!known || !law.finite()) return false;
+    const double v = law.mean_log();
+    put(r, pass_.scale * (v + pass_.shift), law.lse(), v);
     return true;
   }
 
  private:
-  NOINLINE void add(const T* block, int64_t n, T top, double& e, double& ex) {
-    constexpr int N = kLanes<T>;
-    using Sum = Vec<double, N>;
-    Sum sum{}, weighted{};
-    for (int64_t i = 0; i < n; i += N) {
-      const auto a = load<Vec<T, N>>(block + i) - top, p = exp_of<T, N>(a);
-      sum += __builtin_convertvector(p, Sum);
-      weighted += __builtin_convertvector(p * where_mass(p, a), Sum);
-    }
-    e += total<double, N>(sum), ex += total<double, N>(weighted);
-  }
-
   void put(int64_t r, double out, double lse, double v) {
     ((T*)pass_.out)[r] = (T)out + T(0);  // never -0
     pass_.saved[2 * r] = lse, pass_.saved[2 * r + 1] = v;

@@ -19,7 +19,7 @@ from typing import Any
 
 from softdraw.kernels import openmp
 
-ABI = 0x76443E95  # the first 32 bits of the SHA-256 of call.h, pass.h and bits.h of csrc/, as CMakeLists.txt has it
+ABI = 0x4C43F40F  # the first 32 bits of the SHA-256 of call.h, pass.h and bits.h of csrc/, as CMakeLists.txt has it
 CALL = struct.Struct("=9Q2d10q")  # the fields of csrc/call.h in order
 PASS = struct.Struct("=10Q2d9q")  # those of csrc/pass.h
 BITS = struct.Struct("=9Qd9q")  # those of csrc/bits.h
@@ -28,10 +28,10 @@ RULES = ("straight_through", "zgr", "reinmax", "gapped", "gumbel_rao", "reinmax_
 CHECKS = {"Anything": 0, "OneHot": 1, "Distribution": 2}  # what the second operand of a pass must be
 OPERATIONS = (  # as csrc/call.h has them
     *("soft", "hard", "index", "gumbel", "soft_backward", "hard_backward"),
-    *("rule_backward", "bits", "bits_backward"),
+    *("rule_backward", "bits", "bits_backward", "tempered", "topk"),
 )
 _EACH_WAY = ("entropy", "index_nll", "nll", "kl")
-PASSES = tuple(f"{name}{way}" for name in _EACH_WAY for way in ("", "_backward"))
+PASSES = (*(f"{name}{way}" for name in _EACH_WAY for way in ("", "_backward")), "drawn_backward")
 OVER_BITS = tuple(
     f"bits_{name}{way}" for name in ("nll", "entropy", "variance", "kl", "share") for way in ("", "_backward")
 )

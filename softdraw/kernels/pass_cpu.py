@@ -66,6 +66,15 @@ def kl_backward(rows: Rows, grad: Tensor, saved: Tensor, factor: float, wanted: 
     return _backward("kl_backward", rows, grad, saved, factor, wanted)
 
 
+def drawn_backward(rows: Rows, grad: Tensor, saved: Tensor, factor: float, wanted: Wanted) -> Gradients:
+    """The gradient for x of log p of the categories ``(samples, *batch)``, and of the entropy: ``grad`` has those that
+    arrive, ``(samples + 1, *batch)``."""
+    x = rows.x
+    dx, grad = x.new_empty(x.shape), grad.contiguous()
+    _run("drawn_backward", rows, x.shape, dx, None, grad, saved, factor)
+    return dx, None
+
+
 def _forward(name: str, rows: Rows, kept: int, scale: float = 1.0, shift: float = 0.0, check: int = 0) -> Made | None:
     """A number a row and the ``kept`` numbers that its backward pass needs, if the kernel knows every row."""
     shape = _shape(rows)

@@ -6,6 +6,7 @@ gradients of the rules.
 
 from softdraw.kernels.reference.draws import (
     checked,
+    drawn,
     gumbel,
     hard,
     hard_backward,
@@ -14,6 +15,8 @@ from softdraw.kernels.reference.draws import (
     scores,
     soft,
     soft_backward,
+    tempered,
+    topk,
 )
 from softdraw.kernels.reference.rules import bits, bits_backward, hard_index, rule_backward
 
@@ -24,6 +27,7 @@ __all__ = [
     "bits",
     "bits_backward",
     "checked",
+    "drawn",
     "gumbel",
     "hard",
     "hard_backward",
@@ -36,4 +40,6 @@ __all__ = [
     "scores",
     "soft",
     "soft_backward",
+    "tempered",
+    "topk",
 ]
