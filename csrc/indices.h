@@ -21,11 +21,11 @@ class Tempered {
     constexpr int N = kLanes<T>;
     load_logits(x, row_, first, n);
     if (temperature_ > 0) score_block(scores, noise_, first, n);
-    for (int64_t i = 0; i < n; i += N) {
-      auto s = load<Vec<T, N>>(x + i);
-      if (temperature_ > 0) s += temperature_ * load<Vec<T, N>>(scores + i);
-      store(scores + i, s);
-    }
+    const T t = temperature_;
+    if (t > 0)
+      for (int64_t i = 0; i < n; i += N) store(scores + i, load<Vec<T, N>>(x + i) + t * load<Vec<T, N>>(scores + i));
+    else
+      __builtin_memcpy(scores, x, round_up(n, 16) * sizeof(T));
   }
 
  private:

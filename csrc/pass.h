@@ -22,8 +22,8 @@ struct Pass {
   double* saved;        // from forward to backward: the logsumexp of a row, and what else its operation keeps
   double scale, shift;  // of the operation; the gradient that arrives is multiplied by scale
   int64_t rows, cols;
-  int64_t in_rows, other_rows, grad_rows;  // the rows that in, other (each with its mask) and grad have; drawn_backward: the
-                                           // samples times the rows are grad_rows
+  int64_t in_rows, other_rows, grad_rows;  // the rows that in, other (each with its mask) and grad have; drawn_backward:
+                                           // grad has (samples + 1) rows of them
   int64_t storage, other_storage;          // of in and other; each gradient has that of its operand
   int64_t check;    // what the rows of the second operand must be, a Check
   int64_t threads;  // at most this many work at once

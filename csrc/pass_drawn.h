@@ -10,7 +10,7 @@ template <class T>
 class DrawnBackward {
  public:
   explicit DrawnBackward(const Pass& pass)
-      : pass_(pass), x_(logits_of<T>(pass)), dx_(pass.out, pass, pass.storage), samples_(pass.grad_rows / pass.rows) {}
+      : pass_(pass), x_(logits_of<T>(pass)), dx_(pass.out, pass, pass.storage), samples_(pass.grad_rows / pass.rows - 1) {}
 
   void skip(int64_t r) { dx_.zero(r); }
 

@@ -26,14 +26,19 @@ class LawSums {
     using Sum = Vec<double, N>;
     const T top = running_.top;
     Sum sum{}, weighted{};
-    for (int64_t i = 0; i < n; i += N) {
-      const auto a = load<Vec<T, N>>(block + i) - top, p = exp_of<T, N>(a);
-      sum += __builtin_convertvector(p, Sum);
-      weighted += __builtin_convertvector(p * where_mass(p, a), Sum);
+    for (int64_t first = 0; first < n; first += kFew) {
+      Vec<T, N> few{}, few_weighted{};  // few enough to lose less than one of their own roundings
+      for (int64_t i = first; i < n && i < first + kFew; i += N) {
+        const auto a = load<Vec<T, N>>(block + i) - top, p = exp_of<T, N>(a);
+        few += p, few_weighted += p * where_mass(p, a);
+      }
+      sum += __builtin_convertvector(few, Sum);
+      weighted += __builtin_convertvector(few_weighted, Sum);
     }
     e_ += total<double, N>(sum), ex_ += total<double, N>(weighted);
   }
 
+  static constexpr int64_t kFew = 4 * kLanes<T>;
   RunningTop<T> running_;
   double e_ = 0, ex_ = 0;
 };

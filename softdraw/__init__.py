@@ -4,6 +4,7 @@ from softdraw import losses, metrics, nn, schedules
 from softdraw.diagnosis import diagnose
 from softdraw.draw import draw, expect
 from softdraw.functional import gumbel_max, gumbel_noise, gumbel_softmax, straight_through
+from softdraw.indices import IndexDraw, WeightedSampler, draw_index, gumbel_topk, multinomial
 from softdraw.laws import Bernoulli, OneHotCategorical, RelaxedOneHotCategorical
 from softdraw.rules import (
     ZGR,
@@ -33,6 +34,7 @@ __all__ = [
     "GappedStraightThrough",
     "GumbelRao",
     "GumbelSoftmax",
+    "IndexDraw",
     "LeaveOneOut",
     "MinimumVariance",
     "OneHotCategorical",
@@ -45,14 +47,18 @@ __all__ = [
     "StraightThrough",
     "StraightThroughGumbel",
     "SumAndSample",
+    "WeightedSampler",
     "diagnose",
     "draw",
+    "draw_index",
     "expect",
     "gumbel_max",
     "gumbel_noise",
     "gumbel_softmax",
+    "gumbel_topk",
     "losses",
     "metrics",
+    "multinomial",
     "nn",
     "schedules",
     "straight_through",

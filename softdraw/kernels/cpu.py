@@ -215,10 +215,11 @@ def _rule(index_at: int, sample_at: int, rule: KernelRule, given: bool) -> More:
 
 
 def _at_temperature(draw: Fields) -> Fields:
-    """The draw with a temperature that is a number or has one element a row. It was checked where it was given."""
+    """The draw with a temperature that is a number or has one element a row."""
     logits, tau, *rest = draw
     if isinstance(tau, Tensor):
-        tau = tau.item() if tau.numel() == 1 else tau.to(compute_dtype(logits.dtype))
+        tau = reference.checked_temperature(tau, compute_dtype(logits.dtype))
+        tau = tau.item() if tau.numel() == 1 else tau
     return logits, tau, *rest  # pyright: ignore[reportReturnType]
 
 

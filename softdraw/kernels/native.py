@@ -19,7 +19,7 @@ from typing import Any
 
 from softdraw.kernels import openmp
 
-ABI = 0x4C43F40F  # the first 32 bits of the SHA-256 of call.h, pass.h and bits.h of csrc/, as CMakeLists.txt has it
+ABI = 0xB0E782EB  # the first 32 bits of the SHA-256 of call.h, pass.h and bits.h of csrc/, as CMakeLists.txt has it
 CALL = struct.Struct("=9Q2d10q")  # the fields of csrc/call.h in order
 PASS = struct.Struct("=10Q2d9q")  # those of csrc/pass.h
 BITS = struct.Struct("=9Qd9q")  # those of csrc/bits.h

@@ -6,6 +6,7 @@ gradients of the rules.
 
 from softdraw.kernels.reference.draws import (
     checked,
+    checked_temperature,
     drawn,
     gumbel,
     hard,
@@ -15,6 +16,8 @@ from softdraw.kernels.reference.draws import (
     scores,
     soft,
     soft_backward,
+    temperature_error,
+    temperature_max,
     tempered,
     topk,
 )
@@ -27,6 +30,7 @@ __all__ = [
     "bits",
     "bits_backward",
     "checked",
+    "checked_temperature",
     "drawn",
     "gumbel",
     "hard",
@@ -40,6 +44,8 @@ __all__ = [
     "scores",
     "soft",
     "soft_backward",
+    "temperature_error",
+    "temperature_max",
     "tempered",
     "topk",
 ]

@@ -51,7 +51,7 @@ def index(draw: Fields, samples: int) -> Tensor:
 def tempered(draw: Fields, samples: int) -> Tensor:
     """The index of the largest x + tau G, ``(samples, *batch)``: tau is the temperature of the law here, and 0 the
     argmax."""
-    return _by_streams(draw, samples, lambda s: _argmax(s)[0], draw[1])
+    return _by_streams(draw, samples, lambda s: _argmax(s)[0], _temperature(draw))
 
 
 def drawn(draw: Fields, samples: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -80,7 +80,12 @@ def topk(draw: Fields, samples: int, k: int) -> Tensor:
         at = torch.where(bad | (top == -math.inf), -1, at)[..., :k]
         return torch.nn.functional.pad(at, (0, k - at.shape[-1]), value=-1)
 
-    return _by_streams(draw, samples, best, draw[1])
+    return _by_streams(draw, samples, best, _temperature(draw))
+
+
+def _temperature(draw: Fields) -> Tau:
+    t = draw[1]
+    return checked_temperature(t, compute_dtype(draw[0].dtype)) if isinstance(t, Tensor) else t
 
 
 def _by_streams(draw: Fields, samples: int, reduce: Callable[[Tensor], Tensor], temperature: Tau = 1.0) -> Tensor:
@@ -156,6 +161,28 @@ def checked(tau: Tensor, dtype: torch.dtype) -> Tensor:
     elif not legal:
         raise tau_error(f"values from {tau.min().item()} to {tau.max().item()}")
     return _clamped(tau, dtype)
+
+
+def checked_temperature(t: Tensor, dtype: torch.dtype) -> Tensor:
+    """A temperature in the compute dtype; a value that is negative, infinite or NaN is an error."""
+    legal = ((t >= 0) & (t < math.inf)).all()
+    if t.device.type != "cpu":
+        assert_later(legal, "temperature must be 0 or more and finite")
+    elif not legal:
+        raise temperature_error(f"values from {t.min().item()} to {t.max().item()}")
+    return t.to(dtype).clamp_max(temperature_max(dtype))
+
+
+def temperature_error(got: object) -> ValueError:
+    """The error for a temperature outside its range."""
+    return ValueError(f"temperature must be 0 (the argmax) or more, and finite, got {got}: 1 is the law of the logits")
+
+
+def temperature_max(dtype: torch.dtype) -> float:
+    """The largest temperature that counts: at it the noise, at most 46 T, does not overflow beside any finite logit.
+    It makes the law of logits that differ by less than 1e22 uniform."""
+    limits = torch.finfo(dtype)
+    return limits.max * limits.eps / 256
 
 
 def _checked_or_number(tau: Tau, dtype: torch.dtype) -> Tau:
