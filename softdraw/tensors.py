@@ -84,8 +84,8 @@ def agreed(seed: Tensor, logits: Tensor) -> Tensor:
 def on_local_rows(call: Callable, logits: Tensor, rest: tuple, index: bool) -> Tensor:
     """An operation on the local rows of ``logits`` (categories last), its result as a DTensor of the same placements.
 
-    ``rest`` is what the operation takes after its logits: tau (unless ``index``), seed, rows, mask and numbers. An index
-    may have more dimensions after those of the batch.
+    ``rest`` is what the operation takes after its logits: tau (unless ``index``), seed, rows, mask and numbers. After
+    the batch, an index may have further dimensions.
     """
     check_whole_rows(logits)
     x = _of(logits)

@@ -22,7 +22,7 @@ STREAMS = 2**31  # the independent draws that one seed has
 class IndexDraw(NamedTuple):
     """What :func:`draw_index` returns: three tensors of the shape ``(*sample_shape, *batch)``."""
 
-    index: Tensor
+    index: Tensor  # pyright: ignore[reportIncompatibleMethodOverride]  (tuple.index, which nobody calls here)
     log_prob: Tensor
     entropy: Tensor
 
@@ -48,9 +48,9 @@ def draw_index(
     .. math:: i = \arg\max_j (x_j / T + G_j) \sim \mathrm{softmax}(x / T), \qquad
         \ell = \log p_i, \quad H = -\sum_j p_j \log p_j, \quad p = \mathrm{softmax}(x)
 
-    The log-probability and the entropy are those of the logits *without* the temperature: tempered ones go to 1 and 0
-    as T goes to 0, and then rank no token by how sure the model is. One pass over the logits makes all three, and nothing
-    of the logits' size is allocated.
+    The log-probability and the entropy are those of the logits *without* the temperature. Tempered probabilities tend
+    to 1 as T tends to 0, and then no longer say how sure the model is of a token. On the CPU one pass over the logits
+    makes all three numbers, and without truncation nothing of the logits' size is allocated.
 
     Args:
         logits: x, unnormalised log-probabilities, ``(..., K)`` (K at ``dim``), any floating dtype, any strides.

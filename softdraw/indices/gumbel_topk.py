@@ -37,7 +37,8 @@ def gumbel_topk(
     r"""Draw k categories without replacement: those of the k largest perturbed logits, in their order.
 
     .. math:: (i_1, \ldots, i_k) = \mathrm{top}_k (x_j / T + G_j), \qquad
-        P(i_1, \ldots, i_k) = \prod_{m=1}^{k} \frac{\exp(x_{i_m} / T)}{\sum_{j \notin \{i_1, \ldots, i_{m-1}\}} \exp(x_j / T)}
+        P(i_1, \ldots, i_k) = \prod_{m=1}^{k} \frac{\exp(x_{i_m} / T)}{\sum_{j \notin \{i_1, \ldots, i_{m-1}\}}
+        \exp(x_j / T)}
 
     This is the law of Plackett and Luce: each category is drawn from what those before it have left. The first one is
     the index of :func:`draw_index` with the same arguments.
@@ -110,8 +111,8 @@ def _prepare_k(k: int | Tensor, x: Tensor) -> tuple[int, Tensor | None]:
         )
     if not is_plain(k) or not is_plain(x) or k.is_meta:
         raise ValueError(
-            f"k must be an int where its values cannot be read (torch.compile, torch.func, a meta tensor), got {given(k)}: "
-            "draw the largest k, and drop the columns of a row from its own k on"
+            "k must be an int where its values cannot be read (torch.compile, torch.func, a meta tensor), got "
+            f"{given(k)}: draw the largest k, and drop the columns of a row from its own k on"
         )
     k = k.long()
     least = int(k.min()) if k.numel() else 0

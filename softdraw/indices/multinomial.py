@@ -11,6 +11,7 @@ from softdraw.arguments import last, row_ids, rows_of
 from softdraw.checks import check_bool, check_real, count, integer
 from softdraw.indices.gumbel_topk import gumbel_topk
 from softdraw.noise import halves, words
+from softdraw.operators.operator import under_torch_func
 from softdraw.overrides import overridable
 from softdraw.private_torch import assert_later
 from softdraw.seeds import seed_for
@@ -36,9 +37,9 @@ def multinomial(
 
     of each index with replacement, and without it of each one among those that are left.
 
-    With replacement the weights become integers of 61 bits in all, whose running sum one 64-bit number from the noise
-    contract is looked up in: probabilities are right to 2^-60 of their sum for each category, and equal on every device.
-    Without it they are the order of ``log w + G``, in float64. Neither is limited to 2^24 categories.
+    With replacement the weights become integers, and a 64-bit number of the noise contract is looked up in their
+    running sum: each probability is right to 2^-58, and the draw is the same on every device. Without it the indices
+    are those of the largest ``log w + G``, in float64. Neither is limited to 2^24 categories.
 
     Args:
         weights: w >= 0, ``(..., K)`` (K at ``dim``), floating or integer. A weight of 0 is never drawn.
@@ -55,8 +56,9 @@ def multinomial(
         None: an index has no gradient.
 
     Raises:
-        ValueError: a weight is negative, infinite or NaN (CPU; an assertion in the stream of an accelerator), or a sum
-        is not finite. TypeError, IndexError: naming the argument, what it got and what is allowed.
+        ValueError: a weight is negative, infinite or NaN, or a sum is not finite (CPU; an assertion in the stream of an
+        accelerator and in compiled code; under torch.func the row is all -1). TypeError, IndexError: naming the
+        argument, what it got and what is allowed.
 
     Example:
         >>> weights = torch.tensor([1.0, 0.0, 3.0])
@@ -84,7 +86,9 @@ def _prepare_weights(weights: Tensor, dim: int) -> Tensor:
     """The weights in float64 with the categories last, after a check of their values where they can be read."""
     check_real("weights", weights)
     w = last(weights, _dim_of(weights, dim)).detach().double()
-    legal = ((w >= 0) & (w.sum(-1, keepdim=True) < math.inf)).all()
+    if under_torch_func():
+        return w  # where nothing can be read or asserted: a row that is not legal is all -1
+    legal = _legal(w).all()
     if not is_plain(w) or not w.is_cpu:
         assert_later(legal, "weights must be 0 or more, and their sums finite")
     elif not legal:
@@ -110,7 +114,7 @@ def _dim_of(weights: Tensor, dim: int) -> int:
 def _with_replacement(w: Tensor, n: int, seed: Tensor, rows: Tensor | None) -> Tensor:
     """The places of n random numbers below the running sum of the weights as integers."""
     bounds = _whole(w).cumsum(-1)
-    total = bounds[..., -1:]
+    total = bounds[..., -1:] * _legal(w)
     ids = row_ids(w.shape[:-1], w.device) if rows is None else rows
     stream = torch.zeros((), dtype=torch.int64, device=w.device)
     low, high = words(seed, ids, 2 * n, 0, stream).unflatten(-1, (n, 2)).unbind(-1)
@@ -118,11 +122,16 @@ def _with_replacement(w: Tensor, n: int, seed: Tensor, rows: Tensor | None) -> T
     return torch.where(total == 0, -1, at)
 
 
+def _legal(w: Tensor) -> Tensor:
+    """Whether a row is a law: no weight is negative, infinite or NaN, and their sum is finite."""
+    return (w >= 0).all(-1, keepdim=True) & (w.sum(-1, keepdim=True) < math.inf)
+
+
 def _whole(w: Tensor) -> Tensor:
     """Weights as integers whose sum is from 2^58 to 2^61. What is not 0 becomes 1 at least.
 
-    Every step is exact or rounds one element by itself, so that all devices have the same integers: a floating-point sum
-    would depend on its order.
+    Every step is exact or rounds one element by itself, so that all devices have the same integers: the value of a
+    floating-point sum depends on its order.
     """
     spare = _BITS - max(w.shape[-1] - 1, 1).bit_length() - 1
     _, bits = torch.frexp(w.amax(-1, keepdim=True))  # all weights are below 2^bits
@@ -141,7 +150,7 @@ def _times_power(x: Tensor, bits: Tensor) -> Tensor:
 
 
 def _product_high(low: Tensor, high: Tensor, total: Tensor) -> Tensor:
-    """floor(x total / 2^64) of the 64-bit x = high 2^32 + low: uniform on 0, ..., total - 1 to one part in 2^64 / total.
+    """floor(x total / 2^64) of the 64-bit x = high 2^32 + low: from 0 to total - 1.
 
     Products of two halves wrap in an int64, and still have the right bits in both of their own halves.
     """

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from softdraw.arguments import Tau, compute_dtype
-from softdraw.checks import count, finite
+from softdraw.checks import count, scalar
 from softdraw.numerics import masked
 from softdraw.tensors import is_plain
 
@@ -34,11 +34,11 @@ def check_bounds(top_k: int | None, top_p: float | None, min_p: float | None) ->
     if top_k is not None:
         top_k = count("top_k", top_k, 1, "how many categories are kept")
     if top_p is not None:
-        top_p = finite("top_p", top_p)
+        top_p = scalar("top_p", top_p)
         if not 0 < top_p <= 1:
             raise ValueError(f"top_p must be greater than 0 and at most 1, got {top_p}: 1 or None keeps everything")
     if min_p is not None:
-        min_p = finite("min_p", min_p)
+        min_p = scalar("min_p", min_p)
         if not 0 <= min_p <= 1:
             raise ValueError(f"min_p must be from 0 to 1, got {min_p}: it is a share of the largest probability")
     return top_k, None if top_p == 1 else top_p, min_p or None
@@ -57,7 +57,7 @@ def kept(x: Tensor, mask: Tensor | None, temperature: Tau, bounds: Bounds) -> Te
     for i in range(0, len(x), max(1, step)):
         part: Any = slice(i, i + step) if step else i
         t = temperature[part] if each else temperature  # pyright: ignore[reportIndexIssue]
-        out[part] = kept(x[part], None if mask is None else mask[part], t, bounds)
+        out[part] = kept(x[part], None if mask is None else mask[part], t, bounds)  # pyright: ignore[reportArgumentType]
     return out
 
 

@@ -112,8 +112,8 @@ class WeightedSampler(Sampler[int]):
         taken = count("taken", state["taken"], 0, "how many indices all ranks have taken")
         if taken % self.ranks:
             raise ValueError(
-                f"taken must be a multiple of the {self.ranks} ranks, got {taken}: save after a step in which all ranks "
-                "together have taken such a number, or go on with as many ranks as before"
+                f"taken must be a multiple of the {self.ranks} ranks, got {taken}: go on with as many ranks as before, "
+                "or save where they have taken such a number"
             )
         self.set_epoch(state["epoch"])
         self._start = self._taken = taken // self.ranks
