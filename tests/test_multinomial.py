@@ -212,7 +212,7 @@ def test_workers_change_nothing():
 
 @pytest.mark.parametrize(("before", "after"), [(1, 1), (2, 2), (2, 1), (1, 2), (3, 2)])
 def test_it_goes_on_where_it_was(before, after):
-    """With as many ranks as before or another number; set_epoch of the same epoch, as a loop calls it, moves nothing."""
+    """With as many ranks as before or another number. To set the same epoch, as a loop does, moves nothing."""
     running = [sampler(rank=r, ranks=before) for r in range(before)]
     for s in running:
         s.set_epoch(4)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Sampler
 
-from softdraw.checks import check_bool, count, integer
+from softdraw.checks import check_bool, count, given, integer
 from softdraw.indices.multinomial import multinomial
 from softdraw.noise import halves, philox
 from softdraw.seeds import seed_tensor
@@ -132,11 +132,18 @@ def _fold(seed: Tensor, number: int) -> Tensor:  # becomes fold_in
 
 
 def _prepare(weights: Any) -> Tensor:
-    w = weights if isinstance(weights, Tensor) else torch.as_tensor(weights, dtype=torch.float64)
+    w = weights if isinstance(weights, Tensor) else _numbers(weights)
     if w.dim() != 1 or not len(w):
         raise ValueError(f"weights must have the shape (N,), a weight for each sample, got {tuple(w.shape)}")
     multinomial(w, 0, seed=0)  # checks them
     return w.detach().cpu().double()
+
+
+def _numbers(weights: Any) -> Tensor:
+    try:
+        return torch.as_tensor(weights, dtype=torch.float64)
+    except (TypeError, ValueError, RuntimeError):
+        raise TypeError(f"weights must be a tensor or a sequence of numbers, got {given(weights)}") from None
 
 
 def _place(rank: int | None, ranks: int | None) -> tuple[int, int]:
