@@ -7,30 +7,80 @@
 
 namespace {
 
-// Logits of a row, block by block, and their scores.
+// Logits of a row, and the scores of those spans of it that may hold one above a bar: most spans cannot, and their noise
+// takes no logarithm. Their words say so: E >= u, hence G = -log E <= -log u, and the least word has the largest G.
 template <class S>
 class Tempered {
  public:
   using T = typename S::T;
-  explicit Tempered(const Row<S>& row) : row_(row), noise_(row), temperature_(row.noisy ? row.tau : T(0)) {
-    noise_.in = nullptr, noise_.mask = nullptr;  // what is left is the noise alone
-  }
+  explicit Tempered(const Row<S>& row) : row_(row), temperature_(row.noisy ? row.tau : T(0)) {}
 
-  // Both up to the next multiple of 16, where they are -inf.
-  void read(T* x, T* scores, int64_t first, int64_t n) const {
-    constexpr int N = kLanes<T>;
+  // Reads a block of logits and calls use(scores, first, n) for its spans that may have a score above bar(), in their
+  // order. False: a logit is NaN or +inf.
+  template <class Bar, class Use>
+  INLINE bool read(T* x, int64_t first, int64_t n, Bar bar, Use use) const {
+    alignas(64) uint32_t made[kBlock + kSlack];
+    alignas(64) T scores[kSpan];
+    const uint32_t col = row_.stream.col + (uint32_t)first;
+    const uint32_t* words = made + lead(col);
     load_logits(x, row_, first, n);
-    if (temperature_ > 0) score_block(scores, noise_, first, n);
-    const T t = temperature_;
-    if (t > 0)
-      for (int64_t i = 0; i < n; i += N) store(scores + i, load<Vec<T, N>>(x + i) + t * load<Vec<T, N>>(scores + i));
-    else
-      __builtin_memcpy(scores, x, round_up(n, 16) * sizeof(T));
+    if (temperature_ > 0) words_of(made, round_up(n, 16) + lead(col), col, row_.stream);
+    bool good = true;
+    for (int64_t at = 0; at < n; at += kSpan) {
+      const int64_t m = n - at < kSpan ? n - at : kSpan;
+      T most = largest_finite(x + at, m, good);
+      if (temperature_ > 0) most += temperature_ * largest_noise(words + at, m);
+      if (!(most > bar())) continue;
+      score(scores, x + at, words + at, first + at, m);
+      use(scores, first + at, m);
+    }
+    return good;
   }
 
  private:
+  static constexpr int N = kLanes<T>;
+  using V = Vec<T, N>;
+  using Words = Vec<uint32_t, N>;
+
+  static INLINE T largest_finite(const T* x, int64_t n, bool& good) {
+    using Int = typename Format<T>::Int;
+    V best = splat<V>(kMinusInf<T>);
+    Vec<Int, N> bad{};
+    for (int64_t i = 0; i < n; i += N) {
+      const V v = load<V>(x + i);
+      best = v > best ? v : best;
+      bad |= ~(v < T(__builtin_inf()));
+    }
+    good &= fold<Int, N>(bad, [](auto a, auto b) { return a | b; }) == 0;
+    return fold<T, N>(best, [](auto a, auto b) { return a > b ? a : b; });
+  }
+
+  // A bound on the noise of some words. For a word x = 2^k (1 + f), log2 x >= k + f, which the bits of a float spell.
+  static INLINE T largest_noise(const uint32_t* words, int64_t n) {
+    auto least = splat<Words>(~0u);
+    for (int64_t i = 0; i < n; i += N) {
+      const auto w = load<Words>(words + i);
+      least = w < least ? w : least;
+    }
+    const uint32_t word = fold<uint32_t, N>(least, [](auto a, auto b) { return a < b ? a : b; });
+    if (word < kTail) return T(46);
+    const float x = (float)word;
+    int32_t bits;
+    __builtin_memcpy(&bits, &x, sizeof bits);
+    return T((159 - bits * 0x1p-23) * 0.6931471805599453 + 1e-3);  // 127 + 32; and more than any rounding
+  }
+
+  void score(T* scores, const T* x, const uint32_t* words, int64_t first, int64_t n) const {
+    const T t = temperature_;
+    for (int64_t i = 0; i < n; i += N) store(scores + i, t > 0 ? V{} : load<V>(x + i));
+    if (!(t > 0)) return;
+    if (add_noise(scores, words, round_up(n, N)))
+      for (int64_t i = 0; i < n; ++i)
+        if (words[i] < kTail) scores[i] = tail_score(T(0), words[i], first + i, row_.stream);
+    for (int64_t i = 0; i < n; i += N) store(scores + i, load<V>(x + i) + t * load<V>(scores + i));
+  }
+
   const Row<S>& row_;
-  Row<S> noise_;
   T temperature_;
 };
 
@@ -55,8 +105,8 @@ class TemperedIndex {
     LawSums<T> law;
     for (int64_t first = 0; first < call_.cols; first += kBlock) {
       const int64_t n = call_.cols - first < kBlock ? call_.cols - first : kBlock;
-      scores.read(x_, s_, first, n);
-      take_top<T>(top, s_, first, n);
+      top.bad |= !scores.read(x_, first, n, [&] { return top.score; },
+                              [&](const T* s, int64_t at, int64_t m) { take_top<T>(top, s, at, m); });
       if (summed) law.take(x_, n);
     }
     give_index(row, top);
@@ -70,7 +120,7 @@ class TemperedIndex {
   }
 
   const Call& call_;
-  Block<T> x_, s_;
+  Block<T> x_;
 };
 
 // The k best scores so far as a heap whose root is the worst of them. Of equal scores the smaller column is the better.
@@ -82,6 +132,10 @@ class Best {
   ~Best() { __builtin_free(at_); }
 
   void clear() { count_ = 0, bad_ = false; }
+  void spoil() { bad_ = true; }  // nothing is drawn from this row
+
+  // What a score must exceed.
+  T bar() const { return count_ < room_ ? T(-__builtin_inf()) : room_ ? at_[0].score : T(__builtin_inf()); }
 
   // Takes scores of columns [first, first + n). What equals the worst of a full heap stays out: its column is larger.
   __attribute__((noinline)) void take(const T* scores, int64_t first, int64_t n) {
@@ -120,9 +174,6 @@ class Best {
     }
   };
 
-  // What a score must exceed.
-  T bar() const { return count_ < room_ ? T(-__builtin_inf()) : room_ ? at_[0].score : T(__builtin_inf()); }
-
   void add(Entry entry) {
     if (count_ == room_) return sink(entry);
     int64_t i = count_++;
@@ -159,8 +210,9 @@ class TopK {
       best_.clear();
       for (int64_t first = 0; first < call_.cols; first += kBlock) {
         const int64_t n = call_.cols - first < kBlock ? call_.cols - first : kBlock;
-        scores.read(x_, s_, first, n);
-        best_.take(s_, first, n);
+        const bool good = scores.read(x_, first, n, [&] { return best_.bar(); },
+                                      [&](const T* s, int64_t at, int64_t m) { best_.take(s, at, m); });
+        if (!good) best_.spoil();
       }
       best_.give(call_.index + (rows[r].index - call_.index) * call_.count, call_.count);
     }
@@ -169,7 +221,7 @@ class TopK {
  private:
   const Call& call_;
   Best<T> best_;
-  Block<T> x_, s_;
+  Block<T> x_;
 };
 
 }  // namespace
