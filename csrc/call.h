@@ -12,15 +12,16 @@ enum Storage : int64_t { kFloat32 = 0, kFloat64 = 1, kBFloat16 = 2, kFloat16 = 3
 enum Reduction : int64_t { kNone = 0, kSum = 1, kMean = 2 };
 
 struct Call {
-  void* out;
+  void* out;            // tempered: numbers in double, of each draw and then two of each row
   const void* in;       // logits; y in the soft backward; null in gumbel
   const void* grad;     // the gradient that arrives at the draw; null in a forward pass
   const void* sample;   // the bits that were drawn, in the gradient of bits
   const uint8_t* mask;  // 1 = allowed; null: everything is
   const int64_t* seed;  // null: no noise
   const int64_t* ids;   // the id of every row; null: 0, 1, 2, ...
-  const void* tau;      // one for each row, in the dtype of the computation; null: tau_value
-  int64_t* index;       // the category of every draw: written by index and, unless it is null, by hard; read by the rules
+  const void* tau;      // one for each row, in the dtype of the computation; null: tau_value. tempered, topk: of the law
+  int64_t* index;       // the category of every draw: written by index, tempered, topk (count of each draw) and, unless it
+                        // is null, by hard; read by the rules
   double tau_value;
   double gap;  // of the gapped rule
   int64_t rows, cols;
@@ -30,7 +31,7 @@ struct Call {
   int64_t samples;    // samples * rows draws are made, or have gradients; out, grad and index have one part for each
   int64_t threads;    // at most this many work at once
   int64_t rule;       // which gradient
-  int64_t count;      // how often a Rao rule draws its noise
+  int64_t count;      // how often a Rao rule draws its noise; how many categories topk draws
   int64_t given;      // 1: the samples do not come from the noise of the seed
 };
 
@@ -53,7 +54,7 @@ enum Operand { kOut, kIn, kGrad, kMask, kSeed, kIds, kTau };
 using Operation = void (*)(const Call&, const int64_t* layout, int64_t first, int64_t last);
 
 struct Operations {
-  Operation soft, hard, index, gumbel, soft_backward, hard_backward, rule_backward, bits, bits_backward;
+  Operation soft, hard, index, gumbel, soft_backward, hard_backward, rule_backward, bits, bits_backward, tempered, topk;
 };
 
 }  // namespace softdraw

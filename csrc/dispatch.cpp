@@ -174,6 +174,10 @@ EXPORT void softdraw_soft(const Call* call, const int64_t* layout) { softdraw::r
 EXPORT void softdraw_hard(const Call* call, const int64_t* layout) { softdraw::run(call, layout, chosen->operations->hard, true); }
 EXPORT void softdraw_index(const Call* call, const int64_t* layout) { softdraw::run(call, layout, chosen->operations->index, false); }
 EXPORT void softdraw_gumbel(const Call* call, const int64_t* layout) { softdraw::run(call, layout, chosen->operations->gumbel, true); }
+EXPORT void softdraw_tempered(const Call* call, const int64_t* layout) {
+  softdraw::run(call, layout, chosen->operations->tempered, false);
+}
+EXPORT void softdraw_topk(const Call* call, const int64_t* layout) { softdraw::run(call, layout, chosen->operations->topk, false); }
 EXPORT void softdraw_soft_backward(const Call* call, const int64_t* layout) {
   softdraw::run(call, layout, chosen->operations->soft_backward, true);
 }
@@ -190,6 +194,7 @@ EXPORT void softdraw_bits_backward(const Call* call, const int64_t*) {
 
 EXPORT int64_t softdraw_entropy(const Pass* pass) { return softdraw::pass(pass, chosen->passes->entropy, false); }
 EXPORT int64_t softdraw_entropy_backward(const Pass* pass) { return softdraw::pass(pass, chosen->passes->entropy_backward, true); }
+EXPORT int64_t softdraw_drawn_backward(const Pass* pass) { return softdraw::pass(pass, chosen->passes->drawn_backward, true); }
 EXPORT int64_t softdraw_index_nll(const Pass* pass) { return softdraw::pass(pass, chosen->passes->index_nll, false); }
 EXPORT int64_t softdraw_index_nll_backward(const Pass* pass) { return softdraw::pass(pass, chosen->passes->index_nll_backward, true); }
 EXPORT int64_t softdraw_nll(const Pass* pass) { return softdraw::pass(pass, chosen->passes->nll, false); }

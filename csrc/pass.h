@@ -18,12 +18,14 @@ struct Pass {
   const uint8_t* other_mask;  // of other
   const uint8_t* keep;        // 1 = the row counts; null: every row does. Others are not read, and give 0
   const void* weight;   // of a row, in the dtype of the computation; null: 1
-  const int64_t* index;       // a category a row
-  const void* grad;     // the gradient that arrives, a number for each of out, in the dtype of the computation
+  const int64_t* index;       // a category a row; drawn_backward: of each sample of each row, -1 for none
+  const void* grad;     // the gradient that arrives, a number for each of out, in the dtype of the computation;
+                        // drawn_backward: of the log-probability of every sample, and then of the entropy
   double* saved;        // from forward to backward: Saved
   double scale, shift;  // of the operation; the gradient that arrives is multiplied by scale
   int64_t rows, cols;
-  int64_t in_rows, other_rows, grad_rows;  // the rows that in, other (each with its mask) and grad have
+  int64_t in_rows, other_rows, grad_rows;  // the rows that in, other (each with its mask) and grad have; drawn_backward:
+                                           // grad has (samples + 1) rows of them
   int64_t storage, other_storage;          // of in and other; each gradient has that of its operand
   int64_t check;      // what the rows of the second operand must be, a Check; of usage, a UsageLoss
   int64_t reduction;  // of the numbers of rows, or of the losses of groups
@@ -78,7 +80,7 @@ using PassOperation = bool (*)(const Pass&, int64_t first, int64_t last);
 using UsageOperation = bool (*)(const Pass&, int64_t group, int64_t first, int64_t last, double* sums);
 
 struct Passes {
-  PassOperation entropy, entropy_backward, index_nll, index_nll_backward, nll, nll_backward, kl, kl_backward;
+  PassOperation entropy, entropy_backward, index_nll, index_nll_backward, nll, nll_backward, kl, kl_backward, drawn_backward;
   UsageOperation usage, usage_backward;
 };
 

@@ -5,6 +5,45 @@
 
 namespace {
 
+// The sums of exp(x - top) and of exp(x - top) (x - top) over the blocks of a row.
+template <class T>
+class LawSums {
+ public:
+  // False: the block has NaN or +inf.
+  bool take(const T* block, int64_t n) {
+    const auto grow = [&](double up, double f) { ex_ = f * (ex_ - e_ * up), e_ *= f; };
+    if (!running_.take(largest<T>(block, n), grow)) return false;
+    if (running_.finite()) add(block, n);
+    return true;
+  }
+  bool finite() const { return running_.finite(); }
+  T top() const { return running_.top; }
+  double log_sum() const { return log_scalar(e_); }  // log sum exp(x - top)
+  double mean_log() const { return ex_ / e_ - log_sum(); }  // sum p log p
+
+ private:
+  NOINLINE void add(const T* block, int64_t n) {
+    constexpr int N = kLanes<T>;
+    using Sum = Vec<double, N>;
+    const T top = running_.top;
+    Sum sum{}, weighted{};
+    for (int64_t first = 0; first < n; first += kFew) {
+      Vec<T, N> few{}, few_weighted{};  // few enough to lose less than one of their own roundings
+      for (int64_t i = first; i < n && i < first + kFew; i += N) {
+        const auto a = load<Vec<T, N>>(block + i) - top, p = exp_of<T, N>(a);
+        few += p, few_weighted += p * where_mass(p, a);
+      }
+      sum += __builtin_convertvector(few, Sum);
+      weighted += __builtin_convertvector(few_weighted, Sum);
+    }
+    e_ += total<double, N>(sum), ex_ += total<double, N>(weighted);
+  }
+
+  static constexpr int64_t kFew = 4 * kLanes<T>;
+  RunningTop<T> running_;
+  double e_ = 0, ex_ = 0;
+};
+
 template <class T>
 class Entropy {
  public:
@@ -20,17 +59,14 @@ class Entropy {
 
   bool row(int64_t r) {
     x_.place(r);
-    RunningTop<T> running;
-    double e = 0, ex = 0;  // the sums of exp(x - top) and of exp(x - top) (x - top)
+    LawSums<T> law;
     const bool known = each_block(pass_.cols, [&](int64_t first, int64_t n) {
       x_.read(block_, first, n);
-      if (!running.take(largest<T>(block_, n), [&](double up, double f) { ex = f * (ex - e * up), e *= f; })) return false;
-      if (running.finite()) add(block_, n, running.top, e, ex);
-      return true;
+      return law.take(block_, n);
     });
-    if (!known || !running.finite()) return false;
-    const double log_e = log_scalar(e), v = ex / e - log_e;
-    put(r, pass_.scale * (v + pass_.shift), running.top, log_e, v);
+    if (!known || !law.finite()) return false;
+    const double log_e = law.log_sum(), v = law.mean_log();
+    put(r, pass_.scale * (v + pass_.shift), law.top(), log_e, v);
     return true;
   }
 
@@ -59,18 +95,6 @@ class Entropy {
       }
       sum.give(e, lane), weighted.give(ex, lane);
     });
-  }
-
-  NOINLINE void add(const T* block, int64_t n, T top, double& e, double& ex) {
-    constexpr int N = kLanes<T>;
-    using Sum = Vec<double, N>;
-    Sum sum{}, weighted{};
-    for (int64_t i = 0; i < n; i += N) {
-      const auto a = load<Vec<T, N>>(block + i) - top, p = exp_of<T, N>(a);
-      sum += __builtin_convertvector(p, Sum);
-      weighted += __builtin_convertvector(p * where_mass(p, a), Sum);
-    }
-    e += total<double, N>(sum), ex += total<double, N>(weighted);
   }
 
   void put(int64_t r, double out, T top, double log_e, double v) {

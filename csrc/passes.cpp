@@ -1,5 +1,6 @@
 // The passes without noise, compiled once for each instruction set, as the operations of kernels.cpp are and with the same
 // rule: nothing here may have external linkage but the table.
+#include "pass_drawn.h"
 #include "pass_entropy.h"
 #include "pass_index.h"
 #include "pass_kl.h"
@@ -43,7 +44,7 @@ static bool usage_backward(const Pass& pass, int64_t group, int64_t first, int64
 extern const Passes SOFTDRAW_ISA;
 const Passes SOFTDRAW_ISA = {each<Entropy>, each<EntropyBackward>, each<IndexNll>, each<IndexNllBackward>,
                              each<Nll>,     each<NllBackward>,     each<Kl>,       each<KlBackward>,
-                             usage,         usage_backward};
+                             each<DrawnBackward>, usage,       usage_backward};
 
 }  // namespace passes
 }  // namespace softdraw

@@ -172,7 +172,7 @@ def prepare_tau(tau: float | Tensor, logits: Tensor, dim: int) -> Tau:
     if type(tau) is float and _TAU_MIN <= tau <= _TAU_MAX:
         return tau  # the common case first: a small draw takes microseconds
     if isinstance(tau, Tensor):
-        return _prepare_tau_tensor(tau, logits, dim)
+        return number_a_row("tau", tau, logits, dim)
     tau = number_tau("tau", tau)
     low, high = _TAU_LIMITS[logits.dtype == torch.float64]
     return min(max(float(tau), low), high)
@@ -209,23 +209,24 @@ def number_tensor(number: float, like: Tensor) -> Tensor:
     return torch.ones((), dtype=compute_dtype(like.dtype), device=like.device) * number
 
 
-def _prepare_tau_tensor(tau: Tensor, logits: Tensor, dim: int) -> Tensor:
-    check_floating("tau", tau)
-    if tau.device != logits.device:
-        if tau.dim() > 0 or tau.is_meta:
-            check_device("tau", tau, logits.device)
-        tau = tau.to(logits.device)
-    tau = matched("tau", tau, logits)
-    if tau.numel() == 1 and tau.dim() <= logits.dim():
-        return tau.reshape(())
+def number_a_row(name: str, x: Tensor, logits: Tensor, dim: int) -> Tensor:
+    """A tensor of one number, or of one for each row (categories last); its values are the kernel's to check."""
+    check_floating(name, x)
+    if x.device != logits.device:
+        if x.dim() > 0 or x.is_meta:
+            check_device(name, x, logits.device)
+        x = x.to(logits.device)
+    x = matched(name, x, logits)
+    if x.numel() == 1 and x.dim() <= logits.dim():
+        return x.reshape(())
     per_row = [1 if i == dim else n for i, n in enumerate(logits.shape)]
-    if not _broadcasts(tau.shape, per_row):
+    if not _broadcasts(x.shape, per_row):
         raise ValueError(
-            f"tau of shape {tuple(tau.shape)} does not fit logits of shape {tuple(logits.shape)} with categories in "
+            f"{name} of shape {tuple(x.shape)} does not fit logits of shape {tuple(logits.shape)} with categories in "
             f"dim={dim}: it may be one number, or one for each row, of shape {tuple(per_row)} "
-            f"(write tau.unsqueeze({dim}) if it lacks that dimension)"
+            f"(write {name}.unsqueeze({dim}) if it lacks that dimension)"
         )
-    return last(tau.expand(per_row), dim)
+    return last(x.expand(per_row), dim)
 
 
 def check_col_start(col_start: int, cols: int) -> int:

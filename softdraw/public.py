@@ -12,6 +12,11 @@ from softdraw.diagnosis import diagnose as diagnose
 from softdraw.functional import gumbel_max as gumbel_max
 from softdraw.functional import gumbel_softmax as gumbel_softmax
 from softdraw.functional import straight_through as straight_through
+from softdraw.indices import IndexDraw as IndexDraw
+from softdraw.indices import WeightedSampler as WeightedSampler
+from softdraw.indices import draw_index as draw_index
+from softdraw.indices import gumbel_topk as gumbel_topk
+from softdraw.indices import multinomial as multinomial
 from softdraw.keyed import fold_in as fold_in
 from softdraw.keyed import gumbel_noise as gumbel_noise
 from softdraw.keyed import noise_at as noise_at

@@ -84,7 +84,8 @@ def agreed(seed: Tensor, logits: Tensor) -> Tensor:
 def on_local_rows(call: Callable, logits: Tensor, rest: tuple, index: bool) -> Tensor:
     """An operation on the local rows of ``logits`` (categories last), its result as a DTensor of the same placements.
 
-    ``rest`` is what the operation takes after its logits: tau (unless ``index``), seed, rows, mask and numbers.
+    ``rest`` is what the operation takes after its logits: tau (unless ``index``), seed, rows, mask and numbers. After
+    the batch, an index may have further dimensions.
     """
     check_whole_rows(logits)
     x = _of(logits)
@@ -92,7 +93,7 @@ def on_local_rows(call: Callable, logits: Tensor, rest: tuple, index: bool) -> T
     rows = _row_ids(x) if rest[at] is None else _local(rest[at], x)
     y = call(x.to_local(), *(_local(t, x) for t in rest[:at]), rows, *(_local(t, x) for t in rest[at + 1 :]))
     if index:
-        return _stacked(y, x, x.shape[:-1])
+        return _stacked(y, x, torch.Size((*x.shape[:-1], *y.shape[x.dim() :])))
     return _tensor().DTensor.from_local(
         y, x.device_mesh, x.placements, run_check=False, shape=x.shape, stride=x.stride()
     )

@@ -30,7 +30,7 @@ def test_right_bodies_agree():
 def _broken(name: str, change) -> SimpleNamespace:
     """The reference with one operation changed: ``change(right, *arguments)`` instead of ``right(*arguments)``."""
     body = SimpleNamespace(
-        **{operation: getattr(reference, operation) for operation in (*native.OPERATIONS, "hard_index")}
+        **{operation: getattr(reference, operation) for operation in (*native.OPERATIONS, "hard_index", "drawn")}
     )
     setattr(body, name, lambda *arguments: change(getattr(reference, name), *arguments))
     return body
@@ -59,6 +59,14 @@ def test_a_wrong_one_hot_and_a_wrong_index_of_a_draw_for_rules_are_seen(part):
         return tuple(_nudged(lambda x=x: x) if i == part else x for i, x in enumerate(right(*arguments)))
 
     assert check.disagreement(_broken("hard_index", nudged), CPU, torch.float32).startswith("hard_index of 5x10")
+
+
+@pytest.mark.parametrize("part", [0, 1, 2])
+def test_a_wrong_index_or_number_of_a_law_is_seen(part):
+    def nudged(right, *arguments):
+        return tuple(_nudged(lambda x=x: x) if i == part else x for i, x in enumerate(right(*arguments)))
+
+    assert check.disagreement(_broken("drawn", nudged), CPU, torch.float32).startswith("drawn of 5x10")
 
 
 @pytest.mark.parametrize("rule", native.RULES)
@@ -134,6 +142,22 @@ def test_no_right_body_could_be_refused_for_its_rounding(kind, dtype, monkeypatc
     assert check.disagreement(body, CPU, dtype) is None
     assert len(asked) == 2 + sum(min(rows, 2) for rows, _ in check._SHAPES[kind])  # the first shape twice
     assert min(asked) > 1e-3
+
+
+@pytest.mark.parametrize("kind", ["cpu", "cuda"])
+def test_no_right_body_could_be_refused_for_two_categories_in_the_other_order(kind, monkeypatch):
+    """The three highest scores at a temperature are 1e-4 apart, a hundred times the rounding of noise in float32."""
+    monkeypatch.setitem(check._SHAPES, "cpu", check._SHAPES[kind])
+    asked = []
+
+    def topk(right, draw, samples, k):
+        for stream in range(samples):
+            s = reference.scores(draw, torch.tensor(stream), draw.tau).topk(k + 1).values
+            asked.append(float((s[..., :-1] - s[..., 1:]).min()))
+        return right(draw, samples, k)
+
+    assert check.disagreement(_broken("topk", topk), CPU, torch.float32) is None
+    assert min(asked) > 1e-4
 
 
 # The rest of the process does not notice

@@ -13,7 +13,7 @@ import torch
 from bad_values import BAD
 
 import softdraw
-from softdraw import losses
+from softdraw import indices, losses
 
 X = torch.zeros(3, 4)
 DRAW, INDEX, NOISE, THROUGH = (
@@ -123,6 +123,18 @@ CASES = [
     (lambda: FOLD(0, torch.tensor([1.0])), TypeError, ["ids", "torch.float32", "number 0"]),
     (lambda: FOLD(0, torch.tensor(True)), TypeError, ["ids", "torch.bool"]),
     (lambda: FOLD(DRAWN, DRAWN.to("meta")), ValueError, ["ids", "meta", "cpu"]),
+    (lambda: softdraw.draw_index(X, temperature=-0.5), ValueError, ["temperature", "0 (the argmax)", "-0.5"]),
+    (lambda: softdraw.draw_index(X, temperature=torch.tensor(-0.5)), ValueError, ["temperature", "0 (the", "-0.5"]),
+    (lambda: softdraw.draw_index(X, top_p=0), ValueError, ["top_p", "at most 1", "got 0"]),
+    (lambda: softdraw.draw_index(X, top_p=1.5), ValueError, ["top_p", "at most 1", "got 1.5"]),
+    (lambda: softdraw.draw_index(X, top_k=0), ValueError, ["top_k", "at least 1", "got 0"]),
+    (lambda: softdraw.draw_index(X, min_p=2), ValueError, ["min_p", "0 to 1", "got 2"]),
+    (lambda: softdraw.gumbel_topk(X, -1), ValueError, ["k", "at least 0", "got -1"]),
+    (lambda: softdraw.gumbel_topk(X, torch.tensor([1, -2, 3])), ValueError, ["k", "0 or more", "got -2"]),
+    (lambda: softdraw.multinomial(X - 1, 2), ValueError, ["weights", "0 or more", "-1.0", "logits"]),
+    (lambda: softdraw.multinomial(X * float("nan"), 2), ValueError, ["weights", "nan"]),
+    (lambda: softdraw.WeightedSampler([1.0, 0.0], 2, False, seed=0), ValueError, ["weights", "2 samples", "got 1"]),
+    (lambda: softdraw.WeightedSampler([1.0], 2, seed=0, rank=1), ValueError, ["rank", "together", "ranks=None"]),
     (lambda: THROUGH(X.bool(), X), TypeError, ["hard", "torch.bool", "hard.to(soft.dtype)"]),
     (lambda: THROUGH(X, X.long()), TypeError, ["soft", "torch.int64", "soft.float()"]),
     (lambda: THROUGH(X[:, :1], X), ValueError, ["hard and soft", "(3, 1)", "(3, 4)"]),
@@ -138,6 +150,10 @@ CALLS = {
     AT: {"index": DRAWN, "seed": 0},
     UNIFORM: {"index": DRAWN, "seed": 0},
     THROUGH: {"hard": X, "soft": X},
+    softdraw.draw_index: {"logits": X},
+    softdraw.gumbel_topk: {"logits": X, "k": 2},
+    softdraw.multinomial: {"weights": X + 1, "n": 2},
+    softdraw.WeightedSampler: {"weights": [1.0, 2.0], "num_samples": 2, "seed": 0, "rank": 0, "ranks": 2},
     losses.bernoulli_nll: {"logits": X, "target": X},
     losses.categorical_nll: {"logits": X, "target": torch.tensor([0, 1, 2])},
     losses.kl_to_uniform: {"logits": X},
@@ -147,7 +163,8 @@ CALLS = {
     losses.load_balance: {"logits": X},
     losses.keep_ratio: {"logits": X, "ratio": 0.5},
 }
-KINDS = {"noise": "flag", "sample_shape": "shape", "soft": "logits", "prior_logits": "prior"}
+KINDS = {"replacement": "flag", "drop_last": "flag", "n": "count", "num_samples": "count", "ranks": "count"}
+KINDS |= {"noise": "flag", "sample_shape": "shape", "soft": "logits", "prior_logits": "prior"}
 KINDS |= {"logits": "logits to draw from", "mask": "row mask", "weight": "row weight"}
 GATES = {"logits": "logits", "mask": "gate mask", "weight": "gate weight", "dim": "dim or None"}
 SPECIAL = {
@@ -156,6 +173,10 @@ SPECIAL = {
     NOISE: {"logits": "logits of noise", "index": "index of a row"},
     FOLD: {"seed": "seeds"},
     THROUGH: {"hard": "real"},
+    softdraw.draw_index: {"mask": "mask", "seed": "seed of a draw"},
+    softdraw.gumbel_topk: {"mask": "mask", "seed": "seed of a draw"},
+    softdraw.multinomial: {"seed": "seed of a draw"},
+    softdraw.WeightedSampler: {"weights": "weights of samples"},
     losses.bernoulli_nll: {**GATES, "target": "bits"},
     losses.categorical_nll: {"target": "classes"},
     losses.keep_ratio: GATES,
@@ -191,6 +212,7 @@ def test_every_public_function_is_asked():
     assert {getattr(losses, name) for name in losses.__all__} <= set(CALLS)
     for module in (softdraw.functional, softdraw.keyed):
         assert {getattr(module, name) for name in module.__all__} <= set(CALLS)
+    assert {getattr(softdraw, name) for name in indices.__all__ if name != "IndexDraw"} <= set(CALLS)
 
 
 def same(a, b):

@@ -26,7 +26,7 @@ LAYERS = [
     ["seeds", "schedules", "metrics"],
     ["kernels"],
     ["operators"],
-    ["rules", "functional", "keyed"],
+    ["rules", "functional", "keyed", "indices"],
     ["laws", "losses", "nn"],
     ["verbs"],
     ["diagnosis", "conformance", "reproduce", "recipes", "bench"],

@@ -1,4 +1,4 @@
-"""The compiled passes equal the formulas, in value and gradient, over shapes, strides, dtypes, masks, special values."""
+"""The compiled passes equal the formulas, in value and gradient: over shapes, strides, dtypes, masks, odd values."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from softdraw.bench import cuda, draws, laws, losses, rules
+from softdraw.bench import cuda, draws, indices, laws, losses, rules
 from softdraw.bench.line import Line, Ways
 
 GROUPS: dict[str, dict[str, Line]] = {
@@ -14,6 +14,7 @@ GROUPS: dict[str, dict[str, Line]] = {
     "rules": rules.LINES,
     "laws": laws.LINES,
     "losses": losses.LINES,
+    "indices": indices.LINES,
 }
 LINES = {name: line for lines in GROUPS.values() for name, line in lines.items()}
 OPERATIONS = tuple(LINES)
@@ -45,7 +46,7 @@ def contestants(setting: Setting) -> Ways:
     """Calls by name, ours first, then copies: each does all of the operation. Compiled ones are compiled here."""
     x = torch.randn(setting.rows, setting.cols, generator=torch.Generator().manual_seed(0))
     x = x.to(setting.device, setting.dtype)
-    index, on_gpu = setting.operation == "index", setting.device == "cuda"
+    index, on_gpu = setting.operation in ("index", *indices.LINES), setting.device == "cuda"
     passes: Ways = {}
     if index and on_gpu:
         passes["read"] = lambda: cuda.read(x)

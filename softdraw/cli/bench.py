@@ -22,7 +22,8 @@ def bench(
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     threads: Annotated[str, typer.Option(help="Numbers of threads; 'all' is torch's own number.")] = "1,all",
     operations: Annotated[
-        str, typer.Option(help="Groups (draws, rules, laws, losses), single lines such as index or ZGR, or all.")
+        str,
+        typer.Option(help="Groups (draws, rules, laws, losses, indices), single lines such as ZGR, or all."),
     ] = "draws",
     rounds: Annotated[int, typer.Option(min=1, help="Rounds that the medians are taken over.")] = 15,
     out: Annotated[Path, typer.Option(help="Directory for bench.json and bench.png.")] = Path("runs/bench"),
@@ -30,7 +31,8 @@ def bench(
     """Time this library beside stock torch, and against a copy; write a table, a file and a picture.
 
     By default draws of Gumbel-softmax and of indices are measured. rules: draws with the gradient of each rule, beside
-    the rule by hand and our own gumbel_softmax; laws: beside torch.distributions; losses: beside those of torch.
+    the rule by hand and our own gumbel_softmax; laws: beside torch.distributions; losses: beside those of torch;
+    indices: draw_index and gumbel_topk beside torch.multinomial and Gumbel noise by hand.
 
     ns/elem: of an element, and of a sample where there are several. kept: bytes an element that are kept for the
     backward pass beside inputs and result. peak MB: peak memory beyond the result.

@@ -99,7 +99,25 @@ def _noisy(body: Any, draw: Draw, seed: Tensor, ids: Tensor) -> Iterator[Result]
     y, at = body.hard_index(draw, len(streams))
     yield "hard_index", at, best
     yield "hard_index", y, (torch.arange(cols, device=x.device) == best.unsqueeze(-1)).to(x.dtype)
+    yield from _indices(body, draw, noise)
     yield from _dense(body, draw, scores[0])
+
+
+def _indices(body: Any, draw: Draw, noise: Tensor) -> Iterator[Result]:
+    """Indices at the temperature tau, the best two in order, and what the law without temperature says."""
+    x, tau, _, _, mask, _ = draw
+    wide, n = noise.dtype, len(noise)
+    scores = _allowed(x.to(wide) + tau * noise, mask)
+    best = scores.argmax(-1)
+    yield "tempered", body.tempered(draw, n), best
+    yield "topk", body.topk(draw, n, 2), scores.argsort(-1, descending=True)[..., :2]
+    at, chosen, numbers = body.drawn(draw, n)
+    given = _allowed(x.to(wide), mask)
+    log_p = given.log_softmax(-1)
+    mean = (log_p.exp() * log_p.clamp_min(-1e4)).sum(-1)
+    yield "drawn", at, best
+    yield "drawn", chosen.to(wide), given.expand_as(scores).gather(-1, best.unsqueeze(-1)).squeeze(-1)
+    yield "drawn", numbers.to(wide), torch.stack(((given - log_p)[:, 1], mean), -1)
 
 
 def _dense(body: Any, draw: Draw, scores: Tensor) -> Iterator[Result]:
@@ -137,4 +155,8 @@ def _rules(body: Any, draw: Draw, all_of_them: bool) -> Iterator[Result]:
 
 
 def _best(scores: Tensor, mask: Tensor | None) -> Tensor:
-    return (scores if mask is None else scores.masked_fill(~mask, -math.inf)).argmax(-1)
+    return _allowed(scores, mask).argmax(-1)
+
+
+def _allowed(scores: Tensor, mask: Tensor | None) -> Tensor:
+    return scores if mask is None else scores.masked_fill(~mask, -math.inf)

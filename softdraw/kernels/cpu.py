@@ -51,6 +51,30 @@ def index(draw: Fields, samples: int) -> Tensor:
     return out
 
 
+def tempered(draw: Fields, samples: int) -> Tensor:
+    """The index of the largest x + tau G, ``(samples, *batch)``: tau is the temperature of the law here, and 0 the
+    argmax."""
+    tau = draw[1]
+    return index(draw, samples) if type(tau) is float and tau == 1.0 else drawn(draw, samples)[0]
+
+
+def drawn(draw: Fields, samples: int) -> tuple[Tensor, Tensor, Tensor]:
+    """``tempered``; the logits at the indices, ``(samples, *batch)``; and log sum exp x and sum p log p of the law
+    without temperature, ``(*batch, 2)``. Numbers are float64."""
+    batch = draw[0].shape[:-1]
+    at = torch.empty((samples, *batch), dtype=torch.int64, device="cpu")
+    numbers = torch.empty(at.numel() + 2 * batch.numel(), dtype=torch.float64, device="cpu")
+    _run("tempered", numbers, _at_temperature(draw), samples=samples, more=_indexaddress(at))
+    return at, numbers[: at.numel()].view(at.shape), numbers[at.numel() :].view(*batch, 2)
+
+
+def topk(draw: Fields, samples: int, k: int) -> Tensor:
+    """The indices of the k largest x + tau G, best first, ``(samples, *batch, k)``; -1 where there are no more."""
+    at = torch.empty((samples, *draw[0].shape[:-1], k), dtype=torch.int64, device="cpu")
+    _run("topk", at, _at_temperature(draw), samples=samples, more=(at.data_ptr(), 0, 0.0, 0, k, False))
+    return at
+
+
 def hard_index(draw: Fields, samples: int | None) -> tuple[Tensor, Tensor]:
     """The exact draw as a one-hot and as an index, ``(samples, *batch, C)`` and ``(samples, *batch)``."""
     logits = draw[0]
@@ -96,6 +120,7 @@ def gumbel(seed: Tensor, rows: Tensor, cols: int, col_start: int, stream: Tensor
     return _run("gumbel", out, (out, 1.0, seed, rows, None, col_start), stream=int(stream))
 
 
+_INDICES = ("index", "tempered", "topk")  # what they write has no columns
 More = tuple[int, int, float, int, int, bool]  # addresses of indices and of bits; a rule's gap, number, count; given
 _NO_MORE: More = (0, 0, 0.0, 0, 1, False)
 
@@ -124,10 +149,13 @@ def _run(
         and (seed is None or not seed.dim())
         and (grad is None or grad.is_contiguous())
     ):
-        tau, taus = _number_or_rows(tau, compute_dtype(logits.dtype))
+        if name in _INDICES and isinstance(tau, Tensor):
+            tau, taus = 1.0, tau
+        else:
+            tau, taus = _number_or_rows(tau, compute_dtype(logits.dtype))
         given = None if logits is out else logits.resolve_neg()
         grad = None if grad is None else grad.resolve_neg()
-        layout = _layout(shape, (None if name == "index" else out, given, grad, mask, seed, rows, taus))
+        layout = _layout(shape, (None if name in _INDICES else out, given, grad, mask, seed, rows, taus))
         mask_at, rows_at, taus_at = address(mask), address(rows), address(taus)
         logits = out if given is None else given
     index_at, sample_at, gap, rule, count, is_given = more
@@ -222,6 +250,15 @@ def _indexaddress(index: Tensor) -> More:
 
 def _rule(index_at: int, sample_at: int, rule: KernelRule, given: bool) -> More:
     return index_at, sample_at, rule.gap, _RULES[rule.name], rule.draws, given
+
+
+def _at_temperature(draw: Fields) -> Fields:
+    """The draw with a temperature that is a number or has one element a row."""
+    logits, tau, *rest = draw
+    if isinstance(tau, Tensor):
+        tau = reference.checked_temperature(tau, compute_dtype(logits.dtype))
+        tau = tau.item() if tau.numel() == 1 else tau
+    return logits, tau, *rest  # pyright: ignore[reportReturnType]
 
 
 def _number_or_rows(tau: Tau, dtype: torch.dtype) -> tuple[float, Tensor | None]:

@@ -19,7 +19,7 @@ from typing import Any
 
 from softdraw.kernels import openmp
 
-ABI = 0x10C6905C  # the first 32 bits of the SHA-256 of call.h, pass.h and bits.h of csrc/, as CMakeLists.txt has it
+ABI = 0x48372DA2  # the first 32 bits of the SHA-256 of call.h, pass.h and bits.h of csrc/, as CMakeLists.txt has it
 CALL = struct.Struct("=9Q2d10q")  # the fields of csrc/call.h in order
 PASS = struct.Struct("=11Q2d11q")  # those of csrc/pass.h
 BITS = struct.Struct("=9Qd9q")  # those of csrc/bits.h
@@ -30,10 +30,10 @@ USAGE = {"Diversity": 0, "Balance": 1}  # a loss of how rows use their categorie
 REDUCTIONS = {"none": 0, "sum": 1, "mean": 2}  # as csrc/call.h numbers them
 OPERATIONS = (  # as csrc/call.h has them
     *("soft", "hard", "index", "gumbel", "soft_backward", "hard_backward"),
-    *("rule_backward", "bits", "bits_backward"),
+    *("rule_backward", "bits", "bits_backward", "tempered", "topk"),
 )
 _EACH_WAY = ("entropy", "index_nll", "nll", "kl", "usage")
-PASSES = tuple(f"{name}{way}" for name in _EACH_WAY for way in ("", "_backward"))
+PASSES = (*(f"{name}{way}" for name in _EACH_WAY for way in ("", "_backward")), "drawn_backward")
 OVER_BITS = tuple(
     f"bits_{name}{way}" for name in ("nll", "entropy", "variance", "kl", "share") for way in ("", "_backward")
 )

@@ -68,6 +68,15 @@ def kl_backward(rows: Rows, grad: Tensor, saved: Tensor, reduction: str, wanted:
 kl_with_slope, kl_with_slope_backward = kl, kl_backward  # where they differ, the kernel refuses
 
 
+def drawn_backward(rows: Rows, grad: Tensor, saved: Tensor, reduction: str, wanted: Wanted) -> Gradients:
+    """The gradient for x of log p of the categories ``(samples, *batch)``, and of the entropy: ``grad`` has those that
+    arrive, ``(samples + 1, *batch)``."""
+    x = rows.x
+    dx, grad, count = x.new_empty(x.shape), grad.contiguous(), x.numel() // x.shape[-1]
+    _run("drawn_backward", rows, x.shape, count, dx, None, grad, saved, reduction, 1.0, 0.0, 0)
+    return dx, None
+
+
 def usage(rows: Rows, reduction: str, loss: int, grouped: bool) -> Made | None:
     """The loss of each group, and the slopes of it for the mean law, with (largest x, 1 / sum exp (x - largest))."""
     x = rows.x

@@ -49,7 +49,7 @@ def _soft_backward(ctx: Any, grad: Tensor) -> tuple:
 
 
 def _soft_vmap(info: Any, in_dims: tuple, *inputs: Any) -> tuple[Tensor, int]:
-    return gumbel_softmax_soft(*_batched(info, in_dims, Draw(*inputs))), 0
+    return gumbel_softmax_soft(*batched(info, in_dims, Draw(*inputs))), 0
 
 
 gumbel_softmax_soft = Differentiable(
@@ -99,7 +99,7 @@ def _hard_gradient(grad: Tensor, *inputs: Any) -> Tensor:
 
 
 def _hard_vmap(info: Any, in_dims: tuple, *inputs: Any) -> tuple[Tensor, int]:
-    return gumbel_softmax_hard(*_batched(info, in_dims, Draw(*inputs))), 0
+    return gumbel_softmax_hard(*batched(info, in_dims, Draw(*inputs))), 0
 
 
 gumbel_softmax_hard = Differentiable(
@@ -156,7 +156,7 @@ def _index_vmap(
     info: Any, in_dims: tuple, logits: Tensor, seed: Tensor, rows: Any, mask: Any, samples: int, col_start: int
 ) -> tuple[Tensor, int]:
     dims = (in_dims[0], None, *in_dims[1:4])
-    logits, _, *rest, _ = _batched(info, dims, Draw(logits, 1.0, seed, rows, mask, col_start))
+    logits, _, *rest, _ = batched(info, dims, Draw(logits, 1.0, seed, rows, mask, col_start))
     return gumbel_max(logits, *rest, samples, col_start), 1
 
 
@@ -194,7 +194,7 @@ gumbel_noise = Operation(
 )
 
 
-def _batched(info: Any, in_dims: tuple, draw: Draw) -> Draw:
+def batched(info: Any, in_dims: tuple, draw: Draw) -> Draw:
     """The draw with the mapped dimension in front, so that one call serves the whole map.
 
     Each example keeps the row ids that it would have alone: the default ids do not run on over the mapped dimension.

@@ -6,6 +6,8 @@ gradients of the rules.
 
 from softdraw.kernels.reference.draws import (
     checked,
+    checked_temperature,
+    drawn,
     gumbel,
     hard,
     hard_backward,
@@ -14,6 +16,10 @@ from softdraw.kernels.reference.draws import (
     scores,
     soft,
     soft_backward,
+    temperature_error,
+    temperature_max,
+    tempered,
+    topk,
 )
 from softdraw.kernels.reference.rules import bits, bits_backward, hard_index, rule_backward
 
@@ -24,6 +30,8 @@ __all__ = [
     "bits",
     "bits_backward",
     "checked",
+    "checked_temperature",
+    "drawn",
     "gumbel",
     "hard",
     "hard_backward",
@@ -36,4 +44,8 @@ __all__ = [
     "scores",
     "soft",
     "soft_backward",
+    "temperature_error",
+    "temperature_max",
+    "tempered",
+    "topk",
 ]

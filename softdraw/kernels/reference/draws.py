@@ -14,6 +14,7 @@ A row with nothing allowed (m = -inf) is all zero and has index -1. A row with N
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -44,14 +45,58 @@ def hard(draw: Fields) -> Tensor:
 
 def index(draw: Fields, samples: int) -> Tensor:
     """The exact draw as an index: int64 of shape ``(samples, *batch)``; sample i is noise stream i."""
+    return _by_streams(draw, samples, lambda s: _argmax(s)[0])
+
+
+def tempered(draw: Fields, samples: int) -> Tensor:
+    """The index of the largest x + tau G, ``(samples, *batch)``: tau is the temperature of the law here, and 0 the
+    argmax."""
+    return _by_streams(draw, samples, lambda s: _argmax(s)[0], _temperature(draw))
+
+
+def drawn(draw: Fields, samples: int) -> tuple[Tensor, Tensor, Tensor]:
+    """``tempered``; the logits at the indices, ``(samples, *batch)``; and log sum exp x and sum p log p of the law
+    without temperature, ``(*batch, 2)``. Numbers are float64.
+
+    A row that has no draw has NaN or, where nothing is allowed, the logit -inf and the numbers 0.
+    """
+    at = tempered(draw, samples)
+    x = numerics.masked(draw[0].double(), draw[4])
+    top = x.amax(-1)
+    bad, nothing = top.isnan() | (top == math.inf), top == -math.inf
+    log_p = numerics.log_probs(x)
+    numbers = torch.stack((x.logsumexp(-1), numerics.times(log_p.exp(), log_p).sum(-1)), -1)
+    numbers = numbers.masked_fill(nothing.unsqueeze(-1), 0).masked_fill(bad.unsqueeze(-1), math.nan)
+    chosen = x.expand(samples, *x.shape).gather(-1, at.clamp_min(0).unsqueeze(-1)).squeeze(-1)
+    return at, chosen.masked_fill(bad, math.nan), numbers
+
+
+def topk(draw: Fields, samples: int, k: int) -> Tensor:
+    """The indices of the k largest x + tau G, best first, ``(samples, *batch, k)``; -1 where there are no more."""
+
+    def best(s: Tensor) -> Tensor:
+        top, at = s.sort(dim=-1, descending=True, stable=True)  # topk has no order among equal scores
+        bad = (s.isnan() | (s == math.inf)).any(-1, keepdim=True)
+        at = torch.where(bad | (top == -math.inf), -1, at)[..., :k]
+        return torch.nn.functional.pad(at, (0, k - at.shape[-1]), value=-1)
+
+    return _by_streams(draw, samples, best, _temperature(draw))
+
+
+def _temperature(draw: Fields) -> Tau:
+    t = draw[1]
+    return checked_temperature(t, compute_dtype(draw[0].dtype)) if isinstance(t, Tensor) else t
+
+
+def _by_streams(draw: Fields, samples: int, reduce: Callable[[Tensor], Tensor], temperature: Tau = 1.0) -> Tensor:
+    """``reduce`` of the scores of each sample, of some samples at a time, which bounds the memory."""
     logits = draw[0]
-    out = torch.empty((samples, *logits.shape[:-1]), dtype=torch.int64, device=logits.device)
     step = max(1, _CHUNK // max(1, logits.numel()))
-    for first in range(0, samples, step):
+    parts = []
+    for first in range(0, max(samples, 1), step):
         streams = torch.arange(first, min(first + step, samples), device=logits.device)
-        stream = streams.view(-1, *[1] * logits.dim())
-        out[first : first + step] = _argmax(scores(draw, stream))[0]
-    return out
+        parts.append(reduce(scores(draw, streams.view(-1, *[1] * logits.dim()), temperature)))
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
 def gumbel(seed: Tensor, rows: Tensor, cols: int, col_start: int, stream: Tensor, dtype: torch.dtype) -> Tensor:
@@ -88,14 +133,17 @@ def hard_backward(draw: Fields, grad: Tensor) -> Tensor:
     return relaxed_vjp(y, grad, tau)[0].to(logits.dtype)
 
 
-def scores(draw: Fields, stream: Tensor | None = None) -> Tensor:
-    """Logits plus noise in the compute dtype, -inf where forbidden; the noise is that of stream 0 by default."""
+def scores(draw: Fields, stream: Tensor | None = None, temperature: Tau = 1.0) -> Tensor:
+    """Logits plus noise in the compute dtype, -inf where forbidden; the noise is that of stream 0 by default, times
+    the temperature."""
     logits, _, seed, rows, mask, col_start = draw
     s = logits.to(compute_dtype(logits.dtype))
     if seed is not None:
         ids = row_ids(logits.shape[:-1], logits.device) if rows is None else rows
         stream = torch.zeros((), dtype=torch.int64, device=logits.device) if stream is None else stream
-        s = s + noise.gumbel(seed, ids, logits.shape[-1], col_start, stream, s.dtype)
+        made = noise.gumbel(seed, ids, logits.shape[-1], col_start, stream, s.dtype)
+        plain = not isinstance(temperature, Tensor) and temperature == 1
+        s = s + (made if plain else made * temperature)
     return s if mask is None else s.masked_fill(~mask, -math.inf)
 
 
@@ -113,6 +161,28 @@ def checked(tau: Tensor, dtype: torch.dtype) -> Tensor:
     elif not legal:
         raise tau_error(f"values from {tau.min().item()} to {tau.max().item()}")
     return _clamped(tau, dtype)
+
+
+def checked_temperature(t: Tensor, dtype: torch.dtype) -> Tensor:
+    """A temperature in the compute dtype; a value that is negative, infinite or NaN is an error."""
+    legal = ((t >= 0) & (t < math.inf)).all()
+    if t.device.type != "cpu":
+        assert_later(legal, "temperature must be 0 or more and finite")
+    elif not legal:
+        raise temperature_error(f"values from {t.min().item()} to {t.max().item()}")
+    return t.to(dtype).clamp_max(temperature_max(dtype))
+
+
+def temperature_error(got: object) -> ValueError:
+    """The error for a temperature outside its range."""
+    return ValueError(f"temperature must be 0 (the argmax) or more, and finite, got {got}: 1 is the law of the logits")
+
+
+def temperature_max(dtype: torch.dtype) -> float:
+    """The largest temperature that counts: at it the noise, at most 46 T, does not overflow beside any finite logit.
+    It makes the law of logits that differ by less than 1e22 uniform."""
+    limits = torch.finfo(dtype)
+    return limits.max * limits.eps / 256
 
 
 def _checked_or_number(tau: Tau, dtype: torch.dtype) -> Tau:

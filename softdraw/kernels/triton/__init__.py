@@ -64,6 +64,25 @@ def index(draw: Fields, samples: int) -> Tensor:
     return out
 
 
+# An index at a temperature has no Triton body yet: at temperature 1, a number, it is that of index.
+
+
+def tempered(draw: Fields, samples: int) -> Tensor:
+    """The index of the largest x + tau G, ``(samples, *batch)``: tau is the temperature of the law here."""
+    tau = draw[1]
+    return index(draw, samples) if type(tau) is float and tau == 1.0 else reference.tempered(draw, samples)
+
+
+def drawn(draw: Fields, samples: int) -> tuple[Tensor, Tensor, Tensor]:
+    """``tempered``, and what the law says about it, in plain torch."""
+    return reference.drawn(draw, samples)
+
+
+def topk(draw: Fields, samples: int, k: int) -> Tensor:
+    """The indices of the k largest x + tau G, ``(samples, *batch, k)``, in plain torch."""
+    return reference.topk(draw, samples, k)
+
+
 def hard_index(draw: Fields, samples: int | None) -> tuple[Tensor, Tensor]:
     """The exact draw as a one-hot and as an index, ``(samples, *batch, C)`` and ``(samples, *batch)``."""
     return reference.hard_index(draw, samples, index)

@@ -1,0 +1,227 @@
+// Indices that a law gives at a temperature: the category of the largest x + T G, with what the law says about it; and the
+// k largest, in order, which are k categories drawn without replacement. T = 0 is the argmax. T = 1 are the scores of
+// forward.h, bit for bit, because 1 G is G.
+#pragma once
+#include "forward.h"
+#include "pass_entropy.h"
+
+namespace {
+
+// Logits of a row, and the scores of those spans of it that may hold one above a bar: most spans cannot, and their noise
+// takes no logarithm. Their words say so: E >= u, hence G = -log E <= -log u, and the least word has the largest G.
+template <class S>
+class Tempered {
+ public:
+  using T = typename S::T;
+  explicit Tempered(const Row<S>& row) : row_(row), temperature_(row.noisy ? row.tau : T(0)) {}
+
+  // Reads a block of logits and calls use(scores, first, n) for its spans that may have a score above bar(), in their
+  // order. False: a logit is NaN or +inf.
+  template <class Bar, class Use>
+  INLINE bool read(T* x, int64_t first, int64_t n, Bar bar, Use use) const {
+    alignas(64) uint32_t made[kBlock + kSlack];
+    alignas(64) T scores[kSpan];
+    const uint32_t col = row_.stream.col + (uint32_t)first;
+    const uint32_t* words = made + lead(col);
+    load_logits(x, row_, first, n);
+    if (temperature_ > 0) words_of(made, round_up(n, 16) + lead(col), col, row_.stream);
+    bool good = true;
+    for (int64_t at = 0; at < n; at += kSpan) {
+      const int64_t m = n - at < kSpan ? n - at : kSpan;
+      T most = largest_finite(x + at, m, good);
+      if (temperature_ > 0) most += temperature_ * largest_noise(words + at, m);
+      if (!(most > bar())) continue;
+      score(scores, x + at, words + at, first + at, m);
+      use(scores, first + at, m);
+    }
+    return good;
+  }
+
+ private:
+  static constexpr int N = kLanes<T>;
+  using V = Vec<T, N>;
+  using Words = Vec<uint32_t, N>;
+
+  static INLINE T largest_finite(const T* x, int64_t n, bool& good) {
+    using Int = typename Format<T>::Int;
+    V best = splat<V>(kMinusInf<T>);
+    Vec<Int, N> bad{};
+    for (int64_t i = 0; i < n; i += N) {
+      const V v = load<V>(x + i);
+      best = v > best ? v : best;
+      bad |= ~(v < T(__builtin_inf()));
+    }
+    good &= fold<Int, N>(bad, [](auto a, auto b) { return a | b; }) == 0;
+    return fold<T, N>(best, [](auto a, auto b) { return a > b ? a : b; });
+  }
+
+  // A bound on the noise of some words. For a word x = 2^k (1 + f), log2 x >= k + f, which the bits of a float spell.
+  static INLINE T largest_noise(const uint32_t* words, int64_t n) {
+    auto least = splat<Words>(~0u);
+    for (int64_t i = 0; i < n; i += N) {
+      const auto w = load<Words>(words + i);
+      least = w < least ? w : least;
+    }
+    const uint32_t word = fold<uint32_t, N>(least, [](auto a, auto b) { return a < b ? a : b; });
+    if (word < kTail) return T(46);
+    const float x = (float)word;
+    int32_t bits;
+    __builtin_memcpy(&bits, &x, sizeof bits);
+    return T((159 - bits * 0x1p-23) * 0.6931471805599453 + 1e-3);  // 127 + 32; and more than any rounding
+  }
+
+  void score(T* scores, const T* x, const uint32_t* words, int64_t first, int64_t n) const {
+    const T t = temperature_;
+    for (int64_t i = 0; i < n; i += N) store(scores + i, t > 0 ? V{} : load<V>(x + i));
+    if (!(t > 0)) return;
+    if (add_noise(scores, words, round_up(n, N)))
+      for (int64_t i = 0; i < n; ++i)
+        if (words[i] < kTail) scores[i] = tail_score(T(0), words[i], first + i, row_.stream);
+    for (int64_t i = 0; i < n; i += N) store(scores + i, load<V>(x + i) + t * load<V>(scores + i));
+  }
+
+  const Row<S>& row_;
+  T temperature_;
+};
+
+// The index of every draw; and in out, in double, the logit there, and after those for every row log sum exp x and
+// sum p log p of the law without temperature. A row that has no draw has NaN or, where nothing is allowed, -inf, 0, 0.
+template <class S>
+class TemperedIndex {
+ public:
+  using T = typename S::T;
+  static constexpr bool kDense = false;
+  explicit TemperedIndex(const Call& call) : call_(call) {}
+
+  void run(const Row<S>* rows, int count) {
+    for (int r = 0; r < count; ++r) draw(rows[r], rows[r].index - call_.index);
+  }
+
+ private:
+  void draw(const Row<S>& row, int64_t number) {
+    const bool summed = number < call_.rows;  // the law is the same for every sample
+    const Tempered<S> scores(row);
+    Top<T> top;
+    LawSums<T> law;
+    for (int64_t first = 0; first < call_.cols; first += kBlock) {
+      const int64_t n = call_.cols - first < kBlock ? call_.cols - first : kBlock;
+      top.bad |= !scores.read(x_, first, n, [&] { return top.score; },
+                              [&](const T* s, int64_t at, int64_t m) { take_top<T>(top, s, at, m); });
+      if (summed) law.take(x_, n);
+    }
+    give_index(row, top);
+    const double nan = __builtin_nan("");
+    const bool drawn = !top.bad && top.column >= 0;
+    double *chosen = (double*)call_.out + number, *of_row = (double*)call_.out + call_.rows * call_.samples + 2 * number;
+    *chosen = top.bad ? nan : drawn ? (double)logit_at(row, top.column) : -__builtin_inf();
+    if (!summed) return;
+    of_row[0] = top.bad ? nan : drawn ? (double)law.top() + law.log_sum() : 0;
+    of_row[1] = top.bad ? nan : drawn ? law.mean_log() : 0;
+  }
+
+  const Call& call_;
+  Block<T> x_;
+};
+
+// The k best scores so far as a heap whose root is the worst of them. Of equal scores the smaller column is the better.
+template <class T>
+class Best {
+ public:
+  explicit Best(int64_t room) : room_(room), at_((Entry*)__builtin_malloc((room + 1) * sizeof(Entry))) {}
+  Best(const Best&) = delete;
+  ~Best() { __builtin_free(at_); }
+
+  void clear() { count_ = 0, bad_ = false; }
+  void spoil() { bad_ = true; }  // nothing is drawn from this row
+
+  // What a score must exceed.
+  T bar() const { return count_ < room_ ? T(-__builtin_inf()) : room_ ? at_[0].score : T(__builtin_inf()); }
+
+  // Takes scores of columns [first, first + n). What equals the worst of a full heap stays out: its column is larger.
+  __attribute__((noinline)) void take(const T* scores, int64_t first, int64_t n) {
+    constexpr int N = kLanes<T>;
+    using Int = typename Format<T>::Int;
+    using I = Vec<Int, N>;
+    const auto any = [](I hit) { return fold<Int, N>(hit, [](auto a, auto b) { return a | b; }) != 0; };
+    I bad{};
+    for (int64_t i = 0; i < n; i += N) {
+      const auto s = load<Vec<T, N>>(scores + i);
+      bad |= ~(s < T(__builtin_inf()));
+      if (!any(s > bar())) continue;
+      for (int64_t j = i; j < i + N; ++j)
+        if (scores[j] > bar()) add({scores[j], (uint32_t)(first + j)});
+    }
+    bad_ |= any(bad);
+  }
+
+  // The columns, best first, and -1 where there are no more.
+  void give(int64_t* out, int64_t k) {
+    if (bad_) count_ = 0;
+    for (int64_t i = count_; i < k; ++i) out[i] = -1;
+    while (count_) {
+      const int64_t last = --count_;
+      out[last] = at_[0].column;
+      if (last) sink(at_[last]);
+    }
+  }
+
+ private:
+  struct Entry {
+    T score;
+    uint32_t column;
+    bool worse_than(const Entry& other) const {
+      return score != other.score ? score < other.score : column > other.column;
+    }
+  };
+
+  void add(Entry entry) {
+    if (count_ == room_) return sink(entry);
+    int64_t i = count_++;
+    for (; i && entry.worse_than(at_[(i - 1) / 2]); i = (i - 1) / 2) at_[i] = at_[(i - 1) / 2];
+    at_[i] = entry;
+  }
+
+  // Puts an entry in the place of the root.
+  void sink(Entry entry) {
+    int64_t i = 0;
+    for (int64_t child; (child = 2 * i + 1) < count_; i = child) {
+      if (child + 1 < count_ && at_[child + 1].worse_than(at_[child])) ++child;
+      if (!at_[child].worse_than(entry)) break;
+      at_[i] = at_[child];
+    }
+    at_[i] = entry;
+  }
+
+  int64_t room_, count_ = 0;
+  bool bad_ = false;
+  Entry* at_;
+};
+
+template <class S>
+class TopK {
+ public:
+  using T = typename S::T;
+  static constexpr bool kDense = false;
+  explicit TopK(const Call& call) : call_(call), best_(call.count < call.cols ? call.count : call.cols) {}
+
+  void run(const Row<S>* rows, int count) {
+    for (int r = 0; r < count; ++r) {
+      const Tempered<S> scores(rows[r]);
+      best_.clear();
+      for (int64_t first = 0; first < call_.cols; first += kBlock) {
+        const int64_t n = call_.cols - first < kBlock ? call_.cols - first : kBlock;
+        const bool good = scores.read(x_, first, n, [&] { return best_.bar(); },
+                                      [&](const T* s, int64_t at, int64_t m) { best_.take(s, at, m); });
+        if (!good) best_.spoil();
+      }
+      best_.give(call_.index + (rows[r].index - call_.index) * call_.count, call_.count);
+    }
+  }
+
+ private:
+  const Call& call_;
+  Best<T> best_;
+  Block<T> x_;
+};
+
+}  // namespace

@@ -1,0 +1,63 @@
+// The gradient of what an index draw says about its law (indices.h): log p_k of the drawn categories k, and the entropy.
+// With g_s arriving at log p_k of sample s and h at the entropy,
+//   dx = sum_s g_s (e_ks - p) - h p (log p - v),   v = sum p log p.
+#pragma once
+#include "pass_tiles.h"
+
+namespace {
+
+template <class T>
+class DrawnBackward {
+ public:
+  explicit DrawnBackward(const Pass& pass)
+      : pass_(pass), x_(logits_of<T>(pass)), dx_(pass.out, pass, pass.storage), samples_(pass.grad_rows / pass.rows - 1) {}
+
+  void skip(int64_t r) { dx_.zero(r); }
+  bool tile(const Group& group) {  // narrow rows one by one: an index draw of few categories is rare
+    for (int i = 0; i < group.count; ++i) row(group.at[i]);
+    return true;
+  }
+
+  bool row(int64_t r) {
+    const double lse = pass_.saved[2 * r], v = pass_.saved[2 * r + 1];
+    const T* grad = (const T*)pass_.grad;
+    double sum = 0;
+    for (int64_t s = 0; s < samples_; ++s)
+      if (category(s, r) >= 0) sum += grad[s * pass_.rows + r];
+    x_.place(r);
+    return each_block(pass_.cols, [&](int64_t first, int64_t n) {
+      x_.read(block_, first, n);
+      turn(block_, n, Normalizer<T>{(T)lse, (T)(lse - (T)lse)}, (T)v, (T)sum, grad[samples_ * pass_.rows + r]);
+      for (int64_t s = 0; s < samples_; ++s) {
+        const int64_t k = category(s, r) - first;
+        if (k >= 0 && k < n) block_[k] += grad[s * pass_.rows + r];
+      }
+      if (lse != lse) turn_bad(block_, n);
+      dx_.write(r, block_, first, n, T(1));
+      return true;
+    });
+  }
+
+ private:
+  int64_t category(int64_t sample, int64_t row) const { return pass_.index[sample * pass_.rows + row]; }
+
+  NOINLINE void turn(T* block, int64_t n, Normalizer<T> less, T v, T sum, T h) {
+    constexpr int N = kLanes<T>;
+    for (int64_t i = 0; i < n; i += N) {
+      const auto log_p = less(load<Vec<T, N>>(block + i)), p = exp_of<T, N>(log_p);
+      store(block + i, -p * (sum + h * where_mass(p, log_p - v)));
+    }
+  }
+
+  NOINLINE void turn_bad(T* block, int64_t n) {  // exp_of makes 0 of NaN
+    for (int64_t i = 0; i < n; ++i) block[i] = T(__builtin_nan(""));
+  }
+
+  const Pass& pass_;
+  Source<T> x_;
+  Sink<T> dx_;
+  int64_t samples_;
+  Block<T> block_;
+};
+
+}  // namespace
