@@ -22,7 +22,7 @@ class LawSums {
   double mean_log() const { return ex_ / e_ - log_sum(); }  // sum p log p
 
  private:
-  NOINLINE void add(const T* block, int64_t n) {
+  __attribute__((noinline)) void add(const T* block, int64_t n) {
     constexpr int N = kLanes<T>;
     using Sum = Vec<double, N>;
     const T top = running_.top;

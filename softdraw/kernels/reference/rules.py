@@ -92,7 +92,7 @@ def _closed(s: Tensor, hard: Tensor, g: Tensor, rule: KernelRule, tau: Tau) -> T
 
 def _rao(draw: Fields, s: Tensor, hard: Tensor, g: Tensor, rule: KernelRule, tau: Tau, given: bool) -> Tensor:
     """The draw's own noise, unless the sample was given; then one block at a time of the noise that made no draw."""
-    logits, _, seed, rows, _, _ = draw
+    logits, _, seed, rows, _, col_start = draw
     assert seed is not None
     cols, p = logits.shape[-1], softmax(s)
     ids = row_ids(logits.shape[:-1], logits.device) if rows is None else rows
@@ -104,7 +104,7 @@ def _rao(draw: Fields, s: Tensor, hard: Tensor, g: Tensor, rule: KernelRule, tau
     total = torch.zeros_like(s)
     own = not reinmax and not given
     if own:
-        made = noise.gumbel(seed, ids, cols, 0, stream, s.dtype).expand_as(s)
+        made = noise.gumbel(seed, ids, cols, col_start, stream, s.dtype).expand_as(s)
         total = softmax_vjp(softmax(s + made, tau), g)
     more = noise.conditional(seed, cols)
     for block in range(rule.draws - own):
