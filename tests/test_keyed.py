@@ -1,7 +1,10 @@
 """Seeds made from seeds, seeds of samples, single columns, and noise given an outcome."""
 
+import json
 import math
+import re
 from hashlib import blake2b
+from pathlib import Path
 
 import compilation
 import pytest
@@ -55,6 +58,14 @@ def test_fold_in_known_answers(seed, ids, expected):
     # The formula in tensors, which devices run, and not that in Python's integers.
     key = torch.tensor([noise.signed(seed)])
     assert int(softdraw.fold_in(key, *ids)) % 2**64 == expected
+
+
+def test_the_known_answers_of_the_document():
+    text = (Path(__file__).parent.parent / "docs" / "noise.md").read_text()
+    lines = re.findall(r"^    fold_in\((.*)\) += +(\d+)$", text, re.MULTILINE)
+    assert len(lines) == 4
+    for arguments, expected in lines:
+        assert int(softdraw.fold_in(*json.loads(f"[{arguments}]"))) % 2**64 == int(expected)
 
 
 def test_ids_are_numbers_names_and_tensors_alike():
