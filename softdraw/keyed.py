@@ -57,12 +57,15 @@ def fold_in(seed: int | Tensor, *ids: int | str | Tensor) -> Tensor:
     Source:
         Salmon et al. (2011), "Parallel random numbers: as easy as 1, 2, 3" (Philox4x32-10).
     """
+    for name, x in (("seed", seed), *(("ids", x) for x in ids)):
+        if is_dtensor(x):
+            raise TypeError(
+                f"{name} must be plain tensors, got a DTensor: write {name}.full_tensor(), the same on all ranks"
+            )
     device = _common_device(seed, *ids)
     key = _seeds(seed, device)
     for position, id in enumerate(ids):
-        named = _id(id, device, position)
-        formula = noise.fold_in if is_dtensor(key) or is_dtensor(named) else keys.fold_in
-        key = formula(key, named)
+        key = keys.fold_in(key, _id(id, device, position))
     return key
 
 

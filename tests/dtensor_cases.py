@@ -57,7 +57,6 @@ def draws(place):
     yield "index", [softdraw.gumbel_max(x, seed=4)]
     yield "samples", [softdraw.gumbel_max(x, sample_shape=(2, 3), mask=mask, rows=ids, seed=4)]
     yield "samples by their seeds", [softdraw.gumbel_max(x, sample_shape=(2,), seed=softdraw.fold_in(4, ids))]
-    yield "folded", [softdraw.fold_in(4, place(ids)), softdraw.fold_in(place(ids), "a", ids)]
     yield "straight through", backward(softdraw.straight_through(w, x), w, x)
     yield "bfloat16", [softdraw.gumbel_softmax(place(make((N, K), torch.bfloat16)), seed=4)]
     torch.manual_seed(11)
