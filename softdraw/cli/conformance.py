@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -25,7 +25,7 @@ def conformance(
     from softdraw.conformance import check
 
     with own_errors(sampler), importable(sampler, "sampler") as module:
-        call = named(sampler, module)
+        call: Any = named(sampler, module)
         if not callable(call):
             raise InputError(f"{sampler} must be a function of (logits, seed, rows), got {type(call).__name__}")
         report = check(call, seed=seed, device=device, tail=tail)
