@@ -225,7 +225,7 @@ class BitsBackward : BitsBlock<S> {
     }
     const bool reinmax = rule_ == softdraw::kReinMaxRao;
     const int64_t count = own_ ? this->call_.count - 1 : this->call_.count;
-    const Key key = conditional_key(this->key(), 2);
+    const Key key = conditional_key(this->key());
     for (int64_t block = 0; block < count; ++block) {
       if (block % 2 == 0) this->take_words(key, sample, bit, n, block / 2);
       take_block(key, sample, bit, n, block, reinmax);

@@ -22,7 +22,7 @@ struct Stream {
 inline Key fold_in(Key seed, uint64_t id) { return philox_words((uint32_t)id, (uint32_t)(id >> 32), 0, kKeyStream, seed); }
 
 // The key of the noise that rules use besides the draw's own.
-inline Key conditional_key(Key seed, int64_t categories) { return fold_in(fold_in(seed, kConditional), (uint64_t)categories); }
+inline Key conditional_key(Key seed) { return fold_in(seed, kConditional); }
 
 // A counter makes the words of four columns: those before `col` that come with it are left out.
 inline int lead(uint32_t col) { return col & 3; }

@@ -214,7 +214,7 @@ class Rao {
   Stream conditional_stream(Stream stream) {
     if (stream.key.low != seed_.low || stream.key.high != seed_.high || !made_) {
       seed_ = stream.key;
-      key_ = conditional_key(seed_, cols_);
+      key_ = conditional_key(seed_);
       made_ = true;
     }
     stream.key = key_;

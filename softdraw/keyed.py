@@ -14,7 +14,7 @@ from softdraw.arguments import check_col_start, compute_dtype, prepare_rows, pre
 from softdraw.checks import check_device, check_dtype, check_floating, check_tensor, given, integer, prepare_device
 from softdraw.operators import draws, keys
 from softdraw.overrides import overridable
-from softdraw.private_torch import is_plain
+from softdraw.private_torch import constant_of_graphs, is_plain
 from softdraw.seeds import seed_tensor
 from softdraw.tensors import is_dtensor
 
@@ -57,12 +57,15 @@ def fold_in(seed: int | Tensor, *ids: int | str | Tensor) -> Tensor:
     Source:
         Salmon et al. (2011), "Parallel random numbers: as easy as 1, 2, 3" (Philox4x32-10).
     """
+    for name, x in (("seed", seed), *(("ids", x) for x in ids)):
+        if is_dtensor(x):
+            raise TypeError(
+                f"{name} must be plain tensors, got a DTensor: write {name}.full_tensor(), the same on all ranks"
+            )
     device = _common_device(seed, *ids)
     key = _seeds(seed, device)
     for position, id in enumerate(ids):
-        named = _id(id, device, position)
-        formula = noise.fold_in if is_dtensor(key) or is_dtensor(named) else keys.fold_in
-        key = formula(key, named)
+        key = keys.fold_in(key, _id(id, device, position))
     return key
 
 
@@ -138,7 +141,7 @@ def gumbel_noise(
     if logits is None and index is None:
         return draws.gumbel_noise(key, ids, which, cols, col_start, compute_dtype(dtype)).to(dtype).view(sizes)
     theta, at = _observed(sizes, logits, index, device, col_start)
-    g = draws.gumbel_noise(keys.conditional(key, cols), ids, which, cols, 0, compute_dtype(dtype)).view(sizes)
+    g = draws.gumbel_noise(keys.conditional(key), ids, which, cols, 0, compute_dtype(dtype)).view(sizes)
     return _given_index(g, theta.to(g.dtype), at).to(dtype)
 
 
@@ -324,7 +327,7 @@ def _number(id: Any, position: int) -> Any:
     return number if -(2**63) <= number < 2**63 else noise.signed(number)
 
 
-@torch.compiler.assume_constant_result
+@constant_of_graphs
 def _name(name: str) -> int:
     return noise.id_of(name)
 

@@ -69,11 +69,10 @@ def fold_in(seed: Tensor, id: Tensor) -> Tensor:
     return low | high << 32
 
 
-def conditional(seed: Tensor, categories: int, fold: Callable[[Tensor, Tensor], Tensor] = fold_in) -> Tensor:
-    """The seed of the noise that rules use besides the draw's own: fold_in(seed, "conditional", C). Block k of that
-    noise begins at column k C, so every width has a seed of its own. ``fold`` is ``fold_in`` or an operation for it."""
-    ones = torch.ones((), dtype=torch.int64, device=seed.device)  # a number in a product is no constant of a graph
-    return fold(fold(seed, ones * CONDITIONAL), ones * categories)
+def conditional(seed: Tensor, fold: Callable[[Tensor, Tensor], Tensor] = fold_in) -> Tensor:
+    """The seed of the noise that rules use besides the draw's own: fold_in(seed, "conditional"). ``fold`` is
+    ``fold_in`` or an operation for it."""
+    return fold(seed, torch.full((), CONDITIONAL, dtype=torch.int64, device=seed.device))
 
 
 def fold_number(seed: int, id: int) -> int:

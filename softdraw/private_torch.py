@@ -113,6 +113,13 @@ assert_later: Callable[[Tensor, str], None] = _private("_assert_async", _assert_
 gpu_sleep: Callable[[int], None] = _private("cuda._sleep", _multiply_matrices)
 
 
+def constant_of_graphs(function: Any) -> Any:
+    """``function``, which torch.compile calls once while it traces. ``torch.compiler.assume_constant_result`` sets this
+    mark too, but imports the whole compiler first. A torch that does not read it refuses to trace the function."""
+    function._dynamo_marked_constant = True
+    return function
+
+
 PLAIN = (Tensor, torch.nn.Parameter)
 
 

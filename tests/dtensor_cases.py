@@ -46,6 +46,8 @@ def draws(place):
         yield f"rows int {hard}", backward(draw(rows=9), w, x)
         yield f"rows {hard}", backward(draw(rows=ids), w, x)
         yield f"placed rows {hard}", backward(draw(rows=place(ids)), w, x)
+        many = softdraw.fold_in(4, ids)
+        yield f"seeds {hard}", backward(softdraw.gumbel_softmax(x, 0.7, hard, seed=many, rows=2), w, x)
         for name, t in {"one tau": torch.tensor(0.4), "a tau a row": tau}.items():
             leaf = t.clone().requires_grad_()
             yield f"{name} {hard}", backward(draw(leaf), w, x, leaf)
@@ -54,6 +56,7 @@ def draws(place):
         yield f"noise False {hard}", backward(softdraw.gumbel_softmax(x, 0.7, hard, noise=False, mask=mask), w, x)
     yield "index", [softdraw.gumbel_max(x, seed=4)]
     yield "samples", [softdraw.gumbel_max(x, sample_shape=(2, 3), mask=mask, rows=ids, seed=4)]
+    yield "samples by their seeds", [softdraw.gumbel_max(x, sample_shape=(2,), seed=softdraw.fold_in(4, ids))]
     yield "straight through", backward(softdraw.straight_through(w, x), w, x)
     yield "bfloat16", [softdraw.gumbel_softmax(place(make((N, K), torch.bfloat16)), seed=4)]
     torch.manual_seed(11)
@@ -77,6 +80,8 @@ def laws(place):
         yield f"KL to uniform{masked}", backward(kl_divergence(law, law.uniform()), rows, x)
         for name, rule in RULES.items():
             yield f"{name}{masked}", backward(law.rsample(rule=rule, seed=3), w, x)
+            many = softdraw.fold_in(3, torch.arange(N))
+            yield f"{name}{masked} by seeds", backward(law.rsample(rule=rule, seed=many), w, x)
     yield "log_prob", backward(softdraw.OneHotCategorical(x).log_prob(value), rows, x)
     bits = softdraw.Bernoulli(x)
     yield "bits", backward(bits.rsample(seed=3), w, x)

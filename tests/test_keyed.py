@@ -1,7 +1,10 @@
 """Seeds made from seeds, seeds of samples, single columns, and noise given an outcome."""
 
+import json
 import math
+import re
 from hashlib import blake2b
+from pathlib import Path
 
 import compilation
 import pytest
@@ -12,6 +15,7 @@ from test_noise import python_gumbel, python_philox
 import softdraw
 from softdraw import kernels, noise
 from softdraw.kernels import reference
+from softdraw.rules.conditional_noise import Noise
 from tests.methods import PATHWISE, SCORE, label
 
 KNOWN = [  # seed, ids, what they make: also in docs/noise.md
@@ -55,6 +59,14 @@ def test_fold_in_known_answers(seed, ids, expected):
     # The formula in tensors, which devices run, and not that in Python's integers.
     key = torch.tensor([noise.signed(seed)])
     assert int(softdraw.fold_in(key, *ids)) % 2**64 == expected
+
+
+def test_the_known_answers_of_the_document():
+    text = (Path(__file__).parent.parent / "docs" / "noise.md").read_text()
+    lines = re.findall(r"^    fold_in\((.*)\) += +(\d+)$", text, re.MULTILINE)
+    assert len(lines) == 4
+    for arguments, expected in lines:
+        assert int(softdraw.fold_in(*json.loads(f"[{arguments}]"))) % 2**64 == int(expected)
 
 
 def test_ids_are_numbers_names_and_tensors_alike():
@@ -300,17 +312,12 @@ def test_a_given_sample_of_the_same_seed_shares_no_noise(rule):
     assert ((a - b).abs() < 4 * (error**2 + other**2).sqrt()).all()
 
 
-def test_the_noise_of_rules_is_that_of_no_draw_of_another_width():
+def test_the_noise_of_rules_is_that_of_no_draw():
     """Block 1 of 10 categories was once columns 10 to 19 of a draw of 20 categories."""
-    wide = softdraw.gumbel_noise((1, 1, 40), seed=0)
-    ten, twenty = (torch.zeros(1, 1, width) for width in (10, 20))
-    made = [
-        softdraw.rules.conditional_noise.Noise(torch.tensor(0), torch.zeros(1, 1, 1).long(), True).more(x, 0, 2)
-        for x in (ten, twenty)
-    ]
-    values = [set(t.flatten().tolist()) for t in (wide, *made)]
-    assert [len(a & b) for a, b in ((values[0], values[1]), (values[0], values[2]), (values[1], values[2]))] == [
-        0,
-        0,
-        0,
-    ]
+    drawn = set(softdraw.gumbel_noise((1, 1, 80), seed=0).flatten().tolist())
+    for width in (10, 20):
+        noise_of_rules = Noise(torch.tensor(0), torch.zeros(1, 1, 1).long(), True)
+        made = noise_of_rules.more(torch.zeros(1, 1, width), 0, 4)
+        assert not drawn & set(made.flatten().tolist())
+        key = softdraw.fold_in(0, "conditional")
+        torch.testing.assert_close(made.flatten(), softdraw.gumbel_noise((4 * width,), seed=key))

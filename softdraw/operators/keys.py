@@ -32,9 +32,9 @@ def _fold_in_vmap(info: Any, in_dims: tuple, *inputs: Tensor) -> tuple[Tensor, i
 fold_in = Operation("fold_in", "(Tensor seed, Tensor id) -> Tensor", _fold_in, _fold_in_fake, _fold_in_vmap)
 
 
-def conditional(seed: Tensor, categories: int) -> Tensor:
+def conditional(seed: Tensor) -> Tensor:
     """The seed of the noise that rules use besides the draw's own."""
-    return noise.conditional(seed, categories, fold_in)
+    return noise.conditional(seed, fold_in)
 
 
 def _noise_at(seed: Tensor, rows: Tensor, index: Tensor, stream: Tensor, dtype: torch.dtype, uniform: bool) -> Tensor:

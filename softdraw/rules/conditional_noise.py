@@ -1,9 +1,10 @@
 r"""The noise a rule may use: that of the draw itself and more of it, conditional on the sample, made from the seed.
 
 A draw of C categories uses the columns 0 .. C-1 of its row and stream. What a rule needs besides comes from a seed of
-its own, fold_in(seed, "conditional", C): block k lies at the columns kC .. (k+1)C - 1 of the same row and stream, so
-nothing is stored. It shares nothing with any draw, nor with the blocks of another width. A given sample (``value=``)
-may have been drawn with the very same seed, so noise given it comes from these blocks alone.
+its own, fold_in(seed, "conditional"): block k lies at the columns kC .. (k+1)C - 1 of the same row and stream, so
+nothing is stored. It shares nothing with any draw. Two laws that share a seed and row ids share their draws' noise, and
+these columns as well. A given sample (``value=``) may have been drawn with the very same seed, so noise given it comes
+from these blocks alone.
 
 The Gumbel scores s = theta + G given that x is their argmax, with E_j = exp(-G_j) iid Exp(1) and Z = sum exp(theta):
 
@@ -43,7 +44,7 @@ class Noise:
 
     def gumbel(self, like: Tensor) -> Tensor:
         """The Gumbel noise of draws ``like`` (samples, *batch, C)."""
-        return self._made(like, 0, 1, lambda seed, categories: seed)[0]
+        return self._made(like, 0, 1, lambda seed: seed)[0]
 
     def more(self, like: Tensor, block: int, blocks: int = 1) -> Tensor:
         """Gumbel noise that made no draw, ``(blocks, *like.shape)``."""
@@ -60,7 +61,7 @@ class Noise:
         for block in range(first, first + count, step):
             yield condition(logits, sample, self.more(logits, block, min(step, first + count - block)))
 
-    def _made(self, like: Tensor, block: int, blocks: int, key: Callable[[Tensor, int], Tensor]) -> Tensor:
+    def _made(self, like: Tensor, block: int, blocks: int, key: Callable[[Tensor], Tensor]) -> Tensor:
         if is_dtensor(like):
             return noise_of_rows(
                 lambda x, rows, seed: replace(self, rows=rows, seed=seed)._made(x, block, blocks, key),
@@ -70,6 +71,6 @@ class Noise:
             )
         samples, categories = like.shape[0], like.shape[-1]
         stream = torch.arange(samples, device=like.device).view(-1, *[1] * (like.dim() - 1))
-        rows, seed = self.rows.expand(*like.shape[:-1], 1), key(self.seed, categories)
+        rows, seed = self.rows.expand(*like.shape[:-1], 1), key(self.seed)
         g = draws.gumbel_noise(seed, rows, stream, blocks * categories, block * categories, like.dtype)
         return g.unflatten(-1, (blocks, categories)).movedim(-2, 0)

@@ -106,7 +106,7 @@ def _rao(draw: Fields, s: Tensor, hard: Tensor, g: Tensor, rule: KernelRule, tau
     if own:
         made = noise.gumbel(seed, ids, cols, col_start, stream, s.dtype).expand_as(s)
         total = softmax_vjp(softmax(s + made, tau), g)
-    more = noise.conditional(seed, cols)
+    more = noise.conditional(seed)
     for block in range(rule.draws - own):
         made = noise.gumbel(more, ids, cols, block * cols, stream, s.dtype).expand_as(s)
         total = total + softmax_vjp(softmax(condition(conditioned, hard, made), tau), g)
