@@ -55,7 +55,7 @@ def backward(given: Draw, grad: Tensor, sample: Tensor, rule: KernelRule, is_giv
     named |= launching.number("gap", rule.gap, given.logits) | _operands(given, out)
     named |= {"grad": _flat(grad, grad.shape), "sample": _flat(sample, grad.shape), "blocks": rule.draws}
     seed, shape = given.seed, given.logits.shape
-    more = None if seed is None or not rule.noisy else noise.conditional(seed, 2)
+    more = None if seed is None or not rule.noisy else noise.conditional(seed)
     named["mores"] = _flat(more, shape) if more is not None and more.numel() > 1 else more
     own = rule.noisy and not (reinmax or is_given)
     _launch(gradient, named | {"RULE": rule.name, "REINMAX": reinmax, "NOISY": rule.noisy, "OWN": own})

@@ -50,7 +50,7 @@ def rao(draw: Draw, grad: Tensor, index: Tensor, rule: KernelRule, given: bool) 
     batch, reinmax = draw.logits.shape[:-1], rule.name == "reinmax_rao"
     assert draw.seed is not None
     seeds, each_seed = each(draw.seed, batch)
-    mores, _ = each(noise.conditional(draw.seed, draw.logits.shape[-1]), batch)
+    mores, _ = each(noise.conditional(draw.seed), batch)
     named = launching.sampled(draw, out, grad, index) | {"seeds": seeds, "mores": mores, "EACH_SEED": each_seed}
     named |= {"ids": None if draw.rows is None else flat(draw.rows, batch), "col_start": draw.col_start}
     named |= {"blocks": rule.draws, "REINMAX": reinmax, "OWN": not (reinmax or given)}
