@@ -4,7 +4,7 @@ from softdraw import losses, metrics, nn, schedules
 from softdraw.diagnosis import diagnose
 from softdraw.draw import draw, expect
 from softdraw.functional import gumbel_max, gumbel_noise, gumbel_softmax, straight_through
-from softdraw.laws import Bernoulli, OneHotCategorical, RelaxedOneHotCategorical
+from softdraw.laws import Bernoulli, OneHotCategorical, RelaxedOneHotCategorical, Subset
 from softdraw.rules import (
     ZGR,
     DisARM,
@@ -44,6 +44,7 @@ __all__ = [
     "RelaxedOneHotCategorical",
     "StraightThrough",
     "StraightThroughGumbel",
+    "Subset",
     "SumAndSample",
     "diagnose",
     "draw",
