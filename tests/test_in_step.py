@@ -142,6 +142,7 @@ def test_every_body_has_every_operation():
     one_by_one = set(re.findall(r"softdraw_(bits_\w+)\(const Bits", source))
     listed = {f"bits_{name}" for name in re.findall(r"^OVER_EACH_BIT\((\w+)\)", source, re.MULTILINE)}
     assert set(native.OVER_BITS) == one_by_one | listed
+    assert set(native.OF_SUBSETS) == set(re.findall(r"softdraw_(\w+)\(const Subset", source))
 
 
 def test_every_body_of_passes_has_every_operation():

@@ -145,9 +145,9 @@ class Subset(Law):
         return (-self.expected_log_prob(self)).to(self.theta.dtype)
 
     def expected_log_prob(self, other: Subset) -> Tensor:
-        """The mean of ``other``'s log-probability under this law; 0 for a row that has no subset. log p is affine in
-        the subset, so its mean is its value at the mean."""
-        x, mine = other.scores(), self.scores()
+        """The mean of ``other``'s log-probability under this law, in float64; 0 for a row that has no subset. log p is
+        affine in the subset, so its mean is its value at the mean."""
+        x, mine = other.scores().double(), self.scores().double()
         value = subset.log_density(x, other._size, subset.mean(mine, self._size))
         return value.masked_fill(self._too_few(mine).squeeze(-1), 0)
 

@@ -66,7 +66,7 @@ Tree = list[Tensor]  # polynomials of the nodes, (..., nodes, coefficients), lea
 def log_normalizer(x: Tensor, k: Size) -> Tensor:
     """log Z, ``batch``; -inf where fewer than k items are allowed, +inf where an item that may be chosen is at +inf."""
     bits, c = _tilted(x, k)
-    total = softplus(bits.odds).sum(-1) + log_q(bits, k).double() - (k.column * c).squeeze(-1)
+    total = softplus(bits.odds).sum(-1) + log_q(bits.odds, k) - (k.column * c).squeeze(-1)
     total = total.masked_fill((x == math.inf).any(-1) & (_counts(k, total) > 0), math.inf)
     return total.masked_fill(too_few(x, k).squeeze(-1), -math.inf).to(x.dtype)
 
@@ -75,15 +75,16 @@ def log_density(x: Tensor, k: Size, value: Tensor) -> Tensor:
     """sum z log p + (1 - z) log(1 - p) - log q_k: log p(z) of a subset z, and affine in z beyond; -inf where fewer than
     k items are allowed."""
     bits, _ = _tilted(x, k)
-    return density(bits.odds, log_q(bits, k), value).masked_fill(too_few(x, k).squeeze(-1), -math.inf)
+    log_p = density(bits.odds, log_q(bits.odds, k), value)
+    return log_p.masked_fill(too_few(x, k).squeeze(-1), -math.inf).to(x.dtype)
 
 
 def density(odds: Tensor, log_q: Tensor, value: Tensor) -> Tensor:
-    """log p(z) from the log-odds of the bits, in float64, and log q_k."""
+    """log p(z) from the log-odds of the bits and log q_k, all in float64."""
     value = value.double()
     on, off = -softplus(-odds), -softplus(odds)
     each = times(*torch.broadcast_tensors(value, on)) + times(*torch.broadcast_tensors(1 - value, off))
-    return (each.sum(-1) - log_q).to(log_q.dtype)
+    return each.sum(-1) - log_q
 
 
 def mean(x: Tensor, k: Size) -> Tensor:
@@ -201,9 +202,10 @@ def correlate(outer: Tensor, other: Tensor, count: int) -> Tensor:
     return (outer.unfold(-1, width, 1)[..., :count, :] * other.unsqueeze(-2)).sum(-1)
 
 
-def log_q(bits: Bits, k: Size) -> Tensor:
-    """log q_k, the probability that k bits are 1; -inf where they cannot be."""
-    tree = tree_of(bits, k.most)
+def log_q(odds: Tensor, k: Size) -> Tensor:
+    """log q_k, the probability that k bits are 1; -inf where they cannot be. In float64, because log Z and log p may be
+    small beside the terms that they are summed from."""
+    tree = tree_of(Bits(odds, torch.sigmoid(odds), torch.sigmoid(-odds)), k.most)
     q = (tree[-1].squeeze(-2) * _root(tree, k).squeeze(-2)).sum(-1)
     return q.masked_fill(q == 0, 1).log().masked_fill(q == 0, -math.inf)
 

@@ -24,7 +24,7 @@ from softdraw.kernels import reference
 from softdraw.kernels.triton import draws, gradients, philox
 from softdraw.kernels.triton.layout import Tile, each, flat, index_tile, layout_of, noise_tile, tile
 
-passes = over_bits = None  # laws and losses run in plain torch on a GPU
+passes = over_bits = subsets = None  # laws and losses run in plain torch on a GPU
 _PARTS = 128  # splits that are combined at a time
 _T = {torch.float32: tl.float32, torch.float64: tl.float64}
 
