@@ -6,6 +6,7 @@ from softdraw.draw import draw, expect
 from softdraw.functional import gumbel_max, gumbel_noise, gumbel_softmax, straight_through
 from softdraw.laws import Bernoulli, OneHotCategorical, RelaxedOneHotCategorical, Subset
 from softdraw.rules import (
+    IMLE,
     ZGR,
     DisARM,
     Exact,
@@ -19,6 +20,7 @@ from softdraw.rules import (
     ReinMax,
     ReinMaxRao,
     Relax,
+    RelaxedTopK,
     StraightThrough,
     StraightThroughGumbel,
     SumAndSample,
@@ -26,6 +28,7 @@ from softdraw.rules import (
 
 __version__ = "0.1.0"
 __all__ = [
+    "IMLE",
     "ZGR",
     "Bernoulli",
     "DisARM",
@@ -42,6 +45,7 @@ __all__ = [
     "Reinforce",
     "Relax",
     "RelaxedOneHotCategorical",
+    "RelaxedTopK",
     "StraightThrough",
     "StraightThroughGumbel",
     "Subset",

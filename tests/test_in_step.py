@@ -13,7 +13,7 @@ from softdraw.kernels import native
 from softdraw.rules.pathwise import Pathwise
 from softdraw.rules.score_function import ScoreFunction
 from tests.laws import LAWS, logits
-from tests.methods import PATHWISE, SCORE
+from tests.methods import OF_SUBSETS, PATHWISE, SCORE
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "softdraw"
@@ -103,12 +103,12 @@ def test_every_rule_is_public_tested_and_documented():
     subclasses = {c.__name__ for kind in (Pathwise, ScoreFunction) for c in kind.__subclasses__()}
     assert {name for name in subclasses if getattr(rules, name, None)} == listed
     assert len(files_of_rules) == len(listed), "a rule a file"
-    assert {type(rule).__name__ for rule in PATHWISE + SCORE} == listed
+    assert {type(rule).__name__ for rule in PATHWISE + OF_SUBSETS + SCORE} == listed
     assert listed <= set(softdraw.__all__)
     guide = (ROOT / "docs" / "choose-a-rule.md").read_text()
     table = guide[guide.index("## The rules") : guide.index("## Measured")]
     assert set(re.findall(r"^\| `(\w+)\(", table, re.MULTILINE)) == listed
-    for rule in PATHWISE + SCORE:
+    for rule in PATHWISE + OF_SUBSETS + SCORE:
         own = vars(type(rule))
         if isinstance(rule, Pathwise):
             assert ("vjp" in own) != ("forward" in own), (

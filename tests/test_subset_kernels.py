@@ -118,8 +118,8 @@ def test_a_hundred_thousand_items():
 
 
 def linear_recursion(theta, k):
-    """log Z in float64, item by item: the probabilities of 0 to k ones among bits that are tilted by the formula for equal
-    logits, so that none of them near k underflows."""
+    """log Z in float64, item by item: the probabilities of 0 to k ones among bits with the tilt that equal logits would
+    have, so that none of them near k underflows."""
     theta = theta.double()
     tilt = math.log(k / len(theta)) - theta.exp().mean().log().item()
     w = torch.zeros(k + 1, dtype=torch.float64)

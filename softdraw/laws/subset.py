@@ -13,6 +13,7 @@ from softdraw.arguments import check_logits, compute_dtype, prepare_mask, prepar
 from softdraw.checks import check_bool
 from softdraw.laws.checks import batch_index, check_count, check_states, check_value
 from softdraw.laws.law import Law
+from softdraw.numerics import k_hot
 from softdraw.operators import subset
 from softdraw.operators.subset import Size
 from softdraw.rules.needs import Need
@@ -83,8 +84,9 @@ class Subset(Law):
 
     arg_constraints = {"logits": constraints.real_vector}  # noqa: RUF012  # pyright: ignore (torch's own form)
     has_enumerate_support = True
-    offers = (Need.SAMPLES, Need.STATES, Need.FAMILY)
+    offers = (Need.SAMPLES, Need.STATES, Need.FAMILY, Need.ITEMS)
     k: int | Tensor
+    most: int  # the largest k
 
     def __init__(
         self,
@@ -96,7 +98,7 @@ class Subset(Law):
         validate_args: bool | None = None,
     ) -> None:
         dim = check_logits(logits, -1)
-        self.k, self._most = check_count(k, logits)
+        self.k, self.most = check_count(k, logits)
         if isinstance(self.k, Tensor):  # rows differ in how many subsets they have
             self.offers = tuple(need for need in type(self).offers if need is not Need.STATES)
         super().__init__(logits, prepare_mask(mask, logits, dim), rule, validate_args)
@@ -130,11 +132,7 @@ class Subset(Law):
     @property
     def mode(self) -> Tensor:
         """The k items of the largest logits, the smallest indices in a tie; without gradient."""
-        x = self.scores().detach()
-        order = x.sort(dim=-1, descending=True, stable=True).indices
-        first = torch.arange(x.shape[-1], device=x.device) < self._size.column
-        z = torch.zeros_like(x).scatter(-1, order, first.to(x.dtype).expand(x.shape)).masked_fill(self._too_few(x), 0)
-        return z.masked_fill((x.isnan() | (x == math.inf)).any(-1, keepdim=True), math.nan).to(self.theta.dtype)
+        return k_hot(self.scores().detach(), self.k).to(self.theta.dtype)
 
     def log_prob_wide(self, value: Tensor) -> Tensor:
         """log p(value), ``(..., *batch)``; -inf for a subset with a forbidden item."""
@@ -157,7 +155,8 @@ class Subset(Law):
 
     def covariance_product(self, grad: Tensor) -> Tensor:
         """The covariance of a subset times ``grad``."""
-        check_value("grad", grad, self)
+        if not torch.compiler.is_compiling():  # in a backward pass Dynamo refuses to look at a layout
+            check_value("grad", grad, self)
         x, g = torch.broadcast_tensors(self.scores(), grad.to(compute_dtype(self.theta.dtype)))
         return subset.covariance(x, self._size, g).to(self.theta.dtype)
 
@@ -171,12 +170,12 @@ class Subset(Law):
         with fewer than the largest k there is -1; so there is in a row without a subset, and in a NaN row."""
         shape = prepare_shape("sample_shape", sample_shape)
         z = self.sample(shape, **source).to(compute_dtype(self.theta.dtype)) == 1
-        place = (z.cumsum(-1) - 1).masked_fill(~z, self._most)
+        place = (z.cumsum(-1) - 1).masked_fill(~z, self.most)
         index = torch.arange(z.shape[-1], device=z.device).expand(z.shape)
         return (
             torch.full_like(place[..., :1], -1)
-            .expand(*z.shape[:-1], self._most + 1)
-            .scatter(-1, place, index)[..., : self._most]
+            .expand(*z.shape[:-1], self.most + 1)
+            .scatter(-1, place, index)[..., : self.most]
         )
 
     @property
@@ -188,10 +187,10 @@ class Subset(Law):
         """The subsets numbered ``index``, in the order of ``itertools.combinations``."""
         check_states(index, self.states)
         n, chosen = self.theta.shape[-1], []
-        rest = torch.full_like(index, self._most)
+        rest = torch.full_like(index, self.most)
         for i in range(n):
             # Of the subsets that agree so far, those with item i come first.
-            ahead = [min(math.comb(n - i - 1, r - 1), 2**62) if r else 0 for r in range(self._most + 1)]
+            ahead = [min(math.comb(n - i - 1, r - 1), 2**62) if r else 0 for r in range(self.most + 1)]
             with_it = torch.tensor(ahead, device=index.device)[rest]
             take = index < with_it
             index, rest = torch.where(take, index, index - with_it), rest - take.long()
@@ -221,7 +220,7 @@ class Subset(Law):
 
     @property
     def _size(self) -> Size:
-        return Size(self.k, self._most)
+        return Size(self.k, self.most)
 
     def _too_few(self, x: Tensor) -> Tensor:
         return subset.too_few(x, self._size)
