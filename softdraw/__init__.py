@@ -5,6 +5,7 @@ from softdraw.diagnosis import diagnose
 from softdraw.draw import draw, expect
 from softdraw.functional import gumbel_max, gumbel_noise, gumbel_softmax, straight_through
 from softdraw.laws import Bernoulli, OneHotCategorical, RelaxedOneHotCategorical, Subset
+from softdraw.relaxations import soft_topk
 from softdraw.rules import (
     IMLE,
     ZGR,
@@ -60,5 +61,6 @@ __all__ = [
     "metrics",
     "nn",
     "schedules",
+    "soft_topk",
     "straight_through",
 ]

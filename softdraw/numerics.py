@@ -37,8 +37,8 @@ def one_hot(index: Tensor, categories: int, dtype: torch.dtype) -> Tensor:
 
 
 def k_hot(scores: Tensor, k: int | Tensor) -> Tensor:
-    """Ones at the k largest of each row (an int, or one for each), the smallest indices in a tie. A row with fewer than k
-    above -inf is zero, one with NaN or +inf is NaN."""
+    """Ones at the k largest of each row (k: an int, or one for each), the smallest indices in a tie. A row with fewer
+    than k above -inf is zero, one with NaN or +inf is NaN."""
     k = k if isinstance(k, int) else k.unsqueeze(-1)
     order = scores.sort(dim=-1, descending=True, stable=True).indices
     first = (matched("", torch.arange(scores.shape[-1], device=scores.device), scores) < k).to(scores.dtype)

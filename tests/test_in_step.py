@@ -26,7 +26,7 @@ LAYERS = [
     ["seeds", "schedules", "metrics"],
     ["kernels"],
     ["operators"],
-    ["rules", "functional"],
+    ["rules", "functional", "relaxations"],
     ["laws", "losses", "nn"],
     ["draw"],
     ["diagnosis", "reproduce", "recipes", "bench"],

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from softdraw.arguments import compute_dtype, prepare_shape
-from softdraw.checks import check_device, check_real, check_tensor, given, integer
+from softdraw.checks import check_device, check_real, check_tensor, given
 from softdraw.tensors import is_plain
 
 
@@ -34,31 +34,6 @@ def check_parameters(theta: Tensor, validate_args: object) -> None:
                 f"logits must not be NaN where validate_args=True, got NaN at {wrong.nonzero()[0].tolist()}: "
                 "without it a NaN row gives NaN"
             )
-
-
-def check_count(k: int | Tensor, logits: Tensor) -> tuple[int | Tensor, int]:
-    """``k`` is from 0 to the number of items, an int or an integer tensor that broadcasts to the batch; returns it, an
-    int where all rows have the same, and the largest."""
-    n, batch = logits.shape[-1], logits.shape[:-1]
-    if isinstance(k, Tensor):
-        check_tensor("k", k)
-        if k.dtype == torch.bool or k.is_floating_point() or k.is_complex():
-            raise TypeError(f"k must be an int or a tensor of integers, got {given(k)}: write k.long()")
-        check_device("k", k, logits.device)
-        if k.dim() > len(batch) or any(
-            m not in (1, n) for m, n in zip(reversed(k.shape), reversed(batch), strict=False)
-        ):
-            raise ValueError(
-                f"k of shape {tuple(k.shape)} does not broadcast to the batch {tuple(batch)} of the logits: "
-                "it is one number for every row"
-            )
-        least, most = (int(k.min()), int(k.max())) if k.numel() else (0, 0)
-        k = most if least == most else k.long()
-    else:
-        k = least = most = integer("k", k, "how many items are chosen, or a tensor of integers, one for every row")
-    if not 0 <= least <= most <= n:
-        raise ValueError(f"k must be from 0 to the {n} items of the logits, got {least if least < 0 else most}")
-    return k, most
 
 
 def check_value(name: str, value: Tensor, law: Any) -> None:

@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.distributions import constraints
 
 from softdraw.arguments import check_logits, compute_dtype, prepare_mask, prepare_shape
-from softdraw.checks import check_bool
-from softdraw.laws.checks import batch_index, check_count, check_states, check_value
+from softdraw.checks import check_bool, check_items
+from softdraw.laws.checks import batch_index, check_states, check_value
 from softdraw.laws.law import Law
 from softdraw.numerics import k_hot
 from softdraw.operators import subset
@@ -98,7 +98,7 @@ class Subset(Law):
         validate_args: bool | None = None,
     ) -> None:
         dim = check_logits(logits, -1)
-        self.k, self.most = check_count(k, logits)
+        self.k, self.most = check_items(k, logits)
         if isinstance(self.k, Tensor):  # rows differ in how many subsets they have
             self.offers = tuple(need for need in type(self).offers if need is not Need.STATES)
         super().__init__(logits, prepare_mask(mask, logits, dim), rule, validate_args)

@@ -60,7 +60,9 @@ class IMLE(Pathwise):
         if not 0 <= number("tau of IMLE", self.tau) < float("inf"):
             raise ValueError(f"tau of IMLE must be finite and not negative, got {self.tau}: write 0.0 for no noise")
 
-    def forward(self, law: Items, sample: Tensor, noise: Noise) -> Tensor:
+    def forward(  # pyright: ignore[reportIncompatibleMethodOverride]  (`needs` says that the law is one of items)
+        self, law: Items, sample: Tensor, noise: Noise
+    ) -> Tensor:
         check_drawn(self, noise)
         scores = law.theta + self.tau * noise.gumbel(law.theta, 0)[0]
         return _TopK.apply(scores, law.k, self.lam)  # pyright: ignore[reportReturnType]

@@ -50,7 +50,9 @@ class RelaxedTopK(Pathwise):
     def __post_init__(self) -> None:
         check_tau(self, self.tau, learned=True)
 
-    def forward(self, law: Items, sample: Tensor, noise: Noise) -> Tensor:
+    def forward(  # pyright: ignore[reportIncompatibleMethodOverride]  (`needs` says that the law is one of items)
+        self, law: Items, sample: Tensor, noise: Noise
+    ) -> Tensor:
         check_drawn(self, noise)
         theta = law.theta
         tau, a, y = per_row(self.tau, theta), theta + noise.gumbel(theta, 0)[0], torch.zeros_like(theta)

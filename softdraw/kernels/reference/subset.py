@@ -32,24 +32,8 @@ from torch import Tensor
 from torch.nn.functional import pad, softplus
 
 from softdraw import noise
-from softdraw.numerics import times, value_of
-from softdraw.tensors import is_plain
-
-_MARGIN = 40.0  # logits beyond the outermost finite one: a bit is as good as certain there
-_STEPS = 40  # of the search for the tilt: a bisection alone would find it
-_NEAR = 1e-3  # standard deviations of the number of ones by which the tilt may miss k: q_k is as good there
-
-
-class Size(NamedTuple):
-    """How many items are chosen: k of every row, an int or int64 ``batch``, and the largest of them."""
-
-    each: int | Tensor
-    most: int
-
-    @property
-    def column(self) -> int | Tensor:
-        """k, to compare with ``(..., n)``."""
-        return self.each if isinstance(self.each, int) else self.each.unsqueeze(-1)
+from softdraw.kernels.reference.tilt import Size, limit, tilt
+from softdraw.numerics import times
 
 
 class Bits(NamedTuple):
@@ -139,36 +123,6 @@ def too_few(x: Tensor, k: Size) -> Tensor:
     return (allowed < k.column) & ~x.isnan().any(-1, keepdim=True)
 
 
-def tilt(x: Tensor, k: int | Tensor) -> Tensor:
-    """c, ``(..., 1)`` in float64, for which sigmoid(x + c) sums to about k; without gradient.
-
-    Newton's steps on the log-odds of the share of ones, which is linear where all logits are equal, kept in a bracket
-    that is halved where a step leaves it. Items at +inf are chosen, those at -inf are not.
-    """
-    y = x.detach().double()
-    finite = y.isfinite()
-    count = finite.sum(-1, keepdim=True)
-    goal = k - (y == math.inf).sum(-1, keepdim=True)
-    inside = (goal > 0) & (goal < count)
-    y_or_0 = y.masked_fill(~finite, 0)
-    low = -y.masked_fill(~finite, -math.inf).amax(-1, keepdim=True).nan_to_num(0, 0, 0) - _MARGIN
-    high = -y.masked_fill(~finite, math.inf).amin(-1, keepdim=True).nan_to_num(0, 0, 0) + _MARGIN
-    wanted = torch.where(inside, goal / count, 0.5).logit()
-    c = (wanted - y_or_0.sum(-1, keepdim=True) / count.clamp_min(1)).clamp(low, high)
-    ends = torch.where(goal <= 0, low, high)
-    for _ in range(_STEPS):
-        s = torch.sigmoid(y + c).masked_fill(~finite, 0)
-        total, spread = s.sum(-1, keepdim=True), (s * (1 - s)).sum(-1, keepdim=True)
-        miss = total - goal
-        if is_plain(y) and y.is_cpu and bool((~inside | (miss**2 <= _NEAR**2 * spread) | (miss == 0)).all()):
-            break
-        low, high = torch.where(miss > 0, low, c), torch.where(miss > 0, c, high)
-        share = total / count
-        new = c + (wanted - share.logit()) * total * (1 - share) / spread
-        c = torch.where(miss == 0, c, torch.where((new >= low) & (new <= high), new, (low + high) / 2))
-    return torch.where(inside, c, ends)
-
-
 def bits_of(x: Tensor, c: Tensor) -> Bits:
     """The independent bits of logits with the tilt c."""
     odds = x.double() + c
@@ -208,16 +162,6 @@ def log_q(odds: Tensor, k: Size) -> Tensor:
     tree = tree_of(Bits(odds, torch.sigmoid(odds), torch.sigmoid(-odds)), k.most)
     q = (tree[-1].squeeze(-2) * _root(tree, k).squeeze(-2)).sum(-1)
     return q.masked_fill(q == 0, 1).log().masked_fill(q == 0, -math.inf)
-
-
-def limit(x: Tensor, k: Size) -> Tensor:
-    """The logits; where at least k items are at +inf, those of the limit law, which is uniform over these items."""
-    infinite = x.detach() == math.inf
-    several = infinite.any(-1, keepdim=True) & (infinite.sum(-1, keepdim=True) >= k.column)
-    if is_plain(x) and x.is_cpu and not bool(several.any()):
-        return x
-    uniform = torch.where(infinite, 0.0, -math.inf).to(x.dtype)
-    return torch.where(several, value_of(uniform, x), x)
 
 
 def _tilted(x: Tensor, k: Size) -> tuple[Bits, Tensor]:
