@@ -147,6 +147,8 @@ def of_the_rules():
                 yield field, lambda v, rule=rule, field=field: _made(rule, **{field: v}), COUNTS
             if field in ("tau", "backward_tau"):
                 bad = [v for v in TAUS if v is not None and (not isinstance(v, torch.Tensor) or v.dtype == torch.long)]
+                if rule is softdraw.IMLE:  # whose tau scales noise and may be 0
+                    bad = [v for v in bad if not (type(v) in (int, float) and v == 0)]
                 yield (
                     field,
                     lambda v, rule=rule, field=field: _made(rule, **{field: v}),
