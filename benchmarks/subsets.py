@@ -1,9 +1,9 @@
-"""What k of n items cost: the numbers of ``softdraw.Subset`` beside the log-space recursion in torch, and how they grow.
+"""What k of n items cost: the numbers of ``softdraw.Subset``, beside the log-space recursion in torch.
 
     python benchmarks/subsets.py            # on two threads; some seconds
 
-The recursion is L[j] = logaddexp(L[j], theta_i + L[j - 1]), item after item, as published code has it; its marginals are
-the gradient that autograd makes of it. Times are medians of alternating rounds, in milliseconds.
+The recursion is L[j] = logaddexp(L[j], theta_i + L[j - 1]), item after item, as published code has it. Its marginals
+are the gradient that autograd makes of it. Times are medians of alternating rounds, in milliseconds.
 """
 
 from __future__ import annotations
