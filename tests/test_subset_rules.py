@@ -197,6 +197,16 @@ def test_diagnose_takes_every_rule(n):
     assert {type(r.rule).__name__ for r in default.rules} == {"StraightThrough", "ZGR", "LeaveOneOut"}
 
 
+def test_rows_of_their_own_k_are_diagnosed_without_enumeration():
+    law = softdraw.Subset(one_hot_logits(2, 5), torch.tensor([2, 3]))
+    report = softdraw.diagnose(lambda z: (z[..., 0] - 0.3) ** 2 + z[..., 1] * z[..., 2], law, samples=200)
+    assert report.truth.startswith("leave-one-out")
+    black = softdraw.diagnose(lambda z: z.detach()[..., 0] * 2.0, law, samples=50)
+    assert {type(r.rule).__name__ for r in black.rules} == {"LeaveOneOut"}
+    value = softdraw.expect(lambda z: z.detach()[..., 0], law, seed=0)
+    assert value.shape == (2,)
+
+
 @of_subsets
 def test_rules_of_subsets_serve_no_other_law_and_take_no_value(rule):
     with pytest.raises(
