@@ -4,9 +4,12 @@
 #include "openmp.h"
 #include "pass_reduce.h"
 #include "pool.h"
+#include "subset.h"
 #if SOFTDRAW_X86
 #include "processor.h"
 #endif
+
+#include <utility>
 
 #ifdef __linux__
 #include <sys/mman.h>
@@ -25,6 +28,7 @@ struct Variant {
   const Operations* operations;
   const Passes* passes;
   const BitsOperations* bits;
+  const SubsetOperations* subset;
   bool supported;
 };
 
@@ -36,6 +40,9 @@ extern const Passes x86_64_v2, x86_64_v3, x86_64_v4;
 namespace bits {
 extern const BitsOperations x86_64_v2, x86_64_v3, x86_64_v4;
 }
+namespace subset {
+extern const SubsetOperations x86_64_v2, x86_64_v3, x86_64_v4;
+}
 #else
 extern const Operations baseline;
 namespace passes {
@@ -43,6 +50,9 @@ extern const Passes baseline;
 }
 namespace bits {
 extern const BitsOperations baseline;
+}
+namespace subset {
+extern const SubsetOperations baseline;
 }
 #endif
 
@@ -56,12 +66,12 @@ constexpr int64_t kGrain = 1 << 13, kWake = 1 << 15;
 const Variant* variants() {
 #if SOFTDRAW_X86
   static const Processor here;
-  static const Variant all[] = {{"x86-64-v4", &x86_64_v4, &passes::x86_64_v4, &bits::x86_64_v4, here.v4},
-                                {"x86-64-v3", &x86_64_v3, &passes::x86_64_v3, &bits::x86_64_v3, here.v3},
-                                {"x86-64-v2", &x86_64_v2, &passes::x86_64_v2, &bits::x86_64_v2, here.v2},
-                                {nullptr, nullptr, nullptr, nullptr, true}};
+  static const Variant all[] = {{"x86-64-v4", &x86_64_v4, &passes::x86_64_v4, &bits::x86_64_v4, &subset::x86_64_v4, here.v4},
+                                {"x86-64-v3", &x86_64_v3, &passes::x86_64_v3, &bits::x86_64_v3, &subset::x86_64_v3, here.v3},
+                                {"x86-64-v2", &x86_64_v2, &passes::x86_64_v2, &bits::x86_64_v2, &subset::x86_64_v2, here.v2},
+                                {nullptr, nullptr, nullptr, nullptr, nullptr, true}};
 #else
-  static const Variant all[] = {{"baseline", &baseline, &passes::baseline, &bits::baseline, true}, {nullptr, nullptr, nullptr, nullptr, true}};
+  static const Variant all[] = {{"baseline", &baseline, &passes::baseline, &bits::baseline, &subset::baseline, true}, {nullptr, nullptr, nullptr, nullptr, nullptr, true}};
 #endif
   return all;
 }
@@ -162,6 +172,19 @@ int64_t over_bits(const Bits* bits, BitsOperation operation, Finish finish, bool
   return refused;
 }
 
+// Rows in groups that are worked on together; an element takes some nanoseconds for each number of ones up to k.
+void subsets(const Subset* subset, SubsetOperation operation) {
+  if (subset->rows == 0) return;
+  const Chunk chunk = [](void* context, int64_t index) {
+    const auto& [all, run] = *(const std::pair<const Subset*, SubsetOperation>*)context;
+    const int64_t first = index * kTogether, end = first + kTogether;
+    run(*all, first, end < all->rows ? end : all->rows);
+  };
+  std::pair<const Subset*, SubsetOperation> context{subset, operation};
+  const int64_t work = subset->rows * subset->n * (subset->most + 1);
+  for_each_chunk((subset->rows + kTogether - 1) / kTogether, subset->threads, work >= kWake, chunk, &context);
+}
+
 }  // namespace
 }  // namespace softdraw
 
@@ -169,6 +192,7 @@ using softdraw::Bits;
 using softdraw::Call;
 using softdraw::chosen;
 using softdraw::Pass;
+using softdraw::Subset;
 
 EXPORT void softdraw_soft(const Call* call, const int64_t* layout) { softdraw::run(call, layout, chosen->operations->soft, true); }
 EXPORT void softdraw_hard(const Call* call, const int64_t* layout) { softdraw::run(call, layout, chosen->operations->hard, true); }
@@ -223,7 +247,13 @@ OVER_EACH_BIT(kl)
 OVER_EACH_BIT(kl_backward)
 OVER_EACH_BIT(share_backward)
 
-// Which version of call.h, pass.h and bits.h this library was built from (CMakeLists.txt makes the number). A caller asks first of all.
+// The laws of k of n items.
+EXPORT void softdraw_subset_normalizer(const Subset* subset) { softdraw::subsets(subset, chosen->subset->normalizer); }
+EXPORT void softdraw_subset_mean(const Subset* subset) { softdraw::subsets(subset, chosen->subset->mean); }
+EXPORT void softdraw_subset_covariance(const Subset* subset) { softdraw::subsets(subset, chosen->subset->covariance); }
+EXPORT void softdraw_subset_sample(const Subset* subset) { softdraw::subsets(subset, chosen->subset->sample); }
+
+// Which version of call.h, pass.h, bits.h and subset.h this library was built from (CMakeLists.txt makes the number). A caller asks first of all.
 EXPORT uint32_t softdraw_abi() { return SOFTDRAW_ABI; }
 
 // The instruction set in use (null: this CPU has none that was compiled), and a way to take another, for tests and

@@ -158,3 +158,28 @@ def check_mask(mask: Tensor, device: torch.device, true: str) -> None:
         raise TypeError(f"mask must be a bool tensor (True = {true}), got {given(mask)}: write mask.bool() or mask > 0")
     check_tensor("mask", mask)
     check_device("mask", mask, device)
+
+
+def check_items(k: int | Tensor, logits: Tensor) -> tuple[int | Tensor, int]:
+    """``k`` is from 0 to the number of items, an int or an integer tensor that broadcasts to the batch; returns it, an
+    int where all rows have the same, and the largest."""
+    n, batch = logits.shape[-1], logits.shape[:-1]
+    if isinstance(k, Tensor):
+        check_tensor("k", k)
+        if k.dtype == torch.bool or k.is_floating_point() or k.is_complex():
+            raise TypeError(f"k must be an int or a tensor of integers, got {given(k)}: write k.long()")
+        check_device("k", k, logits.device)
+        if k.dim() > len(batch) or any(
+            m not in (1, n) for m, n in zip(reversed(k.shape), reversed(batch), strict=False)
+        ):
+            raise ValueError(
+                f"k of shape {tuple(k.shape)} does not broadcast to the batch {tuple(batch)} of the logits: "
+                "it is one number for every row"
+            )
+        least, most = (int(k.min()), int(k.max())) if k.numel() else (0, 0)
+        k = most if least == most else k.long()
+    else:
+        k = least = most = integer("k", k, "how many items are chosen, or a tensor of integers, one for every row")
+    if not 0 <= least <= most <= n:
+        raise ValueError(f"k must be from 0 to the {n} items of the logits, got {least if least < 0 else most}")
+    return k, most

@@ -36,6 +36,17 @@ def one_hot(index: Tensor, categories: int, dtype: torch.dtype) -> Tensor:
     return (each == index.unsqueeze(-1)).to(dtype)
 
 
+def k_hot(scores: Tensor, k: int | Tensor) -> Tensor:
+    """Ones at the k largest of each row (k: an int, or one for each), the smallest indices in a tie. A row with fewer
+    than k above -inf is zero, one with NaN or +inf is NaN."""
+    k = k if isinstance(k, int) else k.unsqueeze(-1)
+    order = scores.sort(dim=-1, descending=True, stable=True).indices
+    first = (matched("", torch.arange(scores.shape[-1], device=scores.device), scores) < k).to(scores.dtype)
+    z = torch.zeros_like(scores).scatter(-1, order, first.expand(scores.shape))
+    z = torch.where((scores != -math.inf).sum(-1, keepdim=True) < k, 0, z)
+    return z.masked_fill((scores.isnan() | (scores == math.inf)).any(-1, keepdim=True), math.nan)
+
+
 def softmax(scores: Tensor, tau: float | Tensor = 1.0) -> Tensor:
     """softmax(scores / tau) for any tau > 0; a row with nothing allowed is all zero, one with NaN or +inf is NaN.
 

@@ -24,6 +24,9 @@ from softdraw.keyed import uniform_at as uniform_at
 from softdraw.laws import Bernoulli as Bernoulli
 from softdraw.laws import OneHotCategorical as OneHotCategorical
 from softdraw.laws import RelaxedOneHotCategorical as RelaxedOneHotCategorical
+from softdraw.laws import Subset as Subset
+from softdraw.relaxations import soft_topk as soft_topk
+from softdraw.rules import IMLE as IMLE
 from softdraw.rules import ZGR as ZGR
 from softdraw.rules import DisARM as DisARM
 from softdraw.rules import Exact as Exact
@@ -37,6 +40,7 @@ from softdraw.rules import Reinforce as Reinforce
 from softdraw.rules import ReinMax as ReinMax
 from softdraw.rules import ReinMaxRao as ReinMaxRao
 from softdraw.rules import Relax as Relax
+from softdraw.rules import RelaxedTopK as RelaxedTopK
 from softdraw.rules import StraightThrough as StraightThrough
 from softdraw.rules import StraightThroughGumbel as StraightThroughGumbel
 from softdraw.rules import SumAndSample as SumAndSample

@@ -40,8 +40,9 @@ def draw(
               \text{backward}
 
     Args:
-        law: ``OneHotCategorical`` or ``Bernoulli`` (ours or torch's), torch's ``Categorical`` (as its one-hot law),
-            ``torch.distributions.Independent`` of one, or logits, which stand for ``OneHotCategorical(logits)``.
+        law: ``OneHotCategorical`` or ``Bernoulli`` (ours or torch's), our ``Subset``, torch's ``Categorical`` (as its
+            one-hot law), ``torch.distributions.Independent`` of one, or logits, which stand for
+            ``OneHotCategorical(logits)``.
         rule: a pathwise rule, such as ``ReinMax(tau=1.1)``; default: the law's own rule, ``ZGR()``.
         sample_shape: shape of independent draws; the first is the plain draw of the same seed.
         value: the sample itself, of shape ``(*sample_shape, *batch, *event)``: its value and the rule's gradient at it,
@@ -52,8 +53,9 @@ def draw(
         rows: the id of the first row, or an id for every row of the batch; keys the noise, as in ``gumbel_softmax``.
 
     Returns:
-        ``(*sample_shape, *batch, *event)`` in the dtype of the logits: bit-exact one-hots or bits, except for
-        ``GumbelSoftmax``, whose samples are relaxed. A row with nothing allowed is all zero, a NaN row is NaN.
+        ``(*sample_shape, *batch, *event)`` in the dtype of the logits: bit-exact one-hots, bits or k-hots, except for
+        ``GumbelSoftmax`` and ``RelaxedTopK``, whose samples are relaxed. A row with nothing allowed is all zero, a NaN
+        row is NaN.
 
     Gradient:
         That of the rule, for the logits; zero for forbidden categories. See each rule for its bias and variance.
@@ -185,7 +187,8 @@ def as_law(law: Any) -> tuple[Law, int]:
     if ours is not None:
         return ours, 0
     raise TypeError(
-        "law must be softdraw's or torch's OneHotCategorical or Bernoulli, torch's Categorical (drawn as one-hots), "
-        f"Independent of one, or logits, got {given(law) if isinstance(law, type) else type(law).__name__}"
+        "law must be softdraw's or torch's OneHotCategorical or Bernoulli, softdraw's Subset, torch's Categorical "
+        "(drawn as one-hots), Independent of one, or logits, got "
+        f"{given(law) if isinstance(law, type) else type(law).__name__}"
         + (": a relaxed law has its own gradient, law.rsample()" if "Relaxed" in type(law).__name__ else "")
     )

@@ -9,7 +9,7 @@ from softdraw import rules
 from softdraw.cli import run
 from softdraw.errors import InputError
 from softdraw.rules.pathwise import Pathwise
-from softdraw.rules.spelling import parse_rule, parse_rules
+from softdraw.rules.spelling import parse_rule, parse_rules, parse_words
 
 
 def test_every_rule_has_its_names():
@@ -63,6 +63,13 @@ def test_bad_words(text, message):
     with pytest.raises(InputError) as refused:
         parse_rule(text)
     assert message in str(refused.value)
+
+
+def test_a_rule_of_subsets_in_train():
+    assert parse_rule("imle:lam=2") == softdraw.IMLE(2.0)
+    said = "there is no pathwise rule 'imle': IMLE is a rule for k of n items, for softdraw.draw"
+    with pytest.raises(InputError, match=said):
+        parse_words("imle", Pathwise)
 
 
 @pytest.mark.parametrize("text", [n for n in rules.__all__ if not issubclass(getattr(rules, n), Pathwise)])

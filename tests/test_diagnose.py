@@ -16,7 +16,6 @@ from softdraw.diagnosis.cost import costs
 from softdraw.diagnosis.gradients import Problem
 from softdraw.reproduce import bias_variance
 from softdraw.rules.score_function import ScoreFunction
-from tests.laws import Subset
 from tests.methods import enumerated, one_hot_logits
 
 RULES = [softdraw.StraightThrough(), softdraw.ZGR(), softdraw.ReinMax(2.0), softdraw.LeaveOneOut(4)]
@@ -179,7 +178,9 @@ def test_a_black_box_drops_pathwise_rules_and_says_so():
 
 
 def test_rules_that_do_not_serve_the_law_are_left_out_of_the_default():
-    found = softdraw.diagnose(lambda y: (y[..., 0] + y[..., 1] - 0.3) ** 3, Subset(one_hot_logits(4), 2), samples=50)
+    found = softdraw.diagnose(
+        lambda y: (y[..., 0] + y[..., 1] - 0.3) ** 3, softdraw.Subset(one_hot_logits(4), 2), samples=50
+    )
     assert [type(r.rule).__name__ for r in found.rules] == ["StraightThrough", "ZGR", "LeaveOneOut"]
     assert found.notes[0].startswith("Left out, for they do not serve Subset: StraightThroughGumbel, GumbelRao")
 

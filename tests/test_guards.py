@@ -30,7 +30,7 @@ compiler = pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler 
 
 
 def test_the_abi_number_is_that_of_the_headers():
-    every = b"".join((SOURCE / name).read_bytes() for name in ("call.h", "pass.h", "bits.h"))
+    every = b"".join((SOURCE / name).read_bytes() for name in ("call.h", "pass.h", "bits.h", "subset.h"))
     assert hashlib.sha256(every).hexdigest()[:8] == f"{native.ABI:08x}"
 
 
@@ -45,6 +45,13 @@ def test_the_abi_number_is_that_of_the_headers():
             "BitsOperations",
             "BitsOperation",
             tuple(n.removeprefix("bits_") for n in native.OVER_BITS),
+        ),
+        (
+            "Subset",
+            native.SUBSET,
+            "SubsetOperations",
+            "SubsetOperation",
+            tuple(n.removeprefix("subset_") for n in native.OF_SUBSETS),
         ),
     ],
 )
@@ -98,7 +105,7 @@ def _functions(body: str, isa: str = '"shim"', without: str = "") -> str:
     """All that the library exports but the number, in C; ``body`` is that of every operation."""
     operations = "".join(
         f"void softdraw_{name}(const long long *call, const long long *layout) {{ {body} }}\n"
-        for name in native.OPERATIONS
+        for name in (*native.OPERATIONS, *native.OF_SUBSETS)
         if name != without
     )
     operations += "".join(

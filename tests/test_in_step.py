@@ -13,7 +13,7 @@ from softdraw.kernels import native
 from softdraw.rules.pathwise import Pathwise
 from softdraw.rules.score_function import ScoreFunction
 from tests.laws import LAWS, logits
-from tests.methods import PATHWISE, SCORE
+from tests.methods import OF_SUBSETS, PATHWISE, SCORE
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "softdraw"
@@ -26,7 +26,7 @@ LAYERS = [
     ["seeds", "schedules", "metrics"],
     ["kernels"],
     ["operators"],
-    ["rules", "functional", "keyed", "indices"],
+    ["rules", "functional", "keyed", "indices", "relaxations"],
     ["laws", "losses", "nn"],
     ["verbs"],
     ["diagnosis", "conformance", "reproduce", "recipes", "bench"],
@@ -104,12 +104,12 @@ def test_every_rule_is_public_tested_and_documented():
     subclasses = {c.__name__ for kind in (Pathwise, ScoreFunction) for c in kind.__subclasses__()}
     assert {name for name in subclasses if getattr(rules, name, None)} == listed
     assert len(files_of_rules) == len(listed), "a rule a file"
-    assert {type(rule).__name__ for rule in PATHWISE + SCORE} == listed
+    assert {type(rule).__name__ for rule in PATHWISE + OF_SUBSETS + SCORE} == listed
     assert listed <= set(softdraw.__all__)
     guide = (ROOT / "docs" / "choose-a-rule.md").read_text()
     table = guide[guide.index("## The rules") : guide.index("## Measured")]
     assert set(re.findall(r"^\| `(\w+)\(", table, re.MULTILINE)) == listed
-    for rule in PATHWISE + SCORE:
+    for rule in PATHWISE + OF_SUBSETS + SCORE:
         own = vars(type(rule))
         if isinstance(rule, Pathwise):
             assert ("vjp" in own) != ("forward" in own), (
@@ -121,7 +121,7 @@ def test_every_law_is_public_and_tested():
     public = set(laws.__all__) - {"Law", "from_torch"}
     assert public <= set(softdraw.__all__)
     tested = {type(make(logits())).__name__ for make in LAWS.values()}
-    assert public == tested - {"Subset"} | {"RelaxedOneHotCategorical"}  # which has tests/test_laws_relaxed.py
+    assert public == tested | {"RelaxedOneHotCategorical"}  # which has tests/test_laws_relaxed.py
     readme = (ROOT / "README.md").read_text()
     assert all(f"`{name}`" in readme for name in public)
 
@@ -143,6 +143,7 @@ def test_every_body_has_every_operation():
     one_by_one = set(re.findall(r"softdraw_(bits_\w+)\(const Bits", source))
     listed = {f"bits_{name}" for name in re.findall(r"^OVER_EACH_BIT\((\w+)\)", source, re.MULTILINE)}
     assert set(native.OVER_BITS) == one_by_one | listed
+    assert set(native.OF_SUBSETS) == set(re.findall(r"softdraw_(\w+)\(const Subset", source))
 
 
 def test_every_body_of_passes_has_every_operation():

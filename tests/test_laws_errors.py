@@ -75,6 +75,14 @@ def of_construction(kind, make):
     yield "logits", lambda v: make(v, validate_args=True), [X * NAN]
 
 
+def of_a_subset():
+    yield "logits", lambda v: softdraw.Subset(v, 2), BAD["logits to draw from"]
+    yield "k", lambda v: softdraw.Subset(X, v), BAD["k"]
+    yield "mask", lambda v: softdraw.Subset(X, 2, v), BAD["mask"]
+    yield "validate_args", lambda v: softdraw.Subset(X, 2, validate_args=v), SETTINGS
+    yield "logits", lambda v: softdraw.Subset(v, 2, validate_args=True), [X * NAN]
+
+
 def of_every_law(law):
     yield "batch_shape", law.expand, [*BAD["shape"], (2,), (2, 3, 5), (-1, *law.batch_shape), ()]
     yield "value", law.log_prob, [None, *VALUES]
@@ -147,6 +155,8 @@ def of_the_rules():
                 yield field, lambda v, rule=rule, field=field: _made(rule, **{field: v}), COUNTS
             if field in ("tau", "backward_tau"):
                 bad = [v for v in TAUS if v is not None and (not isinstance(v, torch.Tensor) or v.dtype == torch.long)]
+                if rule is softdraw.IMLE:  # whose tau scales noise and may be 0
+                    bad = [v for v in bad if not (type(v) in (int, float) and v == 0)]
                 yield (
                     field,
                     lambda v, rule=rule, field=field: _made(rule, **{field: v}),
@@ -174,6 +184,12 @@ def _estimated(rule, f=first):
 GROUPS = {f"{kind}: construction": lambda k=kind: of_construction(k, MAKE[k]) for kind in MAKE}
 GROUPS |= {f"{kind}: methods": lambda k=kind: of_every_law(LAWS[k]) for kind in MAKE}
 GROUPS |= {f"{k}: rules": lambda k=k: of_a_law_with_rules(LAWS[k], MAKE[k]) for k in ("one-hot", "bits")}
+SUBSET = softdraw.Subset(X, 2)
+GROUPS |= {
+    "subset: construction": lambda: of_a_subset(),
+    "subset: methods": lambda: of_every_law(SUBSET),
+    "subset: rules": lambda: of_a_law_with_rules(SUBSET, lambda x, **named: softdraw.Subset(x, 2, **named)),
+}
 GROUPS |= {"the relaxed law": of_the_relaxed_law, "the verbs": of_the_verbs, "the rules": of_the_rules}
 
 

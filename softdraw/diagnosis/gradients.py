@@ -74,7 +74,7 @@ class Problem:
             self._see(value)
             return value
 
-        rule = Exact(limit, chunk=max(1, min(4096, _CHUNK // max(1, leaf.numel() * self.law.states))))
+        rule = Exact(limit, chunk=max(1, min(4096, _CHUNK // max(1, leaf.numel() * self._width()))))
         value = expect(f, Independent(law, self.joint) if self.joint else law, rule)
         if not bool(value.isfinite().all()):  # f may be infinite at a state that is never drawn
             raise ValueError("f must be finite to be diagnosed: it is NaN or infinite at a sample that can be drawn")
@@ -102,7 +102,11 @@ class Problem:
 
     def copies(self, samples: int, groups: int = 25) -> int:
         """Gradients a call, the same on every machine: a share of the samples, and no more than memory bears."""
-        return max(1, min(math.ceil(samples / groups), _CHUNK // max(1, self.law.theta.numel() * self.law.states)))
+        return max(1, min(math.ceil(samples / groups), _CHUNK // max(1, self.law.theta.numel() * self._width())))
+
+    def _width(self) -> int:
+        """Numbers in one sample of a variable, as rules hold it: a bit is two categories."""
+        return max(2, self.law.event_shape.numel())
 
     def _ids(self) -> Tensor:
         """The id of every row, ``batch``."""

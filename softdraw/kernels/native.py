@@ -19,10 +19,12 @@ from typing import Any
 
 from softdraw.kernels import openmp
 
-ABI = 0x48372DA2  # the first 32 bits of the SHA-256 of call.h, pass.h and bits.h of csrc/, as CMakeLists.txt has it
+# The first 32 bits of the SHA-256 of call.h, pass.h, bits.h and subset.h of csrc/, as CMakeLists.txt has it.
+ABI = 0xE9ACE7E6
 CALL = struct.Struct("=9Q2d10q")  # the fields of csrc/call.h in order
 PASS = struct.Struct("=11Q2d11q")  # those of csrc/pass.h
 BITS = struct.Struct("=9Qd9q")  # those of csrc/bits.h
+SUBSET = struct.Struct("=6Q6q")  # those of csrc/subset.h
 STORAGE = {"float32": 0, "float64": 1, "bfloat16": 2, "float16": 3}
 RULES = ("straight_through", "zgr", "reinmax", "gapped", "gumbel_rao", "reinmax_rao")  # as csrc/call.h numbers them
 CHECKS = {"Anything": 0, "OneHot": 1, "Distribution": 2}  # what the second operand of a pass must be
@@ -37,6 +39,7 @@ PASSES = (*(f"{name}{way}" for name in _EACH_WAY for way in ("", "_backward")), 
 OVER_BITS = tuple(
     f"bits_{name}{way}" for name in ("nll", "entropy", "variance", "kl", "share") for way in ("", "_backward")
 )
+OF_SUBSETS = tuple(f"subset_{name}" for name in ("normalizer", "mean", "covariance", "sample"))
 _VARIABLE = "SOFTDRAW_LIBRARY"  # a path that takes the place of the installed library: a sanitizer build, say
 
 
@@ -93,7 +96,7 @@ def _load() -> tuple[ctypes.CDLL | None, str]:
     wrong = _mismatch(loaded)
     if wrong:
         return None, f"{path} {wrong}. {advice()}"
-    for name in OPERATIONS:
+    for name in (*OPERATIONS, *OF_SUBSETS):
         # Without argtypes, which would be checked anew in every call: bytes and None are passed as pointers anyway.
         getattr(loaded, f"softdraw_{name}").restype = None
     for name in (*PASSES, *OVER_BITS):
@@ -106,14 +109,15 @@ def _load() -> tuple[ctypes.CDLL | None, str]:
 
 def _mismatch(loaded: ctypes.CDLL) -> str:
     """What is wrong with a library that loads; empty if it is the one that this code was written for."""
-    names = [f"softdraw_{name}" for name in ("abi", "isa", "use_isa", "use_openmp", *OPERATIONS, *PASSES, *OVER_BITS)]
+    every = (*OPERATIONS, *PASSES, *OVER_BITS, *OF_SUBSETS)
+    names = [f"softdraw_{name}" for name in ("abi", "isa", "use_isa", "use_openmp", *every)]
     missing = [name for name in names if not hasattr(loaded, name)]
     if "softdraw_abi" in missing:
         return "has no ABI number (softdraw_abi): it was built before there was one, or is another library"
     loaded.softdraw_abi.restype, loaded.softdraw_isa.restype = ctypes.c_uint32, ctypes.c_char_p
     found = loaded.softdraw_abi()
     if found != ABI:
-        built = "was built from another version of csrc/call.h, pass.h or bits.h"
+        built = "was built from another version of csrc/call.h, pass.h, bits.h or subset.h"
         return f"{built}: its ABI number is {found:#010x}, expected {ABI:#010x}"
     if missing:
         return f"lacks {', '.join(missing)}"

@@ -6,5 +6,6 @@ from softdraw.laws.from_torch import from_torch
 from softdraw.laws.law import Law
 from softdraw.laws.one_hot import OneHotCategorical
 from softdraw.laws.relaxed_one_hot import RelaxedOneHotCategorical
+from softdraw.laws.subset import Subset
 
-__all__ = ["Bernoulli", "Law", "OneHotCategorical", "RelaxedOneHotCategorical", "from_torch"]
+__all__ = ["Bernoulli", "Law", "OneHotCategorical", "RelaxedOneHotCategorical", "Subset", "from_torch"]

@@ -80,11 +80,6 @@ class CategoricalLaw(Law):
         every = self.state(index)
         return every.expand(-1, *self.batch_shape, *self.event_shape) if expand else every
 
-    def uniform(self) -> CategoricalLaw:
-        """The uniform law over what is allowed: the other side of a KL to the uniform prior."""
-        x = Law.scores(self).detach()  # of theta, whose shape the uniform law has, not of one-hots
-        return self.replace(x.masked_fill(x != -math.inf, 0).to(self.theta.dtype), self.allowed)
-
     def draw_exactly(self, shape: tuple[int, ...], seed: Tensor, rows: Tensor | None) -> Tensor:
         """Exact samples, as of ``softdraw.gumbel_max``."""
         logits, mask = self.one_hot_logits()

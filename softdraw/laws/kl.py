@@ -14,6 +14,7 @@ from softdraw.laws.bernoulli import Bernoulli
 from softdraw.laws.categorical import CategoricalLaw
 from softdraw.laws.from_torch import from_torch
 from softdraw.laws.one_hot import OneHotCategorical
+from softdraw.laws.subset import Subset
 from softdraw.operators import bits, passes
 
 
@@ -46,6 +47,15 @@ def _kl_bernoulli(p: Any, q: Any) -> Tensor:
     if theta.shape != other.shape:
         theta, other = torch.broadcast_tensors(theta, other)
     return bits.kl(theta, other).to(dtype)
+
+
+@register_kl(Subset, Subset)
+def _kl_subset(p: Subset, q: Subset) -> Tensor:
+    """E_p[log p - log q]; infinite where they choose different numbers of items, 0 where p has no subset."""
+    _check(p, q)
+    x, k = p.scores(), torch.as_tensor(p.k, device=p.theta.device)
+    kl = p.expected_log_prob(p) - p.expected_log_prob(q)
+    return kl.masked_fill(k != torch.as_tensor(q.k, device=x.device), torch.inf).to(p.theta.dtype)
 
 
 def _check(p: Any, q: Any) -> None:

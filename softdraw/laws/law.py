@@ -50,7 +50,7 @@ class Law(Distribution):
     """
 
     has_rsample = False  # True where the user gave a rule: other libraries then take the law for reparametrised
-    offers: ClassVar[tuple[Need, ...]]
+    offers: tuple[Need, ...]
     event_dims: ClassVar[int] = 1
     theta: Tensor
     allowed: Tensor | None
@@ -110,6 +110,11 @@ class Law(Distribution):
         """The law of theta / tau."""
         unchanged = isinstance(tau, float) and tau == 1
         return self if unchanged else self.replace(self.theta / per_row(tau, self.theta), self.allowed)
+
+    def uniform(self) -> Law:
+        """The uniform law over what is allowed: the other side of a KL to the uniform prior."""
+        x = Law.scores(self).detach()  # of theta, whose shape the uniform law has, not of one-hots
+        return self.replace(x.masked_fill(x != -math.inf, 0).to(self.theta.dtype), self.allowed)
 
     def replace(self, theta: Tensor, allowed: Tensor | None, instance: Any = None) -> Any:
         """The same kind of law, with everything else that this one has, for other parameters."""

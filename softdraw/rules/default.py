@@ -27,7 +27,7 @@ def estimate(objective: Objective, samples: int | None) -> Tensor:
     differentiable at its sample; else a score-function rule. Where no gradient is wanted, the mean of plain draws.
     """
     law = objective.law
-    few = Need.STATES in law.offers and states_within(law, objective.joint, samples or ENUMERATED)
+    few = states_within(law, objective.joint, samples or ENUMERATED)
     if few and not law.has_rsample:  # has_rsample: the user gave the law a rule, which then is the user's choice
         return Exact().estimate(objective)
     if torch.compiler.is_compiling():

@@ -16,6 +16,7 @@ class Need(Enum):
     FAMILY = "an exponential family, with mean and covariance_product"
     NOISE = "a categorical law, drawn as the argmax of Gumbel noise"
     BITS = "bits"
+    ITEMS = "a law of k of n items"
 
 
 class Family(Protocol):
@@ -34,4 +35,15 @@ class Family(Protocol):
 
     def tempered(self, tau: float | Tensor) -> Family:
         """The family at theta / tau."""
+        ...
+
+
+class Items(Family, Protocol):
+    """A law of k of n items as a rule sees it."""
+
+    k: int | Tensor  # of every row, or one for each
+
+    @property
+    def most(self) -> int:
+        """The largest k."""
         ...

@@ -54,6 +54,15 @@ class Pathwise(Rule):
         return None
 
 
+def check_drawn(rule: Pathwise, noise: Noise) -> None:
+    """The sample is drawn, not given: for a rule whose samples have noise that a given one does not tell."""
+    if not noise.drawn:
+        raise ValueError(
+            f"value was given with {type(rule).__name__}, which makes its sample from noise of its own: leave it out, "
+            "or take a rule that keeps the law's samples, such as ZGR()"
+        )
+
+
 class OneHots:
     """One-hots with natural parameters theta ``(..., C)``: a categorical law as a rule sees it."""
 

@@ -142,7 +142,10 @@ def count_states(law: Any, joint: int) -> int:
 
 
 def states_within(law: Any, joint: int, limit: int) -> bool:
-    """Whether there are at most ``limit`` joint states, without forming a number of a million digits."""
+    """Whether there are at most ``limit`` joint states that can be enumerated, without forming a number of a million
+    digits."""
+    if Need.STATES not in law.offers:
+        return False
     shape = law.batch_shape
     return prod(shape[len(shape) - joint :]) * log(law.states) <= log(limit) + 1e-9
 

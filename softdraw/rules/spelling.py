@@ -9,6 +9,7 @@ from typing import Any
 
 from softdraw import rules
 from softdraw.errors import InputError
+from softdraw.rules.needs import Need
 from softdraw.rules.score_function import ScoreFunction
 
 
@@ -51,8 +52,8 @@ def parse_words(text: str, kind: type = object) -> tuple[Any, set[str]]:
 
 def _class(name: str, kind: type) -> type[Any]:
     """The class that is called ``name``, if it is of this kind."""
-    everything = [getattr(rules, n) for n in rules.__all__]
-    classes = [c for c in everything if issubclass(c, kind)]
+    everything = sorted((getattr(rules, n) for n in rules.__all__), key=_is_of_items)  # these last
+    classes = [c for c in everything if issubclass(c, kind) and (kind is object or not _is_of_items(c))]
     word = name.replace("-", "").replace("_", "").lower()
     found = [c for c in classes if word in _names(c)]
     if len(found) == 1:
@@ -66,9 +67,20 @@ def _class(name: str, kind: type) -> type[Any]:
             f"{start}{elsewhere[0]} is a score-function rule, for softdraw.expect and softdraw diagnose: choose from "
             + ", ".join(c.__name__ for c in classes)
         )
+    of_items = [c.__name__ for c in everything if word in _names(c) and _is_of_items(c)]
+    if of_items:
+        raise InputError(
+            f"{start}{of_items[0]} is a rule for k of n items, for softdraw.draw(softdraw.Subset(...)): choose from "
+            + ", ".join(c.__name__ for c in classes)
+        )
     near = difflib.get_close_matches(word, [n for c in classes for n in _names(c)], 1)
     hint = next((f"did you mean {_spelt(c)}? " for c in classes if near and near[0] in _names(c)), "")
     raise InputError(f"{start}{hint}choose from {', '.join(c.__name__ for c in classes)}")
+
+
+def _is_of_items(rule: type[Any]) -> bool:
+    """Whether a rule serves laws of k of n items alone, which no command draws from by itself."""
+    return rule.needs is Need.ITEMS
 
 
 def _names(rule: type) -> tuple[str, str]:

@@ -19,6 +19,8 @@ class StraightThrough(Pathwise):
 
     .. math:: \hat g = J(\pi_\tau)\, g / \tau, \qquad \pi_\tau = \mathrm{softmax}(\theta / \tau)
 
+    with the covariance of the law for J, so it serves every exponential family. For k of n items it is SIMPLE.
+
     Args:
         tau: > 0, a number or a tensor, one per row. It changes the gradient only, never the law.
 
@@ -36,7 +38,8 @@ class StraightThrough(Pathwise):
         tensor([ 0.6667, -0.3333, -0.3333])
 
     Source:
-        Bengio, Léonard and Courville (2013), "Estimating or propagating gradients through stochastic neurons".
+        Bengio, Léonard and Courville (2013), "Estimating or propagating gradients through stochastic neurons"; Ahmed,
+        Zeng, Niepert and Van den Broeck (2023), "SIMPLE: a gradient estimator for k-subset sampling".
     """
 
     tau: float | Tensor = 1.0

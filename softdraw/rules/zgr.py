@@ -22,7 +22,9 @@ class ZGR(Pathwise):
     For a bit b ~ Bernoulli(p) this is :math:`\tfrac12 (b (1 - p) + (1 - b) p)\, g`. Equal to ``ReinMax(tau=1)``.
 
     Gradient:
-        Unbiased where f is quadratic in the sample, biased from the third order on.
+        Unbiased where f is quadratic in the sample, for every exponential family; biased from the third order on. With
+        d = D - mean, the gradient of E[f] is E[d f], and for f = D'AD / 2 + b'D both sides equal
+        Cov (A mean + b) + E[d d'A d] / 2.
 
     Example:
         >>> logits = torch.zeros(3, requires_grad=True)

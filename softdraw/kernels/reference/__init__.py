@@ -25,6 +25,7 @@ from softdraw.kernels.reference.rules import bits, bits_backward, hard_index, ru
 
 passes = None  # nothing is faster here than the formulas of pass_reference
 over_bits = None  # nor than those of laws and losses of bits
+subsets = None  # the formulas are in subset.py
 
 __all__ = [
     "bits",
@@ -44,6 +45,7 @@ __all__ = [
     "scores",
     "soft",
     "soft_backward",
+    "subsets",
     "temperature_error",
     "temperature_max",
     "tempered",

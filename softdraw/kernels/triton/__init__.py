@@ -25,7 +25,7 @@ from softdraw.kernels.triton import passes as passes
 from softdraw.kernels.triton.launching import TYPES, contiguous, operands, tau_of
 from softdraw.kernels.triton.layout import Tile, each, flat, index_tile, layout_of, noise_tile, tile
 
-over_bits = None  # laws and losses of bits run in plain torch on a GPU
+over_bits = subsets = None  # laws and losses of bits, and subsets, run in plain torch on a GPU
 _PARTS = 128  # splits that are combined at a time
 
 
