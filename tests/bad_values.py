@@ -130,7 +130,14 @@ BAD = {
         torch.zeros(3).cfloat(),
     ],
     "col_start": [None, *NOT_AN_INT, -1, 2**32, 2**70],
-    "k of items": [None, *[v for v in NOT_AN_INT if not isinstance(v, torch.Tensor)], -1, 5, torch.tensor(0.5), torch.arange(7)],
+    "k of items": [
+        None,
+        *[v for v in NOT_AN_INT if not isinstance(v, torch.Tensor)],
+        -1,
+        5,
+        torch.tensor(0.5),
+        torch.arange(7),
+    ],
     "stream": [None, *NOT_AN_INT, -1, 2**31 - 1, 2**70],
     "shape": [
         None,

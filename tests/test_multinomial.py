@@ -14,7 +14,6 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import softdraw
 from softdraw.indices.multinomial import _product_high, _whole
-from softdraw.indices.weighted_sampler import _fold
 from softdraw.noise import words
 
 MASK = 2**32 - 1
@@ -163,7 +162,7 @@ def sampler(**options):
 
 def test_the_key_of_an_epoch_is_a_block_that_no_draw_has():
     seed, epoch = 2**50 + 3, 2**33 + 9
-    got = int(_fold(torch.tensor(seed), epoch)) % 2**64
+    got = int(softdraw.fold_in(seed, epoch)) % 2**64
     first, second, *_ = philox((epoch & MASK, epoch >> 32, 0, MASK), (seed & MASK, seed >> 32))
     assert got == first | (second << 32)
 
@@ -174,7 +173,7 @@ def test_the_order_is_one_draw_for_a_seed_and_an_epoch():
     for epoch in range(3):
         one.set_epoch(epoch)
         orders.append(list(one))
-        key = _fold(torch.tensor(5), epoch)
+        key = softdraw.fold_in(5, epoch)
         assert orders[-1] == softdraw.multinomial(WEIGHTS, 90, True, seed=key).tolist()
         assert list(one) == orders[-1]
     assert len(set(map(tuple, orders))) == 3

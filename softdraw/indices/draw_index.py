@@ -100,7 +100,7 @@ def draw_index(
     t = prepare_temperature(temperature, logits, dim)
     bounds = check_bounds(top_k, top_p, min_p)
     shape = prepare_shape("sample_shape", sample_shape, most=STREAMS)
-    ids = rows_of(rows, x)
+    ids = rows_of(rows, x, seed)
     allowed = kept(x, prepare_mask(mask, logits, dim), t, bounds)
     col_start = check_col_start(col_start, x.shape[-1])
     index, log_prob, entropy = indices.drawn(x, seed, generator, ids, allowed, t, math.prod(shape), col_start)

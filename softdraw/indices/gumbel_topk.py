@@ -87,7 +87,7 @@ def gumbel_topk(
     most, each = _prepare_k(k, x)
     t = prepare_temperature(temperature, logits, dim)
     shape = prepare_shape("sample_shape", sample_shape, most=STREAMS)
-    ids = rows_of(rows, x)
+    ids = rows_of(rows, x, seed)
     allowed = prepare_mask(mask, logits, dim)
     col_start = check_col_start(col_start, x.shape[-1])
     at = indices.topk.seeded(seed, generator, x.detach(), ids, allowed, t, math.prod(shape), col_start, most)

@@ -78,7 +78,7 @@ def multinomial(
         return gumbel_topk(w.log(), n, seed=seed, generator=generator, rows=rows)
     if n > 2**31:
         raise ValueError(f"n must be at most 2**31 with replacement, got {n}: give more rows, or another seed")
-    ids = rows_of(rows, w)
+    ids = rows_of(rows, w, seed)
     return _with_replacement(w, n, seed_for(w, seed, generator), ids)
 
 

@@ -11,7 +11,7 @@ from torch.utils.data import Sampler
 
 from softdraw.checks import check_bool, count, given, integer
 from softdraw.indices.multinomial import multinomial
-from softdraw.noise import halves, philox
+from softdraw.keyed import fold_in
 from softdraw.seeds import seed_tensor
 
 
@@ -119,16 +119,8 @@ class WeightedSampler(Sampler[int]):
         self._start = self._taken = taken // self.ranks
 
     def _order(self) -> list[int]:
-        key = _fold(self._seed, self.epoch)
+        key = fold_in(self._seed, self.epoch)
         return multinomial(self.weights, self.num_samples, self.replacement, seed=key).tolist()
-
-
-def _fold(seed: Tensor, number: int) -> Tensor:  # becomes fold_in
-    """The seed of a use that has a number of its own: the counter is one that no draw has (docs/noise.md)."""
-    low, high = halves(torch.tensor(number))
-    nobodys = torch.tensor(2**32 - 1)
-    first, second, *_ = philox((low, high, torch.zeros_like(low), nobodys), halves(seed))
-    return first | (second << 32)
 
 
 def _prepare(weights: Any) -> Tensor:

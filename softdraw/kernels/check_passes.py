@@ -61,6 +61,12 @@ def _over_rows(passes: Any, x: Tensor) -> Iterator[Result]:
     slopes = up * p * (safe_p - safe_q - v), up * (q - p)
     yield from _both("kl", passes, two, g, (), v.squeeze(-1), slopes)
     yield from _usage(passes, one, p, q)
+    if hasattr(passes, "drawn_backward"):
+        lse = ((x.to(wide) - log_p) * hit).nan_to_num(0, 0, 0).sum(-1)
+        numbers, arriving = torch.stack((lse, mean.squeeze(-1)), -1).double(), torch.stack((g, 2 * g))
+        at = one._replace(category=category.unsqueeze(0))
+        dx = up * (hit.to(wide) - p - 2 * p * (safe_p - mean))
+        yield "drawn_backward", passes.drawn_backward(at, arriving, numbers, "none", _BOTH)[0], dx.to(x.dtype)
 
 
 def _usage(passes: Any, rows: Rows, p: Tensor, chosen: Tensor) -> Iterator[Result]:

@@ -34,8 +34,10 @@ OPERATIONS = (  # as csrc/call.h has them
     *("soft", "hard", "index", "gumbel", "soft_backward", "hard_backward"),
     *("rule_backward", "bits", "bits_backward", "tempered", "topk"),
 )
-_EACH_WAY = ("entropy", "index_nll", "nll", "kl", "usage")
-PASSES = (*(f"{name}{way}" for name in _EACH_WAY for way in ("", "_backward")), "drawn_backward")
+PASSES = (
+    *("entropy", "entropy_backward", "index_nll", "index_nll_backward", "nll", "nll_backward", "kl", "kl_backward"),
+    *("drawn_backward", "usage", "usage_backward"),
+)
 OVER_BITS = tuple(
     f"bits_{name}{way}" for name in ("nll", "entropy", "variance", "kl", "share") for way in ("", "_backward")
 )

@@ -67,8 +67,10 @@ def categorical_nll(
     Source:
         McFadden (1974), "Conditional logit analysis of qualitative choice behavior", eq. 18.
     """
-    if mask is None and weight is None and dim == -1 and (loss := _by_torch(logits, target, reduction)) is not None:
-        return loss
+    if mask is None and weight is None and type(dim) is int and dim == -1 and type(reduction) is str:
+        loss = _by_torch(logits, target, reduction)
+        if loss is not None:
+            return loss
     rows = kept_rows(logits, dim, mask, weight, reduction)
     check_real("target", target)
     check_device("target", target, logits.device)
@@ -88,7 +90,7 @@ def categorical_nll(
     return passes.nll(rows, 1.0, legal, slack, reduction=reduction, check=check)
 
 
-def _by_torch(x: Tensor, index: Tensor, reduction: object) -> Tensor | None:
+def _by_torch(x: Tensor, index: Tensor, reduction: str) -> Tensor | None:
     """torch's own loss of a small batch, whose node takes less time than one in Python: a finite loss says that all
     logits and indices were ordinary. None for every other call: nothing has been checked then."""
     if not (is_plain(x) and type(index) in PLAIN and x.dtype in _WIDE and index.dtype is torch.int64):

@@ -64,7 +64,7 @@ class IMLE(Pathwise):
         self, law: Items, sample: Tensor, noise: Noise
     ) -> Tensor:
         check_drawn(self, noise)
-        scores = law.theta + self.tau * noise.gumbel(law.theta, 0)[0]
+        scores = law.theta + self.tau * noise.gumbel(law.theta)
         return _TopK.apply(scores, law.k, self.lam)  # pyright: ignore[reportReturnType]
 
 

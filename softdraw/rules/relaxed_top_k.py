@@ -55,7 +55,7 @@ class RelaxedTopK(Pathwise):
     ) -> Tensor:
         check_drawn(self, noise)
         theta = law.theta
-        tau, a, y = per_row(self.tau, theta), theta + noise.gumbel(theta, 0)[0], torch.zeros_like(theta)
+        tau, a, y = per_row(self.tau, theta), theta + noise.gumbel(theta), torch.zeros_like(theta)
         k = law.k if isinstance(law.k, int) else law.k.unsqueeze(-1)
         there = sample.detach().sum(-1, keepdim=True) >= k  # a row that has no subset stays zero, a NaN row is NaN
         for taken in range(law.k if isinstance(law.k, int) else law.most):
