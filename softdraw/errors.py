@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import warnings
 
 
@@ -13,7 +12,10 @@ class InputError(ValueError):
 def warn(message: str) -> None:
     """A RuntimeWarning at the user's line: the innermost outside of softdraw, torch and generated code, whose globals
     have no name. How far up it is depends on what was called, so no fixed ``stacklevel`` finds it."""
-    frame = sys._getframe(1)
+    from inspect import currentframe  # not needed before: it takes a tenth of the time of `softdraw --help`
+
+    frame = currentframe()
+    assert frame is not None
     while frame.f_back and frame.f_globals.get("__name__", "torch").partition(".")[0] in ("softdraw", "torch"):
         frame = frame.f_back
     registry = frame.f_globals.setdefault("__warningregistry__", {})

@@ -86,7 +86,7 @@ def test_the_gradient_is_that_of_the_formula(case, t):
     grads = [torch.randn(shape, generator=g, dtype=wide) for shape in (at.shape, at.shape[1:])]
     arriving = torch.cat((grads[0], grads[1].unsqueeze(0)))
     rows = Rows(draw.logits, mask=draw.mask, category=at)
-    got = cpu.passes.drawn_backward(rows, arriving, numbers, 1.0, (True, False))[0]
+    got = cpu.passes.drawn_backward(rows, arriving, numbers, "none", (True, False))[0]
     leaf = draw.logits.detach().double().requires_grad_()
     (want,) = torch.autograd.grad(said(leaf, draw.mask, at), leaf, [x.double() for x in grads])
     # As in the other passes, log sum exp x itself is kept: it has no room for log 2 beside two logits of 1e38.

@@ -43,9 +43,22 @@ def test_extra_memory():
 
 
 def test_importing_softdraw_costs_little_more_than_torch():
-    """All names: at most 100 ms of the processor over torch; the best of several, since a busy machine only adds."""
-    code = "import torch, time; t = time.process_time(); import softdraw.public; print(time.process_time() - t)"
-    assert min(float(run(code)) for _ in range(3)) < 0.1
+    """At most 10 ms of the processor over torch, and 150 ms when the first name is used; the best of several, since a
+    busy machine only adds.
+
+    torch's objects are frozen: a collection of garbage that falls into the import would walk over all of them.
+    """
+    code = """if True:
+        import gc, time, torch
+        gc.collect(), gc.freeze()
+        start = time.process_time()
+        import softdraw
+        imported = time.process_time()
+        softdraw.gumbel_softmax
+        print(imported - start, time.process_time() - start)"""
+    imported, used = zip(*(map(float, run(code).split()) for _ in range(3)), strict=True)
+    assert min(imported) < 0.01
+    assert min(used) < 0.15
 
 
 def test_import_loads_nothing_heavy():

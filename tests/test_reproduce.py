@@ -26,7 +26,8 @@ def test_bias_and_variance_of_rules_with_noise(label, rule, noises, published):
     # The published rows are Monte Carlo too, of unknown size: their tau = 0.1 rows scatter by a tenth among themselves.
     tolerance = 0.15 if "tau=0.1" in label else 0.06
     for size, (bias, variance) in zip(bias_variance.SIZES, published, strict=True):
-        found = bias_variance.measure(rule, *bias_variance.problem(size), noises // 5)
+        draws = noises if label.startswith("ST-GS") else noises // 5  # whose variance is itself the noisiest
+        found = bias_variance.measure(rule, *bias_variance.problem(size), draws)
         assert found[1] == pytest.approx(variance, rel=tolerance)
         if "tau=1" in label:
             assert found[0] == pytest.approx(bias, rel=0.15)

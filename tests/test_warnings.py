@@ -15,7 +15,6 @@ LOGITS = torch.linspace(-1, 1, 6).view(2, 3)
 LEAF = LOGITS.clone().requires_grad_()
 SOFT = softdraw.nn.GumbelSoftmax(0.5)
 STACKED = torch.nn.Sequential(torch.nn.Identity(), torch.nn.Sequential(SOFT))
-TARGET = torch.tensor([0, 2])
 LAW = softdraw.OneHotCategorical(LOGITS)
 
 LINES = {
@@ -29,7 +28,7 @@ LINES = {
     "a law of torch": lambda: softdraw.draw(torch.distributions.OneHotCategorical(logits=LOGITS)),
     "a module": lambda: SOFT(LOGITS),
     "a module in modules": lambda: STACKED(LOGITS),
-    "a loss": lambda: softdraw.losses.categorical_nll(LOGITS, TARGET),
+    "a loss": lambda: softdraw.losses.kl_to_uniform(LOGITS),
     "a compiled function": lambda: torch.compile(lambda x: softdraw.gumbel_max(x), backend="eager")(LOGITS),
     "under vmap": lambda: torch.func.vmap(softdraw.gumbel_max, randomness="different")(LOGITS),
 }

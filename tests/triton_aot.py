@@ -118,7 +118,7 @@ def _pass(name, x, mask):
     numbers = {"entropy": (1.0, 0.0), "nll": (1.0, 0, 0.0)}.get(name, ())
 
     def call():
-        out, saved = getattr(body.passes, name)(rows, *numbers)
-        getattr(body.passes, f"{name}_backward")(rows, out, saved, 1.0, (True, True), *numbers)
+        out, saved = getattr(body.passes, name)(rows, "none", *numbers)
+        getattr(body.passes, f"{name}_backward")(rows, out, saved, "none", (True, True), *numbers)
 
     return call

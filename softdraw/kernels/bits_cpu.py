@@ -16,7 +16,6 @@ from softdraw.kernels.native import BITS, STORAGE, address, function
 _pack, _threads, _empty, _empty_like = BITS.pack, torch.get_num_threads, torch.empty, torch.empty_like
 CODES = {getattr(torch, name): code for name, code in STORAGE.items()}
 _WIDE = {dtype: torch.float64 if dtype == torch.float64 else torch.float32 for dtype in CODES}
-_NUMBER = {dtype: torch.empty((), dtype=wide) for dtype, wide in _WIDE.items()}
 _CPU = torch.device("cpu")  # a default device is not for what the kernels write
 ANY_NUMBER, UNIT_INTERVAL, ZERO_OR_ONE = range(3)  # what a target may be
 
@@ -40,7 +39,7 @@ def nll(bits: Bits) -> tuple[Tensor, Tensor | None, bool]:
     """The loss, what backward needs, and whether every target was allowed."""
     x = bits.x
     if bits.reduction:
-        out, saved = _empty_like(_NUMBER[x.dtype]), _empty(3, dtype=torch.float64, device=_CPU)
+        out, saved = _empty((), dtype=_WIDE[x.dtype], device=_CPU), _empty(3, dtype=torch.float64, device=_CPU)
     else:
         dtype = x.dtype if bits.law else _WIDE[x.dtype]
         out, saved = _like(x) if dtype is x.dtype else _empty(x.shape, dtype=dtype, device=_CPU), None
@@ -88,8 +87,7 @@ def kl_backward(bits: Bits, grad: Tensor, wanted: tuple[bool, bool]) -> tuple[Te
 
 def share(bits: Bits) -> tuple[Tensor, Tensor]:
     """(share - number)^2 of each row or reduced, and what backward needs."""
-    number = _NUMBER[bits.x.dtype]
-    out = _empty_like(number) if bits.reduction else _empty(bits.rows, dtype=number.dtype, device=_CPU)
+    out = _empty(() if bits.reduction else (bits.rows,), dtype=_WIDE[bits.x.dtype], device=_CPU)
     saved = _empty(2 * bits.rows + 1, dtype=torch.float64, device=_CPU)
     _run("bits_share", bits, out, saved)
     return out, saved

@@ -60,7 +60,8 @@ def _over_rows(passes: Any, x: Tensor) -> Iterator[Result]:
     v = (p * (safe_p - safe_q)).sum(-1, keepdim=True)
     slopes = up * p * (safe_p - safe_q - v), up * (q - p)
     yield from _both("kl", passes, two, g, (), v.squeeze(-1), slopes)
-    yield from _usage(passes, one, p, q)
+    if hasattr(passes, "usage"):
+        yield from _usage(passes, one, p, q)
     if hasattr(passes, "drawn_backward"):
         lse = ((x.to(wide) - log_p) * hit).nan_to_num(0, 0, 0).sum(-1)
         numbers, arriving = torch.stack((lse, mean.squeeze(-1)), -1).double(), torch.stack((g, 2 * g))

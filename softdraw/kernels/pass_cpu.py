@@ -13,7 +13,7 @@ from softdraw.kernels.pass_reference import Rows
 
 _pack, _threads, _empty, _empty_like = PASS.pack, torch.get_num_threads, torch.empty, torch.empty_like
 _CODES = {getattr(torch, name): code for name, code in STORAGE.items()}
-_NUMBER = {dtype: torch.empty((), dtype=torch.float64 if dtype == torch.float64 else torch.float32) for dtype in _CODES}
+_WIDE = {dtype: torch.float64 if dtype == torch.float64 else torch.float32 for dtype in _CODES}
 _CPU, _SAVED = torch.device("cpu"), torch.float64  # a default device is not for what the kernels write
 
 Made = tuple[Tensor, Tensor]  # numbers of rows, or what they reduce to, and what backward needs
@@ -82,7 +82,7 @@ def usage(rows: Rows, reduction: str, loss: int, grouped: bool) -> Made | None:
     x = rows.x
     *batch, cols = x.shape
     groups = batch[0] if grouped else 1
-    out = _empty((groups,) if grouped and reduction == "none" else (), dtype=_NUMBER[x.dtype].dtype, device=_CPU)
+    out = _empty((groups,) if grouped and reduction == "none" else (), dtype=_WIDE[x.dtype], device=_CPU)
     count = x.numel() // cols
     slopes, kept = groups * (-cols // 16 * -16), count * (2 if x.dtype == torch.float64 else 1)
     saved = _empty(1 + slopes + kept, dtype=_SAVED, device=_CPU)
@@ -108,9 +108,9 @@ def _forward(
     count = x.numel() // shape[-1] if other is None else shape[:-1].numel()
     words = count * kept if dtype is torch.float64 else (count * kept + 1) // 2
     if reduction == "none":
-        out = _empty(shape[:-1], dtype=_NUMBER[dtype].dtype, device=_CPU)
+        out = _empty(shape[:-1], dtype=_WIDE[dtype], device=_CPU)
     else:
-        out = _empty_like(_NUMBER[dtype])
+        out = _empty((), dtype=_WIDE[dtype], device=_CPU)
         words += count + 1
     saved = _empty(words, dtype=_SAVED, device=_CPU)
     refused = _run(name, rows, shape, count, out, None, None, saved, reduction, scale, shift, check)

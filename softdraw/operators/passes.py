@@ -83,8 +83,9 @@ class Pass:
         return kernels.body_for(rows[0]).passes
 
     def made(self, body: Any, rows: Rows, reduction: str, numbers: tuple) -> tuple[Tensor, Tensor] | None:
-        """What the fast body makes, if it knows all values."""
-        return getattr(body, self._name)(rows, reduction, *numbers)
+        """What the fast body makes, if it has the operation and knows all values."""
+        run = getattr(body, self._name, None)
+        return None if run is None else run(rows, reduction, *numbers)
 
     def gradients(self, ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         """Those of x and of the second operand."""
@@ -147,7 +148,8 @@ def _in_ordinary_dtypes(rows: Rows) -> Rows:
     kinds = (x.dtype,) if other is None else (x.dtype, other.dtype)
     double = torch.float64 in kinds
     if double or not DTYPES.issuperset(kinds):
-        x, other = (t if t is None else t.double() if double else _ordinary(t) for t in (x, other))
+        x = x.double() if double else _ordinary(x)
+        other = other if other is None else other.double() if double else _ordinary(other)
         weight = None if rows.weight is None else rows.weight.to(compute_dtype(x.dtype))
         return rows._replace(x=x, other=other, weight=weight)
     return rows

@@ -2,7 +2,8 @@
 formulas, csrc/pass_*.h the same passes on the CPU.
 
 Nothing is refused and nothing is waited for: at infinite logits each pass gives the limit that its formula has. What a
-loss checks of its target, it asserts itself on a GPU (``operators/passes.py``).
+loss checks of its target, it asserts itself on a GPU (``operators/passes.py``). The passes of usage are their formulas:
+a sum over rows would need a second kernel.
 """
 
 from __future__ import annotations
@@ -72,10 +73,6 @@ def kl_with_slope(rows: Rows, reduction: str) -> Made:
 def kl_with_slope_backward(rows: Rows, grad: Tensor, saved: Tensor, reduction: str, wanted: Wanted) -> Gradients:
     """The gradients for x and for y."""
     return _backward("kl_with_slope", rows, grad, saved, reduction, wanted)
-
-
-def usage(*_: Any) -> None:
-    """Not in Triton: the sum over rows needs a second kernel, and its formula in plain torch takes few operations."""
 
 
 def _forward(op: str, rows: Rows, reduction: str, kept: int, scale: float = 1.0, shift: float = 0.0) -> Made:

@@ -45,9 +45,8 @@ class Autoencoder(nn.Module):
             else:
                 nn.init.zeros_(weight)
         with torch.no_grad():
-            self.decoder[-1].bias.copy_(
-                mean.clamp(0.01, 0.99).logit()
-            )  # bounded: a dark pixel must be able to light up
+            # Bounded, so that a dark pixel can light up.
+            self.decoder[-1].get_parameter("bias").copy_(mean.clamp(0.01, 0.99).logit())
 
     def encode(self, x: Tensor) -> Tensor:
         """Logits of the codes. No activation follows the last layer: a ReLU there would bar every category below 0."""
