@@ -3,6 +3,7 @@
 ``import X as X`` tells type checkers that X is public.
 """
 
+from softdraw import conformance as conformance
 from softdraw import losses as losses
 from softdraw import metrics as metrics
 from softdraw import nn as nn

@@ -107,6 +107,7 @@ def test_the_reason_is_said():
     assert "the sampler raised TypeError: it returned a tensor of torch.float32" in str(check(floats, tail=0))
 
 
+@pytest.mark.long
 def test_float32_noise_by_hand_fails_for_its_tail_alone():
     report = check(ByHand())
     assert report.failed == ("tail",), str(report)

@@ -357,6 +357,7 @@ print(taken)
 """
 
 
+@pytest.mark.long
 def test_a_batch_of_a_language_model_takes_no_memory():
     """(8, 1024, 126464) logits in bfloat16 with a stride of 0 over the first dimension: 2 GiB that are 259 MB here.
     Slice by slice the draw equals the whole, which takes less than 4 MB."""

@@ -13,7 +13,14 @@ import torch
 from softdraw import kernels
 
 
-@pytest.mark.parametrize("parts", [("", "_corners"), ("_rules",), ("_passes",)], ids=["draws", "rules", "passes"])
+@pytest.mark.parametrize(
+    "parts",
+    [
+        pytest.param(("", "_corners"), id="draws"),
+        pytest.param(("_rules",), id="rules", marks=pytest.mark.long),
+        pytest.param(("_passes",), id="passes", marks=pytest.mark.long),
+    ],
+)
 def test_the_kernels_equal_the_reference_in_the_interpreter(parts):
     _need_triton()
     here = Path(__file__).parent
