@@ -1,15 +1,21 @@
 // The kernels as the live page calls them: one row of float32 logits, its draws one after the other in fixed memory.
 //
-// It fills softdraw::Call here, where the compiler knows the fields. So the layout that call.h asserts, for callers that
-// pack 64-bit pointers themselves, does not matter, and WebAssembly's pointers of 32 bits are no obstacle.
+// It fills softdraw::Call here, where the compiler knows the fields. So the layouts that call.h and pass.h assert, for
+// callers that pack 64-bit pointers themselves, do not matter, and WebAssembly's pointers of 32 bits are no obstacle.
 #include <cstddef>
 #include <cstdint>
 #include <type_traits>
 
 #define static_assert(...)
 #include "call.h"
+#include "pass.h"
 #undef static_assert
 #include "kernels.cpp"
+
+// The page has one thread.
+void softdraw::for_each_chunk(int64_t count, int64_t, bool, Chunk chunk, void* context) {
+  for (int64_t i = 0; i < count; ++i) chunk(context, i);
+}
 
 namespace {
 
