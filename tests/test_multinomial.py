@@ -59,9 +59,10 @@ def test_integers_are_the_weights_to_a_part_in_2_to_the_58(cols, scale):
     whole = _whole(w).tolist()
     assert 2**58 <= sum(whole) < 2**61
     exact = [Fraction(x) for x in w.tolist()]
+    of_whole, of_exact = sum(whole), sum(exact)
     for q, x in zip(whole, exact, strict=True):
         assert (q == 0) == (x == 0)
-        assert abs(Fraction(q, sum(whole)) - x / sum(exact)) <= Fraction(1, 2**57)
+        assert abs(Fraction(q, of_whole) - x / of_exact) <= Fraction(1, 2**57)
 
 
 def test_the_product_is_that_of_integers():

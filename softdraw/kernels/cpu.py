@@ -149,7 +149,9 @@ def _run(
         and (seed is None or not seed.dim())
         and (grad is None or grad.is_contiguous())
     ):
-        if name in _INDICES and isinstance(tau, Tensor):
+        if name == "index":  # whatever tau is: it moves no index
+            tau, taus = 1.0, None
+        elif name in _INDICES and isinstance(tau, Tensor):
             tau, taus = 1.0, tau
         else:
             tau, taus = _number_or_rows(tau, compute_dtype(logits.dtype))
