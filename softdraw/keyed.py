@@ -134,7 +134,7 @@ def gumbel_noise(
     *batch, cols = sizes
     check_dtype("dtype", dtype)
     col_start = check_col_start(col_start, cols)
-    place = next((x.device for x in (seed, logits) if isinstance(x, Tensor)), "cpu")
+    place = seed.device if isinstance(seed, Tensor) else logits.device if isinstance(logits, Tensor) else "cpu"
     device = prepare_device(device, place)
     which = _stream(stream, device)
     key, ids = _keyed(seed, rows, torch.Size(batch), device)
