@@ -43,21 +43,6 @@ INLINE Mass<T> mass_of(Sums all) {
   return {(T)(1 / all.total), (T)(all.dot / all.total)};
 }
 
-// Whether a row of logits s has no draw, and its gradient written if so: NaN where the logits say so, 0 where forbidden.
-template <class S, class T = typename S::T>
-NOINLINE bool no_gradient(const Row<S>& row, const T* s, int64_t n, const Top<T>& top) {
-  constexpr int N = kLanes<T>;
-  using V = Vec<T, N>;
-  if (!top.bad && top.column >= 0) return false;
-  const V other = splat<V>(T(top.bad ? __builtin_nan("") : 0.0));
-  for (int64_t i = 0; i < n; i += N) {
-    const V dx = load<V>(s + i) == T(-__builtin_inf()) ? V{} : other;
-    if (n - i < N) write_part<S, N>(row.out + i, n - i, dx);
-    else write<S, N>(row.out + i, dx);
-  }
-  return true;
-}
-
 // Exponential noise of columns [first, first + n) of a row, n <= kBlock; writes up to the next multiple of 16.
 template <class S, class T = typename S::T>
 NOINLINE void exponential_block(T* e, const Stream& stream, int64_t first, int64_t n) {
@@ -101,7 +86,7 @@ class Rao {
       tops_[part] = top;
     });
     const Top<T> top = top_of(tops_);
-    if (no_gradient<S>(row, s_, cols_, top)) return;
+    if (no_draw<S>(row, cols_, top)) return;
     take_grad(row);
     const int64_t x = *row.index;
     const bool forbidden = x >= 0 && s_[x] == T(-__builtin_inf());

@@ -75,7 +75,7 @@ class RuleTile : public Tile<S> {
     for (int64_t i = r; i < this->n_; i += kTile, now += Int(1)) {
       const I is_drawn = now == drawn;
       const V s = load<V>(this->s_ + i);
-      const V g = s == infinite ? V{} : bad != 0 ? nan : grad_at(i);
+      const V g = bad != 0 ? nan : s == infinite ? V{} : grad_at(i);
       const I here = is_drawn & (s > infinite);
       at_drawn = here != 0 ? g : at_drawn;
       counts |= here;
@@ -104,7 +104,7 @@ class RuleTile : public Tile<S> {
         dx += p * (where_mass(p, g) + form.d) * form.c;
       }
       dx = now == drawn ? (counts != 0 ? dx + form.e : V{}) : dx;
-      store(this->s_ + i, drawable != 0 ? dx : g * T(0));  // NaN in a bad row, 0 where forbidden
+      store(this->s_ + i, drawable != 0 ? dx : g * T(0));  // NaN in a bad row, 0 where nothing is allowed
     }
   }
 
@@ -153,7 +153,7 @@ class RuleBackward {
       tops_[part] = top;
     });
     Top<T> top = top_of(tops_);
-    if (no_gradient<S>(row, s, cols_, top)) return;
+    if (no_draw<S>(row, cols_, top)) return;
     const int64_t x = *row.index;
     const bool counts = x >= 0 && s[x] > T(-__builtin_inf());
     const T g = counts ? grad_at(row, x) : T(0), tau = rule_ == softdraw::kZgr ? T(1) : row.tau;

@@ -78,7 +78,8 @@ def gumbel_softmax(
 
     Returns:
         Tensor with the shape, dtype, device and layout of the logits. A row with nothing allowed is all zero; a row
-        with NaN or +inf among its allowed logits is NaN. Computed in float32 (float64 for float64), then cast.
+        with NaN or +inf among its allowed logits is NaN, and so is its gradient. Computed in float32 (float64 for
+        float64), then cast.
 
     Gradient:
         Soft: that of y, exact for :math:`E[f(y)]`, so biased for the discrete objective; the bias vanishes with tau and

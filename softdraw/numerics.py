@@ -23,6 +23,17 @@ def masked(logits: Tensor, mask: Tensor | None) -> Tensor:
     return logits if mask is None else logits.masked_fill(~mask, -math.inf)
 
 
+def broken(x: Tensor) -> Tensor:
+    """Which rows have NaN or +inf, so that they have no draw, ``(..., 1)``."""
+    top = x.detach().amax(-1, keepdim=True)
+    return top.isnan() | (top == math.inf)
+
+
+def masked_for_draw(logits: Tensor, mask: Tensor | None) -> Tensor:
+    """``masked``, but for rows without a draw, whose gradient is NaN in every category, forbidden ones included."""
+    return logits if mask is None else masked(logits, mask | broken(masked(logits, mask)))
+
+
 def two_categories(theta: Tensor, mask: Tensor | None) -> Tensor:
     """The logits of bits as those of two categories, (0, theta), or (-inf, 0) for theta = inf."""
     x = masked(theta, mask)

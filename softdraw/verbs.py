@@ -54,8 +54,8 @@ def draw(
 
     Returns:
         ``(*sample_shape, *batch, *event)`` in the dtype of the logits: bit-exact one-hots, bits or k-hots, except for
-        ``GumbelSoftmax`` and ``RelaxedTopK``, whose samples are relaxed. A row with nothing allowed is all zero, a NaN
-        row is NaN.
+        ``GumbelSoftmax`` and ``RelaxedTopK``, whose samples are relaxed. A row with nothing allowed is all zero. A
+        categorical row with NaN or +inf among its allowed logits is NaN, and so is its gradient; a NaN bit is NaN.
 
     Gradient:
         That of the rule, for the logits; zero for forbidden categories. See each rule for its bias and variance.

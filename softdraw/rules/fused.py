@@ -16,7 +16,7 @@ from torch.compiler import is_compiling
 
 from softdraw.arguments import Fields, Tau, compute_dtype, prepare_tau, row_ids, tau_tensor
 from softdraw.kernels import reference
-from softdraw.numerics import masked, one_hot, two_categories
+from softdraw.numerics import masked_for_draw, one_hot, two_categories
 from softdraw.operators import draws, rules
 from softdraw.operators.operator import Operation
 from softdraw.private_torch import quick_apply
@@ -98,7 +98,7 @@ def _by_formula(rule: Pathwise, logits: Tensor, request: Request) -> Tensor:
     seed, rows, mask, samples, value = request
     hard = exact_one_hots(logits, request) if value is None else value.detach()
     hard = hard.unsqueeze(0) if samples is None else hard
-    x = masked(logits.to(compute_dtype(logits.dtype)), mask).expand(hard.shape)
+    x = masked_for_draw(logits.to(compute_dtype(logits.dtype)), mask).expand(hard.shape)
     y = attach(rule, OneHots, x, hard, seed, rows, value is None)
     return y.squeeze(0) if samples is None else y
 
@@ -181,7 +181,7 @@ def _formula(
     ctx: Any, logits: Tensor, mask: Tensor | None, seed: Any, rows: Tensor | None, hard: Tensor, grad: Tensor
 ) -> Tensor:
     """The rule's formula, differentiable in the logits and in ``grad``."""
-    x = masked(logits.to(compute_dtype(logits.dtype)), mask)
+    x = masked_for_draw(logits.to(compute_dtype(logits.dtype)), mask)
     single = ctx.samples is None
     hard, grad = (hard.unsqueeze(0), grad.unsqueeze(0)) if single else (hard, grad)
     ids = row_ids(x.shape[:-1], x.device) if rows is None else rows

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from softdraw.arguments import KernelRule, row_ids
-from softdraw.numerics import softmax_vjp
+from softdraw.numerics import broken, softmax_vjp
 from softdraw.operators.softmax import softmax
 from softdraw.private_torch import forward_mode
 from softdraw.rules.conditional_noise import Noise
@@ -110,11 +110,13 @@ def attach(
 def gradient(
     rule: Pathwise, law: Family, hard: Tensor, arriving: Tensor, seed: Tensor, rows: Tensor, drawn: bool
 ) -> Tensor:
-    """The rule's formula for ``law.theta``; differentiable, and zero where theta forbids."""
+    """The rule's formula for ``law.theta``; differentiable, zero where theta forbids, and NaN in all of a NaN row."""
     theta = law.theta
-    forbidden = theta == -math.inf
+    bad = broken(theta) if isinstance(law, OneHots) else theta.isnan().any(-1, keepdim=True)
+    forbidden = (theta == -math.inf) & ~bad
     g = arriving.to(theta.dtype).masked_fill(forbidden, 0)  # whatever arrives there, 0 * inf included
-    return rule.vjp(law, hard.to(theta.dtype), g, Noise(seed, rows, drawn)).masked_fill(forbidden, 0)
+    out = rule.vjp(law, hard.to(theta.dtype), g, Noise(seed, rows, drawn))
+    return out.masked_fill(forbidden, 0)
 
 
 class _Draw(torch.autograd.Function):

@@ -16,7 +16,7 @@ from torch import Tensor
 from softdraw import noise
 from softdraw.arguments import Fields, KernelRule, Tau, compute_dtype, row_ids
 from softdraw.kernels.reference.draws import checked, index
-from softdraw.numerics import condition, masked, one_hot, softmax, softmax_vjp, two_categories
+from softdraw.numerics import broken, condition, masked, one_hot, softmax, softmax_vjp, two_categories
 
 
 def hard_index(draw: Fields, samples: int | None, index: Callable = index) -> tuple[Tensor, Tensor]:
@@ -27,13 +27,14 @@ def hard_index(draw: Fields, samples: int | None, index: Callable = index) -> tu
     logits, mask = draw[0], draw[4]
     at = index(draw, 1 if samples is None else samples)
     at = at[0] if samples is None else at
-    top = masked(logits if logits.dtype.itemsize > 1 else logits.to(torch.float32), mask).amax(-1, keepdim=True)
+    bad = broken(masked(logits if logits.dtype.itemsize > 1 else logits.to(torch.float32), mask))
     y = one_hot(at, logits.shape[-1], compute_dtype(logits.dtype))
-    return y.masked_fill(top.isnan() | (top == math.inf), math.nan).to(logits.dtype), at
+    return y.masked_fill(bad, math.nan).to(logits.dtype), at
 
 
 def rule_backward(draw: Fields, grad: Tensor, at: Tensor, rule: KernelRule, given: bool) -> Tensor:
-    """The gradient of a rule for the logits, given the index of every sample and the gradient that arrives at it.
+    """The gradient of a rule for the logits, given the index of every sample and the gradient that arrives at it; NaN
+    in every category of a row that is NaN.
 
     ``given`` says that the samples do not come from the noise of the seed.
     """
@@ -44,7 +45,7 @@ def rule_backward(draw: Fields, grad: Tensor, at: Tensor, rule: KernelRule, give
     g, hard = grad.to(dtype).masked_fill(forbidden, 0), one_hot(at, s.shape[-1], dtype)
     t = checked(tau, dtype) if isinstance(tau, Tensor) else tau
     dx = _rao(draw, s, hard, g, rule, t, given) if rule.noisy else _closed(s, hard, g, rule, t)
-    return dx.masked_fill(forbidden, 0).to(grad.dtype)
+    return dx.masked_fill(forbidden, 0).masked_fill(broken(s), math.nan).to(grad.dtype)
 
 
 def bits(draw: Fields, samples: int | None, index: Callable = index) -> Tensor:

@@ -119,7 +119,7 @@ def _finish(total, g, x, top, p_total, p_dot, blocks, tau, REINMAX: tl.constexpr
     dx = total / blocks / tau
     if REINMAX:
         dx = 2 * dx - 0.5 * (relative(x, top, 1.0) * over(p_total) * (g - p_dot))
-    return tl.where(x == -INF, 0, tl.where(top == INF, float("nan"), dx))
+    return tl.where(top == INF, float("nan"), tl.where(x == -INF, 0, dx))
 
 
 @triton.jit(do_not_specialize=[*_BOUND, *STRIDES])

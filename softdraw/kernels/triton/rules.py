@@ -97,7 +97,7 @@ def _sums(x, g, top, here, drawn, gap, tau, RULE: tl.constexpr):
 
 @triton.jit
 def _form(x, g, top, here, drawn, gap, tau, total, dot, p_total, p_dot, g_drawn, RULE: tl.constexpr):
-    """The gradient; NaN in a row that had NaN or +inf, 0 where forbidden."""
+    """The gradient; NaN in a row that had NaN or +inf, else 0 where forbidden."""
     q = _softened(x, top, here, drawn, gap, tau, RULE) * over(total)
     dot = dot * over(total)
     if RULE == "zgr":
@@ -108,7 +108,7 @@ def _form(x, g, top, here, drawn, gap, tau, total, dot, p_total, p_dot, g_drawn,
         dx -= 0.5 * (p * (massive(p, g) - p_dot * over(p_total)))
     else:
         dx = q * (massive(q, g) - dot) / tau
-    return tl.where(x == -INF, 0, tl.where(top == INF, float("nan"), dx))
+    return tl.where(top == INF, float("nan"), tl.where(x == -INF, 0, dx))
 
 
 @triton.jit(do_not_specialize=["tau", "gap", "draws", "rows", "cols", "inner", *STRIDES])
