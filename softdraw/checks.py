@@ -15,6 +15,8 @@ import reprlib
 import torch
 from torch import Tensor
 
+from softdraw.private_torch import is_plain
+
 DENSE = torch.strided
 ORDINARY = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 # float8_e8m0fnu (torch 2.7) has no sign; float4_e2m1fn_x2 (torch 2.8) packs two numbers into one element.
@@ -158,6 +160,19 @@ def check_mask(mask: Tensor, device: torch.device, true: str) -> None:
         raise TypeError(f"mask must be a bool tensor (True = {true}), got {given(mask)}: write mask.bool() or mask > 0")
     check_tensor("mask", mask)
     check_device("mask", mask, device)
+
+
+def check_room(ids: Tensor, each: int) -> None:
+    """Checks that the ids of samples leave room for the ``each`` rows of a sample in 64 bits, where values can be read
+    without waiting. Otherwise two samples would share rows."""
+    if each < 2 or not ids.numel() or not (is_plain(ids) and ids.is_cpu):
+        return
+    low, high = (int(x) for x in ids.aminmax())
+    if not -(2**63) <= low * each <= high * each + each - 1 < 2**63:
+        raise ValueError(
+            f"rows must be ids of samples whose {each} rows each have ids below 2**63, got values from {low} to "
+            f"{high}: write rows % {2**63 // each}"
+        )
 
 
 def check_items(k: int | Tensor, logits: Tensor) -> tuple[int | Tensor, int]:

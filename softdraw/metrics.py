@@ -121,8 +121,8 @@ class CodeUsage:
 
     def reset(self) -> None:
         """Forget every batch."""
-        self.soft = torch.zeros(self.groups, self.num_codes, dtype=torch.float64)
-        self.hard = torch.zeros(self.groups, self.num_codes, dtype=torch.int64)
+        self.soft = torch.zeros(self.groups, self.num_codes, dtype=torch.float64, device="cpu")
+        self.hard = torch.zeros(self.groups, self.num_codes, dtype=torch.int64, device="cpu")
 
     @torch.no_grad()
     def update(self, codes: Tensor) -> None:

@@ -155,7 +155,7 @@ class Moments:
 
     def add(self, g: Tensor, truth: Tensor | None) -> None:
         """One group of gradients, ``(n, logits)``, and their cosines with the truth; a zero gradient has cosine 0."""
-        squares, cosines = g.square().sum(1), torch.zeros(())
+        squares, cosines = g.square().sum(1), torch.zeros((), device="cpu")
         if truth is not None:
             norm = squares.sqrt() * truth.norm()
             cosines = torch.where(norm > 0, g @ truth / torch.where(norm > 0, norm, 1), 0)

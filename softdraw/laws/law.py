@@ -21,6 +21,7 @@ from softdraw.arguments import compute_dtype, per_row, prepare_shape
 from softdraw.checks import given
 from softdraw.laws.checks import (
     batch_index,
+    check_allowed,
     check_parameters,
     check_sample,
     check_support,
@@ -165,6 +166,7 @@ class Law(Distribution):
         if value is not None:
             shape = check_sample(value, shape, self)
             check_support(value, self)
+            check_allowed(value, self)
         key, ids = self._source(seed, generator, rows)
         return self.draw_with(rule, shape, value, key, ids)
 
@@ -189,6 +191,10 @@ class Law(Distribution):
         """Whether each value is in the support, as bools of the batch shape."""
         support: constraints.Constraint = self.support  # pyright: ignore[reportAssignmentType]
         return support.check(value.to(compute_dtype(self.theta.dtype)))
+
+    def forbids(self, value: Tensor) -> Tensor:
+        """Whether each value has something where the law forbids it, as bools of the batch shape."""
+        return ((value != 0) & (self.scores() == -math.inf)).any(-1)
 
     def __repr__(self) -> str:
         mask = "" if self.allowed is None else ", masked"

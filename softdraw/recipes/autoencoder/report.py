@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import textwrap
 
+from softdraw.errors import counted
 from softdraw.recipes.autoencoder.loop import LEAST, Trainer
 from softdraw.recipes.runs.run import Start
 
@@ -28,8 +29,8 @@ def extension(trainer: Trainer, start: Start) -> str:
     lengths = (a_pass * (start.extended_from or s.epochs), a_pass * s.epochs)
     weights = [s.kl_weight(steps)(step) for steps in lengths]
     text = (
-        f"extended after epoch {start.done}: {s.epochs} epochs in place of {start.extended_from}; schedules go by the "
-        f"length,\nso the KL weight goes on from {weights[1]:.3g} (it was {weights[0]:.3g})"
+        f"extended after epoch {start.done}: {counted(s.epochs, 'epoch')} in place of {start.extended_from}; schedules "
+        f"go by the length,\nso the KL weight goes on from {weights[1]:.3g} (it was {weights[0]:.3g})"
     )
     if not s.has_tau:
         return text
