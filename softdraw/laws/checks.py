@@ -88,10 +88,15 @@ def check_support(value: Tensor, law: Any) -> None:
 
 
 def check_allowed(value: Tensor, law: Any) -> None:
-    """A ``value`` that stands for a sample has nothing in a forbidden category: the law never draws it."""
-    if not _looks_at(value, law):
+    """A ``value`` has nothing in a forbidden category, because the law never draws that.
+
+    Where the value has sample dimensions, only ``validate_args=True`` asks for this: ``enumerate_support`` lists forbidden
+    samples too, whose weight is 0.
+    """
+    enumerated = value.dim() > len(law.batch_shape) + len(law.event_shape)
+    if not _looks_at(value, law) or (enumerated and "_validate_args" not in vars(law)):
         return
-    wrong = law.forbids(value.detach())
+    wrong = law.forbids(value.detach().to(compute_dtype(law.theta.dtype)))
     if bool(wrong.any()):
         first = wrong.nonzero()[0].tolist()
         raise ValueError(
