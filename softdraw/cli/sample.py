@@ -139,7 +139,7 @@ def _checked(x: Tensor) -> Tensor:
     if x.dim() != 2 or x.numel() == 0:
         raise InputError(f"logits must be (rows, classes), got the shape {tuple(x.shape)}")
     if (x.isnan() | (x == math.inf)).any():
-        raise InputError("logits hold NaN or +inf: give finite numbers (-inf bars a class)")
+        raise InputError("logits hold NaN or +inf: give finite numbers (-inf forbids a class)")
     if (x == -math.inf).all(-1).any():
-        raise InputError("a row of logits is all -inf: leave it at least one class")
+        raise InputError("a row of logits is all -inf: allow at least one class")
     return x

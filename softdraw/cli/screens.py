@@ -99,7 +99,7 @@ class _Screen:
 
 
 class TrainScreen(_Screen):
-    """The face of one run."""
+    """What the user sees of one run."""
 
     def __init__(self, report: Report, out: Path, console: Console, loaded: Callable[[], None]) -> None:
         super().__init__(report, console, loaded)

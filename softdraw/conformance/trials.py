@@ -63,7 +63,7 @@ def _law(bench: Bench) -> tuple[bool, str]:
 
 def _tail(bench: Bench) -> tuple[bool, str]:
     """One likely category and many rare ones, of which ``_HITS`` are expected in all. Every call has ids and a seed of
-    its own: noise that is keyed wrongly is another check's matter."""
+    its own: another check tests how noise is keyed."""
     rows = 32
     calls = math.ceil(bench.tail / (rows * _RARE))
     values = calls * rows * _RARE

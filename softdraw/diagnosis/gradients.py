@@ -101,7 +101,8 @@ class Problem:
         return count_states(self.law, self.joint)
 
     def copies(self, samples: int, groups: int = 25) -> int:
-        """Gradients a call, the same on every machine: a share of the samples, and no more than memory bears."""
+        """How many gradients one call computes, the same on every machine: a share of the samples, within the
+        memory."""
         return max(1, min(math.ceil(samples / groups), _CHUNK // max(1, self.law.theta.numel() * self._width())))
 
     def _width(self) -> int:
@@ -139,7 +140,7 @@ class Problem:
         if not bool(g.isfinite().all()):
             raise ValueError(
                 f"f must have a finite gradient at its samples for {type(rule).__name__}, got NaN or inf: "
-                "mend it (sqrt and log at 0 are the usual cause), or give score-function rules only"
+                "fix it (sqrt and log at 0 are the usual cause), or give score-function rules only"
             )
         return g
 

@@ -1,5 +1,5 @@
-"""Whether a library's file is whole. Linux maps a file that was cut off without a complaint, and the process ends by a
-signal at the first page that is missing; so this is asked before it is loaded."""
+"""Whether a library's file is whole. Linux maps a truncated file without an error, and a signal then ends the process
+at the first missing page, so this is checked before the file is loaded."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ OVER_BITS = tuple(
     f"bits_{name}{way}" for name in ("nll", "entropy", "variance", "kl", "share") for way in ("", "_backward")
 )
 OF_SUBSETS = tuple(f"subset_{name}" for name in ("normalizer", "mean", "covariance", "sample"))
-_VARIABLE = "SOFTDRAW_LIBRARY"  # a path that takes the place of the installed library: a sanitizer build, say
+_VARIABLE = "SOFTDRAW_LIBRARY"  # the path of a library to use instead of the installed one, such as a sanitizer build
 
 
 def library() -> ctypes.CDLL | None:

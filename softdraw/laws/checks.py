@@ -90,8 +90,8 @@ def check_support(value: Tensor, law: Any) -> None:
 def check_allowed(value: Tensor, law: Any) -> None:
     """A ``value`` has nothing in a forbidden category, because the law never draws that.
 
-    Where the value has sample dimensions, only ``validate_args=True`` asks for this: ``enumerate_support`` lists forbidden
-    samples too, whose weight is 0.
+    Where the value has sample dimensions, only ``validate_args=True`` asks for this, because ``enumerate_support``
+    lists forbidden samples too.
     """
     enumerated = value.dim() > len(law.batch_shape) + len(law.event_shape)
     if not _looks_at(value, law) or (enumerated and "_validate_args" not in vars(law)):

@@ -42,7 +42,8 @@ _DEFAULT = ZGR()
 class Law(Distribution):
     """A law with natural parameters ``theta``, of which ``allowed`` (None: all) may be drawn.
 
-    A new law gives ``draw_exactly`` and ``log_prob_wide``, says in ``offers`` what it has for rules, and gives that.
+    A new law defines ``draw_exactly`` and ``log_prob_wide``, lists in ``offers`` what it has for rules, and defines
+    that.
 
     Parameters are checked for type and shape. The values of logits are not looked at: -inf forbids, and NaN makes its
     own row NaN. Probabilities are looked at on the CPU. Samples given to ``log_prob`` and ``draw`` are checked on the
@@ -67,7 +68,7 @@ class Law(Distribution):
             self.rule, self.has_rsample = checked_rule(rule, self), True
         shape, batch_dims = theta.shape, theta.dim() - self.event_dims
         if validate_args is None:
-            # torch's setting holds, also where it changes later. Of what Distribution.__init__ does, these are left.
+            # torch's setting applies, even if it changes later. This is all else that Distribution.__init__ does.
             self._batch_shape, self._event_shape = shape[:batch_dims], shape[batch_dims:]
             return
         check_parameters(theta, validate_args)

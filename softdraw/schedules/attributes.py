@@ -26,7 +26,7 @@ def check_write(owner: Any, attr: str, value: float) -> None:
     """The attribute can take ``value`` as it is, or an error says why not."""
     held, where = getattr(owner, attr), f"attr {attr!r} of {type(owner).__name__}"
     if isinstance(held, Tensor) and (isinstance(held, nn.Parameter) or held.requires_grad):
-        raise TypeError(f"{where} is a parameter of the target: it is learned, and a schedule would undo that")
+        raise TypeError(f"{where} is a parameter of the target: it is learned, and a schedule would overwrite it")
     if _in_place(owner, attr, held):
         _check_fits(held, value, where)
     elif held is None and isinstance(owner, nn.Module) and attr in owner._buffers:
