@@ -28,7 +28,7 @@ from softdraw.checks import (
     integer,
     number,
 )
-from softdraw.tensors import PLAIN, matched
+from softdraw.tensors import PLAIN, is_plain, matched
 
 ROW_MAX = 2**63 - 1
 COLUMN_MAX = 2**32
@@ -234,7 +234,7 @@ def check_col_start(col_start: int, cols: int) -> int:
     """``col_start`` as an int that leaves room for ``cols`` columns below 2^32, or an error says so."""
     col_start = integer("col_start", col_start, "the index of the first column")
     if not 0 <= col_start <= COLUMN_MAX - cols:
-        raise ValueError(f"col_start must be from 0 to 2**32 less the number of columns, {cols}, got {col_start}")
+        raise ValueError(f"col_start must be from 0 to 2**32 less the {cols} columns of the logits, got {col_start}")
     return col_start
 
 
@@ -290,7 +290,8 @@ def _prepare_row_ids(rows: Tensor, batch: torch.Size, device: torch.device) -> T
     ids = rows.long().view(*rows.shape, *[1] * (len(inner) + 1))
     if not inner:
         return ids
-    check_room(ids, inner.numel())
+    if is_plain(ids) and ids.is_cpu:
+        check_room(ids, inner.numel())
     return ids * inner.numel() + matched("", row_ids(inner, device), ids)
 
 

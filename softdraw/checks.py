@@ -15,8 +15,6 @@ import reprlib
 import torch
 from torch import Tensor
 
-from softdraw.private_torch import is_plain
-
 DENSE = torch.strided
 ORDINARY = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 # float8_e8m0fnu (torch 2.7) has no sign; float4_e2m1fn_x2 (torch 2.8) packs two numbers into one element.
@@ -163,9 +161,9 @@ def check_mask(mask: Tensor, device: torch.device, true: str) -> None:
 
 
 def check_room(ids: Tensor, each: int) -> None:
-    """Checks that the ids of samples leave room for the ``each`` rows of a sample in 64 bits, where values can be read
-    without waiting. Otherwise two samples would share rows."""
-    if each < 2 or not ids.numel() or not (is_plain(ids) and ids.is_cpu):
+    """Checks that the ids of samples, which can be read, leave room in 64 bits for the ``each`` rows of a sample.
+    Otherwise two samples would share rows."""
+    if each < 2 or not ids.numel():
         return
     low, high = (int(x) for x in ids.aminmax())
     if not -(2**63) <= low * each <= high * each + each - 1 < 2**63:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import textwrap
+from pathlib import Path
 
 from softdraw.errors import counted
 from softdraw.recipes.autoencoder.loop import LEAST, Trainer
@@ -17,9 +18,15 @@ def headline(trainer: Trainer) -> str:
     s, images = trainer.settings, trainer.images
     shape = f"{images.shape[0]}x{images.shape[1]}" + (" in colour" if len(images.shape) == 3 else "")
     return (
-        f"{s.data}: {len(images.train):,} images of {shape} to train on, {len(images.valid):,} held out\n"
+        f"{_place(s.data)}: {len(images.train):,} images of {shape} to train on, {len(images.valid):,} held out\n"
         f"{s.groups}x{s.categories} codes, {s.rule}, {s.device}"
     )
+
+
+def _place(data: str) -> str:
+    """The path of the data, from this folder on where it is in it."""
+    here = Path.cwd()
+    return str(Path(data).relative_to(here)) if Path(data).is_relative_to(here) else data
 
 
 def extension(trainer: Trainer, start: Start) -> str:
