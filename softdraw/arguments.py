@@ -22,12 +22,13 @@ from softdraw.checks import (
     check_device,
     check_floating,
     check_mask,
+    check_room,
     check_tensor,
     given,
     integer,
     number,
 )
-from softdraw.tensors import PLAIN, matched
+from softdraw.tensors import PLAIN, is_plain, matched
 
 ROW_MAX = 2**63 - 1
 COLUMN_MAX = 2**32
@@ -233,7 +234,7 @@ def check_col_start(col_start: int, cols: int) -> int:
     """``col_start`` as an int that leaves room for ``cols`` columns below 2^32, or an error says so."""
     col_start = integer("col_start", col_start, "the index of the first column")
     if not 0 <= col_start <= COLUMN_MAX - cols:
-        raise ValueError(f"col_start must be from 0 to 2**32 less the {cols} columns there are, got {col_start}")
+        raise ValueError(f"col_start must be from 0 to 2**32 less the {cols} columns of the logits, got {col_start}")
     return col_start
 
 
@@ -287,7 +288,11 @@ def _prepare_row_ids(rows: Tensor, batch: torch.Size, device: torch.device) -> T
             "give it that shape, or the first dimensions of it (ids of samples), or an int for the first id"
         )
     ids = rows.long().view(*rows.shape, *[1] * (len(inner) + 1))
-    return ids * inner.numel() + matched("", row_ids(inner, device), ids) if inner else ids
+    if not inner:
+        return ids
+    if is_plain(ids) and ids.is_cpu:
+        check_room(ids, inner.numel())
+    return ids * inner.numel() + matched("", row_ids(inner, device), ids)
 
 
 def _broadcasts(shape: torch.Size | list[int], target: torch.Size | list[int]) -> bool:

@@ -160,6 +160,19 @@ def check_mask(mask: Tensor, device: torch.device, true: str) -> None:
     check_device("mask", mask, device)
 
 
+def check_room(ids: Tensor, each: int) -> None:
+    """Checks that the ids of samples, which can be read, leave room in 64 bits for the ``each`` rows of a sample.
+    Otherwise two samples would share rows."""
+    if each < 2 or not ids.numel():
+        return
+    low, high = (int(x) for x in ids.aminmax())
+    if not -(2**63) <= low * each <= high * each + each - 1 < 2**63:
+        raise ValueError(
+            f"rows must be ids of samples whose {each} rows each have ids below 2**63, got values from {low} to "
+            f"{high}: write rows % {2**63 // each}"
+        )
+
+
 def check_items(k: int | Tensor, logits: Tensor) -> tuple[int | Tensor, int]:
     """``k`` is from 0 to the number of items, an int or an integer tensor that broadcasts to the batch; returns it, an
     int where all rows have the same, and the largest."""

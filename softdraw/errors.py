@@ -9,6 +9,11 @@ class InputError(ValueError):
     """Something the user gave cannot be used; the message is one line that says what it is and what to do."""
 
 
+def counted(number: int, thing: str) -> str:
+    """``1 epoch``, ``2,000 epochs``."""
+    return f"{number:,} {thing}" + ("" if number == 1 else "s")
+
+
 def warn(message: str) -> None:
     """A RuntimeWarning at the user's line: the innermost outside of softdraw, torch and generated code, whose globals
     have no name. How far up it is depends on what was called, so no fixed ``stacklevel`` finds it."""

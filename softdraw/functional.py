@@ -1,4 +1,4 @@
-"""What a call site writes: draws from the categorical law of some logits, soft or hard."""
+"""The public draws from the categorical law of logits, soft or hard."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def gumbel_softmax(
         check_flags(hard, noise, seed, generator, rows)
     x, dim = prepare_logits(logits, dim)
     relaxation = prepare_tau(tau, logits, dim)
-    # What is left at its default is not checked: a small draw takes microseconds.
+    # Defaults are not checked, because a small draw takes only microseconds.
     ids = None if type(rows) is int and rows == 0 and type(seed) is not Tensor else rows_of(rows, x, seed)
     allowed = None if mask is None else prepare_mask(mask, logits, dim)
     if type(col_start) is not int or col_start:

@@ -121,8 +121,8 @@ class CodeUsage:
 
     def reset(self) -> None:
         """Forget every batch."""
-        self.soft = torch.zeros(self.groups, self.num_codes, dtype=torch.float64)
-        self.hard = torch.zeros(self.groups, self.num_codes, dtype=torch.int64)
+        self.soft = torch.zeros(self.groups, self.num_codes, dtype=torch.float64, device="cpu")
+        self.hard = torch.zeros(self.groups, self.num_codes, dtype=torch.int64, device="cpu")
 
     @torch.no_grad()
     def update(self, codes: Tensor) -> None:
@@ -134,7 +134,9 @@ class CodeUsage:
             index, illegal = _indices(self._shaped(codes, (self.groups,)), self.num_codes)
             soft = None
         hard = self._counts(index)
-        spoilt = torch.where(illegal.any(0), math.nan, 0.0).unsqueeze(-1)  # asked of no device: NaN tells compute()
+        spoilt = torch.where(illegal.any(0), math.nan, 0.0).unsqueeze(
+            -1
+        )  # no device is read here: compute() finds the NaN
         self.hard = self.hard.to(hard.device) + hard
         self.soft = self.soft.to(hard.device) + (hard if soft is None else soft) + spoilt
 
@@ -166,7 +168,8 @@ class CodeUsage:
 
 
 def _indices(index: Tensor, num_codes: int) -> tuple[Tensor, Tensor]:
-    """Indices with -1 for what is none, and which of them are outside the codebook: an error where that can be read."""
+    """Indices, -1 where they are illegal, and which are outside the codebook. That is an error where values can be
+    read."""
     index = index.long()  # before it is compared: num_codes may be more than a small integer holds
     illegal = (index < -1) | (index >= num_codes)
     if _readable(illegal) and bool(illegal.any()):
@@ -176,8 +179,8 @@ def _indices(index: Tensor, num_codes: int) -> tuple[Tensor, Tensor]:
 
 
 def _probabilities(codes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The argmax of each row, the sum of the rows, and which rows are no probabilities: an error where that can be
-    read. A row that is all zero holds no code."""
+    """The argmax of each row, the sum of the rows, and which rows are no probabilities. That is an error where values
+    can be read. A row that is all zero holds no code."""
     rows = codes.to(compute_dtype(codes.dtype))
     total = rows.sum(-1)
     illegal = ~((rows >= 0).all(-1) & (((total - 1).abs() <= _tolerance(codes)) | (total == 0)))
@@ -188,8 +191,8 @@ def _probabilities(codes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _tolerance(codes: Tensor) -> float:
-    """How far from 1 the sum of a row of rounded probabilities may be: 0.001, or what rounding to the dtype can make of
-    K of them, each by half of its eps at most, or by half of the smallest number."""
+    """The sum of a row of rounded probabilities may differ from 1 by this much: 0.001, or the rounding error of K
+    numbers in the dtype if that is more. Each is off by at most half of its eps, or by half of the smallest number."""
     limits = torch.finfo(codes.dtype)
     return max(1e-3, limits.eps) + codes.shape[-1] * limits.tiny * limits.eps / 2
 

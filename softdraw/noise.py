@@ -15,10 +15,10 @@ pass without having been stored.
     fold_in(seed, id) = words[0] | words[1] << 32
     words = Philox4x32-10(counter = (id_lo, id_hi, 0, 2^32 - 1), key = (seed_lo, seed_hi))
 
-Streams of second words end at 2^32 - 1, which no stream below 2^31 - 1 reaches, so that this counter is nobody's.
+Only the stream 2^31 - 1, which is not allowed, would have second words at 2^32 - 1, so no draw uses this counter.
 
-32 bits a uniform would end the winning tail (u -> 0) at probability 2^-33. The second word, needed once in 2^24
-values, carries it on to 2^-65. Integers are int64 tensors that hold values below 2^32: torch has no arithmetic on
+With 32 bits for each uniform the winning tail (u -> 0) would end at probability 2^-33. The second word, needed once in
+2^24 values, extends it to 2^-65. Integers are int64 tensors that hold values below 2^32: torch has no arithmetic on
 uint32, and a wrapped 64-bit product still has the right bits in both halves.
 
 Source: Salmon et al. (2011), "Parallel random numbers: as easy as 1, 2, 3", for Philox; Gumbel (1954) for the law.
@@ -63,7 +63,7 @@ def philox(counter: Counter, key: tuple[Tensor, Tensor]) -> Counter:
 
 
 def fold_in(seed: Tensor, id: Tensor) -> Tensor:
-    """The seed of a use of its own, named by ``id``: int64 of the shape to which the two broadcast."""
+    """The seed for the use that ``id`` names: int64 of the shape to which the two broadcast."""
     zero = torch.zeros((), dtype=torch.int64, device=id.device)
     low, high, _, _ = philox((*halves(id), zero, zero + _KEY_STREAM), halves(seed))
     return low | high << 32

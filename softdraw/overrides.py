@@ -1,7 +1,7 @@
-"""Who may stand in for a public function: torch.fx, tensor-like types, DTensors; and what is said to torch.jit.script.
+"""Overrides of public functions by torch.fx, tensor-like types and DTensors, and the error for torch.jit.script.
 
-An argument with a ``__torch_function__`` of its own is handed the call whole, as torch's functions hand it. A proxy of
-torch.fx is one: the function becomes one node of the traced graph.
+An argument with a ``__torch_function__`` of its own receives the whole call, as with torch's functions. A proxy of
+torch.fx has one, so the function becomes one node of the traced graph.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def overridable(function: Function) -> Function:
 
 
 def stands_in(*given: Any) -> bool:
-    """Whether an argument has a ``__torch_function__`` of its own. A mode has no say: its calls are torch's own."""
+    """Whether an argument has a ``__torch_function__`` of its own. Modes do not count: they see torch's own calls."""
     kinds = {type(x) for x in given}.difference(_ORDINARY)
     return any(getattr(kind, "__torch_function__", None) is not None for kind in kinds) and has_torch_function(given)
 
@@ -59,7 +59,7 @@ def handed_over(function: Callable, *args: Any, **kwargs: Any) -> Any:
 
 
 def not_scripted(function: Function) -> Function:
-    """``function`` itself; torch.jit.script is told in one sentence what to use instead."""
+    """``function`` itself, for which torch.jit.script raises an error that says what to use instead."""
     vars(function)["__prepare_scriptable__"] = functools.partial(refuse_script, _public_name(function))
     return function
 

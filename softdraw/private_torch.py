@@ -1,7 +1,7 @@
-"""The private names of torch that softdraw uses, each with what is done where a torch does not have it.
+"""The private names of torch that softdraw uses, each with a fallback for a torch that does not have it.
 
-A name is looked up once, here, and nowhere else in the package. What takes the place of a missing one uses public names
-alone. It is slower, or checks less where it says so; draws and gradients are the same.
+Each name is looked up once, here, and nowhere else in the package. A fallback uses only public names. It is slower, or
+checks less where it says so; draws and gradients are the same.
 """
 
 from __future__ import annotations
@@ -103,10 +103,10 @@ tracing: Callable[[], Any] = _private("_C._get_tracing_state", _records_a_trace)
 # Whether forward-mode differentiation is on.
 forward_mode: Callable[[], bool] = _has_open_level if hasattr(forward_ad, "_current_level") else _makes_duals
 
-# Whether a tensor has memory of its own; what torch.func wraps has none.
+# Whether a tensor has memory of its own; the wrappers of torch.func have none.
 has_storage: Callable[[Tensor], bool] = _private("_C._has_storage", _can_reach_storage)
 
-# A check that waits for no device: the error comes later, from the device itself.
+# An assertion that does not wait for the device, which raises the error later.
 assert_later: Callable[[Tensor, str], None] = _private("_assert_async", _assert_now)
 
 # Keeps the GPU at work for a number of clock cycles (benchmarks queue calls behind it).
@@ -147,6 +147,6 @@ def _plain_by_dual(x: object) -> bool:
 
 # Whether autograd alone sees what is done with a tensor, so that its values may be read: it is an ordinary tensor, and
 # no compiler, tracer, dispatch mode, torch.func or forward-mode differentiation is at work. Every draw asks this, so it
-# reads the level itself where there is one. Of compilers only Dynamo is asked after, which is quicker than
-# is_compiling: an export without Dynamo has a dispatch mode.
+# reads the level itself where there is one. Of the compilers it looks for Dynamo only, which is quicker than
+# is_compiling, because an export without Dynamo has a dispatch mode.
 is_plain: Callable[[object], bool] = _plain_by_level if forward_mode is _has_open_level else _plain_by_dual

@@ -46,7 +46,8 @@ def draw(
         rule: a pathwise rule, such as ``ReinMax(tau=1.1)``; default: the law's own rule, ``ZGR()``.
         sample_shape: shape of independent draws; the first is the plain draw of the same seed.
         value: the sample itself, of shape ``(*sample_shape, *batch, *event)``: its value and the rule's gradient at it,
-            for enumeration, forced decoding and comparison on one draw. Noise the rule needs is drawn given it.
+            for enumeration, forced decoding and comparison on one draw. Noise the rule needs is drawn given it. A
+            forbidden value without sample dimensions is refused (with them, by ``validate_args=True`` alone).
         seed: int or 0-d int64 tensor; the draw is then a pure function of the arguments. Or a seed for every sample,
             as in ``gumbel_softmax``.
         generator: where the seed comes from otherwise; default: torch's default generator of the logits' device.

@@ -18,7 +18,7 @@ from unasked import unasked  # noqa: F401
 
 import softdraw
 from softdraw import kernels
-from softdraw.kernels import cpu, native, reference
+from softdraw.kernels import cpu, elf, native, reference
 
 SOURCE = Path(__file__).parent.parent / "csrc"
 CPU = torch.device("cpu")
@@ -204,6 +204,17 @@ def test_a_library_for_another_processor_gives_one_warning_and_plain_torch(tmp_p
     library[18:20] = (8).to_bytes(2, sys.byteorder)  # e_machine: MIPS
     path.write_bytes(library)
     assert "its compiled kernels do not load" in _refused(path, by="variable")
+
+
+@compiled
+@pytest.mark.skipif(sys.platform != "linux", reason="cuts an ELF file off")
+@pytest.mark.parametrize("part", [0.5, 0.02])
+def test_a_library_that_was_cut_off_gives_one_warning_and_plain_torch(part, tmp_path):
+    """Not a bus error: Linux maps such a file without a complaint."""
+    path, library = tmp_path / "libshim.so", native._path().read_bytes()
+    assert elf.missing_bytes(native._path()) == 0
+    path.write_bytes(library[: int(part * len(library))])
+    assert "was cut off: it lacks" in _refused(path, by="variable")
 
 
 def test_info_says_why(tmp_path):

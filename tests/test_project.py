@@ -31,6 +31,13 @@ def test_the_citation_names_this_version_and_the_address_of_the_project():
     assert f"[Unreleased]: {home}/" in text("CHANGELOG.md")
 
 
+def test_the_site_names_the_addresses_of_the_project():
+    urls = dict(re.findall(r'^(\w+) = "(https://.*)"', text("pyproject.toml"), re.MULTILINE))
+    site = text("mkdocs.yml")
+    assert re.findall(r"^      - Source code: (.*)$", site, re.MULTILINE) == [urls["Source"]]
+    assert re.findall(r"^site_url: (.*)$", site, re.MULTILINE) == [urls[n] for n in ("Documentation",) if n in urls]
+
+
 def test_the_changelog_keeps_its_form():
     lines = text("CHANGELOG.md").splitlines()
     versions = [line for line in lines if line.startswith("## ")]

@@ -64,6 +64,21 @@ def test_a_diverged_run_says_so_and_fails(command, pixels, tmp_path, capsys):
     assert ("seed 0: the run" in printed.err) == (command[0] == "compare")
 
 
+def test_one_epoch_is_said_in_the_singular_and_continues_from_another_folder(pixels, tmp_path, capsys, monkeypatch):
+    """The path of the data was given relative to the folder where the run began."""
+    here, there = Path(pixels).parent, tmp_path / "elsewhere"
+    there.mkdir()
+    monkeypatch.chdir(here)
+    out = str(tmp_path / "run")
+    assert softdraw(["train", *SMALL, "--data", "two.npy", "--out", out, "--epochs", "1"]) == 0
+    assert "After 1 epoch\n" in capsys.readouterr().out
+    monkeypatch.chdir(there)
+    assert softdraw(["train", "--out", out, "--epochs", "2", "--resume"]) == 0
+    printed = capsys.readouterr().out
+    assert "extended after epoch 1: 2 epochs in place of 1" in printed
+    assert "After 2 epochs" in printed
+
+
 def test_a_loss_that_is_not_finite_ends_the_run(pixels, tmp_path, capsys):
     arguments = ["train", *SMALL, "--data", pixels, "--out", str(tmp_path / "run"), "--epochs", "3", "--lr", "1e30"]
     assert softdraw(arguments) == 2

@@ -87,7 +87,7 @@ static int replay(void* library, int64_t* same, int64_t* all) {
     const int64_t places = next(), kind = next(), written = next(), bytes = next();
     made[i] = malloc((size_t)bytes + 64);
     memcpy(made[i], skip(bytes), (size_t)bytes);
-    for (int word = 0; word < 10; ++word)
+    for (int word = 0; word < call_words; ++word)
       if (places >> word & 1) call[word] = (int64_t)(intptr_t)made[i];
     operands[i].kind = kind, operands[i].bytes = bytes;
     operands[i].want = written ? skip(bytes) : NULL;

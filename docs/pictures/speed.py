@@ -1,6 +1,10 @@
 """Times faster than F.gumbel_softmax, from the file of a benchmark run: python docs/pictures/speed.py
 
-The file is benchmarks/results/float32.json, of softdraw bench --dtypes float32 --threads 1,all --rounds 21.
+The file is benchmarks/results/float32.json. To measure anew, on a quiet machine (some minutes):
+
+    softdraw bench --dtypes float32 --threads 1,all --rounds 21 --out runs/bench
+    cp runs/bench/bench.json benchmarks/results/float32.json
+    python docs/pictures/speed.py
 """
 
 from __future__ import annotations

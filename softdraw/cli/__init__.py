@@ -64,12 +64,12 @@ def run(arguments: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")  # a path may hold what the terminal cannot show
     try:
         code = app(args=arguments, prog_name="softdraw", standalone_mode=False)
-        sys.stdout.flush()  # here, where an output that cannot be written is one line, and not when Python ends
+        sys.stdout.flush()  # flushed here, so that an output that cannot be written gives one line and no error at exit
     except InputError as error:
         return _refused(str(error))
     except (typer.Abort, KeyboardInterrupt):
         return 130
-    except BrokenPipeError:  # the reader has gone, as in softdraw sample ... | head
+    except BrokenPipeError:  # the reader has ended, as in softdraw sample ... | head
         _drop_output()
         return 1  # typer's, where it meets the same error
     except OSError as error:
@@ -90,7 +90,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
 
 
 def _drop_output() -> None:
-    """Send what was not written nowhere; or Python tries once more when it ends, and complains."""
+    """Discard what was not written, because Python would try again at its exit and report an error."""
     with contextlib.suppress(io.UnsupportedOperation):  # an output that is no file
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 

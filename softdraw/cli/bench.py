@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from softdraw.errors import InputError
+from softdraw.errors import InputError, counted
 
 SIZES = "32x10,256x32,8192x128,1024x8192,64x131072"
 
@@ -120,10 +121,12 @@ def _operations(given: str) -> list[str]:
 def _threads(given: str) -> list[int]:
     import torch
 
-    numbers = []
+    numbers, most = [], max(os.cpu_count() or 1, torch.get_num_threads())
     for name in given.split(","):
         if name.strip() != "all" and not (name.strip().isdigit() and int(name) > 0):
             raise InputError(f"--threads {name!r}: write numbers from 1, or all")
+        if name.strip() != "all" and int(name) > most:
+            raise InputError(f"--threads {name!r}: this machine has {counted(most, 'CPU')}; write numbers up to {most}")
         numbers.append(torch.get_num_threads() if name.strip() == "all" else int(name))
     return list(dict.fromkeys(numbers))
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 
-from softdraw.errors import InputError
+from softdraw.errors import InputError, counted
 
 if TYPE_CHECKING:
     from softdraw.doctor.finding import Finding
@@ -95,7 +95,7 @@ def _summary(findings: Sequence[Finding], results: Sequence[Examined]) -> str:
     fixed, files = sum(r.fixed for r in results), sum(not r.error for r in results)
     safe = sum(f.fixable and not f.unsafe for f in findings)
     unsafe = sum(f.fixable and f.unsafe for f in findings)
-    parts = [f"{len(findings)} findings in {files} files"]
+    parts = [f"{counted(len(findings), 'finding')} in {counted(files, 'file')}"]
     parts += [f"{fixed} rewritten"] if fixed else []
     parts += [f"{safe} for --fix"] if safe else []
     parts += [f"{unsafe} more for --unsafe-fixes"] if unsafe else []

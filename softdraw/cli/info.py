@@ -21,7 +21,7 @@ def info() -> None:
     whose = f"its own: {alone}" if alone else "its own, or torch's OpenMP threads while they are awake"
     print(f"threads   {torch.get_num_threads()} ({whose})")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # that plain torch draws is a line here
+        warnings.simplefilter("ignore", RuntimeWarning)  # the fallback to plain torch is a line here
         for device in _devices():
             body = kernels.body(device).__name__.rpartition(".")[2]
             print(f"{device.type:<9} {_name(device)}: {body} kernels ({kernels.reason(device)})")

@@ -18,7 +18,7 @@ from softdraw.errors import InputError
 
 @contextmanager
 def own_errors(problem: str) -> Iterator[None]:
-    """An error in the user's code shows its own traceback; one that refuses what it gave is one line."""
+    """An error in the user's code shows its own traceback; one that refuses its input is one line."""
     from softdraw.diagnosis.failure import users_part
 
     try:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from softdraw.errors import InputError
+from softdraw.errors import InputError, counted
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -54,13 +54,15 @@ def _print_samples(x: Tensor, tau: float, hard: bool, seed: int, draws: int) -> 
             values = "".join(f"{v:>9.0f}" if hard else f"{v:>9.4f}" for v in y[draw, row].tolist())
             print(f"{row:>5}{draw:>6}  {values}")
     if shown < draws:
-        print(f"  ... the first {shown} of {draws:,} draws")
+        print(f"  ... the first {shown} of {counted(draws, 'draw')}")
 
 
 def _print_frequencies(x: Tensor, seed: int, draws: int) -> None:
     """How often each class came beside its probability, in units of the standard error sqrt(p (1 - p) / draws)."""
     counts = _counts(x, seed, draws)
-    print(f"\nclass frequencies over {draws:,} draws (z: distance from the exact probability in standard errors)")
+    print(
+        f"\nclass frequencies over {counted(draws, 'draw')} (z: distance from the exact probability in standard errors)"
+    )
     print("  row class  frequency  exact     std. error      z")
     for row, exact in enumerate(x.double().softmax(-1).tolist()):
         for k, p in enumerate(exact):
@@ -137,7 +139,7 @@ def _checked(x: Tensor) -> Tensor:
     if x.dim() != 2 or x.numel() == 0:
         raise InputError(f"logits must be (rows, classes), got the shape {tuple(x.shape)}")
     if (x.isnan() | (x == math.inf)).any():
-        raise InputError("logits hold NaN or +inf: give finite numbers (-inf bars a class)")
+        raise InputError("logits hold NaN or +inf: give finite numbers (-inf forbids a class)")
     if (x == -math.inf).all(-1).any():
-        raise InputError("a row of logits is all -inf: leave it at least one class")
+        raise InputError("a row of logits is all -inf: allow at least one class")
     return x

@@ -14,6 +14,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from softdraw.errors import counted
+
 if TYPE_CHECKING:
     from typing_extensions import Self
 
@@ -97,7 +99,7 @@ class _Screen:
 
 
 class TrainScreen(_Screen):
-    """The face of one run."""
+    """What the user sees of one run."""
 
     def __init__(self, report: Report, out: Path, console: Console, loaded: Callable[[], None]) -> None:
         super().__init__(report, console, loaded)
@@ -126,7 +128,7 @@ class TrainScreen(_Screen):
     def end(self, trainer: Any) -> None:
         """The last epoch in full, what there is to know of it, and what it cost."""
         headings, *rows = self.report.table(trainer)
-        table = Table(title=f"After {len(trainer.history)} epochs", title_justify="left")
+        table = Table(title=f"After {counted(len(trainer.history), 'epoch')}", title_justify="left")
         for i, heading in enumerate(headings):
             table.add_column(heading, justify="right" if i else "left", no_wrap=True)
         for row in rows:
@@ -155,7 +157,8 @@ class CompareScreen(_Screen):
         if run.index == 0:
             self.loaded()
             self.task = self.bar.add_task("", total=self.runs * epochs)
-            self.console.print(f"{self.runs} runs of {epochs} epochs; the first:\n{self.report.headline(trainer)}")
+            planned = f"{counted(self.runs, 'run')} of {counted(epochs, 'epoch')}"
+            self.console.print(f"{planned}; the first:\n{self.report.headline(trainer)}")
             self.bar.start()
         if trainer.history:
             self.advance(run, trainer)
@@ -177,7 +180,7 @@ class CompareScreen(_Screen):
         recipe, (first, *others) = self.recipe, self.recipe.metrics
         seeds, epochs = len(found[0].histories), len(found[0].histories[0])
         spread = f"mean ± standard error of {seeds} seeds" if seeds > 1 else "one seed"
-        title = f"{first.label[0].upper()}{first.label[1:]}\nafter {epochs} epochs, {spread}"
+        title = f"{first.label[0].upper()}{first.label[1:]}\nafter {counted(epochs, 'epoch')}, {spread}"
         table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=0)  # narrow: it fits in 80 columns
         table.add_column(recipe.varies, no_wrap=True)
         notes = list(recipe.notes(found[0].settings))

@@ -93,7 +93,7 @@ def check(
     first = integer("seed", seed, "the first seed of the checks")
     spent = count("tail", tail, 0, "how many noise values the check of the tail spends")
     if 0 < spent < 2**24:
-        raise ValueError(f"tail must be 0 or at least 2**24 noise values, got {spent}: fewer say nothing of the tail")
+        raise ValueError(f"tail must be 0 or at least 2**24 noise values, got {spent}: fewer cannot test the tail")
     bench = Bench(sampler, first, prepare_device(device, "cpu"), spent)
     return Report(tuple(_result(name, trial, bench) for name, trial in TRIALS.items() if spent or name != "tail"))
 
@@ -101,6 +101,6 @@ def check(
 def _result(name: str, trial: Callable[[Bench], tuple[bool, str]], bench: Bench) -> Result:
     try:
         passed, said = trial(bench)
-    except Exception as error:  # whatever the sampler has to say: the other checks go on
+    except Exception as error:  # any error of the sampler: the other checks continue
         passed, said = False, f"the sampler raised {type(error).__name__}: {' '.join(str(error).split())[:200]}"
     return Result(name, passed, said)

@@ -18,13 +18,15 @@ def chi_square(counts: Tensor, probabilities: Tensor, fitted: int = 0) -> float:
         return 0.0
     expected = counts.sum() * p[possible]
     statistic = ((counts[possible] - expected) ** 2 / expected).sum()
-    freedom = torch.tensor((int(possible.sum()) - 1 - fitted) / 2, dtype=torch.float64)
+    freedom = torch.tensor((int(possible.sum()) - 1 - fitted) / 2, dtype=torch.float64, device="cpu")
     return torch.special.gammaincc(freedom, statistic / 2).item()
 
 
 def poisson(count: int, expected: float) -> float:
     """The probability that a Poisson count is as far out as this one, or farther, on its side of the mean."""
-    mean = torch.tensor(expected, dtype=torch.float64)
-    at_most = torch.special.gammaincc(torch.tensor(count + 1.0, dtype=torch.float64), mean)
-    at_least = torch.special.gammainc(torch.tensor(float(count), dtype=torch.float64), mean) if count else 1.0
+    mean = torch.tensor(expected, dtype=torch.float64, device="cpu")
+    at_most = torch.special.gammaincc(torch.tensor(count + 1.0, dtype=torch.float64, device="cpu"), mean)
+    at_least = (
+        torch.special.gammainc(torch.tensor(float(count), dtype=torch.float64, device="cpu"), mean) if count else 1.0
+    )
     return min(float(at_most), float(at_least))

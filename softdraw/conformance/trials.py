@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from softdraw.conformance.statistics import chi_square, poisson
+from softdraw.errors import counted
 
 Sampler = Callable[[Tensor, int, Tensor], Tensor]
 _LEVEL = 1e-4  # the significance of every statistical check
@@ -42,8 +43,8 @@ class Bench:
     def batch(self, rows: int = 64, categories: int = 50) -> tuple[Tensor, Tensor, Tensor]:
         """Logits, ids in no order, and the draw of them."""
         generator = torch.Generator().manual_seed(1)
-        x = torch.randn(rows, categories, generator=generator)
-        ids = torch.randperm(10 * rows, generator=generator)[:rows]
+        x = torch.randn(rows, categories, generator=generator, device="cpu")
+        ids = torch.randperm(10 * rows, generator=generator, device="cpu")[:rows]
         return x, ids, self.draw(x, ids)
 
 
@@ -54,25 +55,25 @@ def _output(bench: Bench) -> tuple[bool, str]:
 
 
 def _law(bench: Bench) -> tuple[bool, str]:
-    x = torch.linspace(-3, 3, 12)
-    index = bench.draw(x.expand(_DRAWS, 12), torch.arange(_DRAWS))
+    x = torch.linspace(-3, 3, 12, device="cpu")
+    index = bench.draw(x.expand(_DRAWS, 12), torch.arange(_DRAWS, device="cpu"))
     p = chi_square(torch.bincount(index, minlength=12), x.double().softmax(-1))
     return p >= _LEVEL, f"{_DRAWS} draws of 12 categories have chi-square p = {p:.2g}"
 
 
 def _tail(bench: Bench) -> tuple[bool, str]:
     """One likely category and many rare ones, of which ``_HITS`` are expected in all. Every call has ids and a seed of
-    its own: noise that is keyed wrongly is another check's matter."""
+    its own: another check tests how noise is keyed."""
     rows = 32
     calls = math.ceil(bench.tail / (rows * _RARE))
     values = calls * rows * _RARE
     each = _HITS / values
-    x = torch.full((rows, _RARE + 1), math.log(each / (1 - _RARE * each)))
+    x = torch.full((rows, _RARE + 1), math.log(each / (1 - _RARE * each)), device="cpu")
     x[:, 0] = 0
-    hits = sum(int((bench.draw(x, torch.arange(rows) + rows * i, i) > 0).sum()) for i in range(calls))
+    hits = sum(int((bench.draw(x, torch.arange(rows, device="cpu") + rows * i, i) > 0).sum()) for i in range(calls))
     p = poisson(hits, _HITS)
     return p >= _LEVEL, (
-        f"{hits} draws of categories of probability 2^{math.log2(each):.1f}, where {_HITS:.0f} are expected "
+        f"{counted(hits, 'draw')} of categories of probability 2^{math.log2(each):.1f}, where {_HITS:.0f} are expected "
         f"(Poisson p = {p:.2g})" + (": the noise ends too early" if p < _LEVEL and hits < _HITS else "")
     )
 
@@ -95,7 +96,7 @@ def _ids(bench: Bench) -> tuple[bool, str]:
 
 def _order(bench: Bench) -> tuple[bool, str]:
     x, ids, index = bench.batch()
-    back = torch.arange(len(x) - 1, -1, -1)
+    back = torch.arange(len(x) - 1, -1, -1, device="cpu")
     return _same(index[back], bench.draw(x[back], ids[back]), "when the batch was put in another order")
 
 
@@ -112,13 +113,13 @@ def _parts(bench: Bench) -> tuple[bool, str]:
 
 
 def _masks(bench: Bench) -> tuple[bool, str]:
-    x = torch.linspace(-1, 1, 10).masked_fill(torch.arange(10) % 3 == 1, -math.inf)
-    index = bench.draw(x.expand(_DRAWS, 10), torch.arange(_DRAWS))
+    x = torch.linspace(-1, 1, 10, device="cpu").masked_fill(torch.arange(10, device="cpu") % 3 == 1, -math.inf)
+    index = bench.draw(x.expand(_DRAWS, 10), torch.arange(_DRAWS, device="cpu"))
     forbidden = int((x[index] == -math.inf).sum())
     p = chi_square(torch.bincount(index, minlength=10), x.double().softmax(-1))
-    single = torch.full((64, 7), -math.inf)
+    single = torch.full((64, 7), -math.inf, device="cpu")
     single[:, 3] = -20
-    others = int((bench.draw(single, torch.arange(64)) != 3).sum())
+    others = int((bench.draw(single, torch.arange(64, device="cpu")) != 3).sum())
     said = (
         f"{forbidden} of {_DRAWS} draws are of categories at -inf, {others} of 64 of others than the only one allowed"
     )
@@ -127,8 +128,8 @@ def _masks(bench: Bench) -> tuple[bool, str]:
 
 def _independence(bench: Bench) -> tuple[bool, str]:
     """Pairs of draws with nothing in common but their logits have the product of the two laws, whatever these are."""
-    x, n = torch.tensor([0.5, 0.0, -0.5, 0.2]), _DRAWS
-    ids = torch.arange(n)
+    x, n = torch.tensor([0.5, 0.0, -0.5, 0.2], device="cpu"), _DRAWS
+    ids = torch.arange(n, device="cpu")
     logits, index = x.expand(n, 4), bench.draw(x.expand(n, 4), ids)
     pairs = {
         "neighbouring ids": (index[::2], index[1::2]),

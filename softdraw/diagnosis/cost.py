@@ -18,8 +18,8 @@ _ROUNDS = 7
 def costs(problem: Problem, rules: Sequence[Any], deadline: float) -> list[dict[str, float]]:
     """For each rule, the median milliseconds of a forward and backward pass, f included, and the bytes it saves.
 
-    The rules are timed in turn, round by round, so that a slow spell of the machine meets them all. A round that counts
-    nothing comes first: the first calls pay for what is loaded or compiled once. A slow f gets fewer rounds.
+    The rules are timed in turn, round by round, so that a slow period of the machine affects all of them. The first
+    round does not count, because the first calls include loading and compilation. A slow f gets fewer rounds.
     """
     saved = [_saved(problem, rule) for rule in rules]
     rounds: list[list[float]] = []

@@ -101,7 +101,8 @@ class Problem:
         return count_states(self.law, self.joint)
 
     def copies(self, samples: int, groups: int = 25) -> int:
-        """Gradients a call, the same on every machine: a share of the samples, and no more than memory bears."""
+        """How many gradients one call computes, the same on every machine: a share of the samples, within the
+        memory."""
         return max(1, min(math.ceil(samples / groups), _CHUNK // max(1, self.law.theta.numel() * self._width())))
 
     def _width(self) -> int:
@@ -139,7 +140,7 @@ class Problem:
         if not bool(g.isfinite().all()):
             raise ValueError(
                 f"f must have a finite gradient at its samples for {type(rule).__name__}, got NaN or inf: "
-                "mend it (sqrt and log at 0 are the usual cause), or give score-function rules only"
+                "fix it (sqrt and log at 0 are the usual cause), or give score-function rules only"
             )
         return g
 
@@ -155,7 +156,7 @@ class Moments:
 
     def add(self, g: Tensor, truth: Tensor | None) -> None:
         """One group of gradients, ``(n, logits)``, and their cosines with the truth; a zero gradient has cosine 0."""
-        squares, cosines = g.square().sum(1), torch.zeros(())
+        squares, cosines = g.square().sum(1), torch.zeros((), device="cpu")
         if truth is not None:
             norm = squares.sqrt() * truth.norm()
             cosines = torch.where(norm > 0, g @ truth / torch.where(norm > 0, norm, 1), 0)

@@ -102,7 +102,7 @@ def _diagnose(
 ) -> Report:
     started = time.monotonic()
     master = torch.Generator().manual_seed(seed)  # every rule sees the same draws, the reference others
-    rule_seed, truth_seed = (int(torch.randint(2**62, (), generator=master)) for _ in range(2))
+    rule_seed, truth_seed = (int(torch.randint(2**62, (), generator=master, device="cpu")) for _ in range(2))
     rules, notes = candidates(problem, truth_seed) if rules is None else (rules, ())
     for rule in rules:
         rule.check_serves(problem.law)

@@ -74,7 +74,7 @@ def _cells(report: Report, r: Measured) -> list[str]:
 
 
 def _rows(cells: list[str], widths: list[int]) -> list[str]:
-    """A row of the table; a long name goes on below."""
+    """A row of the table; a long name continues on the next line."""
     name, more = cells[0], []
     if len(name) > _NAME:
         name, _, numbers = name.partition("(")

@@ -133,7 +133,7 @@ def _prepare(weights: Any) -> Tensor:
 
 def _numbers(weights: Any) -> Tensor:
     try:
-        return torch.as_tensor(weights, dtype=torch.float64)
+        return torch.as_tensor(weights, dtype=torch.float64, device="cpu")
     except (TypeError, ValueError, RuntimeError):
         raise TypeError(f"weights must be a tensor or a sequence of numbers, got {given(weights)}") from None
 

@@ -21,10 +21,10 @@ __all__ = ["body", "body_for", "reason"]
 
 _PLACES = {"cpu": "the CPU", "cuda": "the GPU"}  # where there is a fast body
 
-_picked: dict[tuple[torch.device, torch.dtype], ModuleType] = {}  # for good: what a draw runs on does not change later
+_picked: dict[tuple[torch.device, torch.dtype], ModuleType] = {}  # final: the body of a draw does not change later
 _on_cpu: dict[torch.dtype, ModuleType] = {}
 _agreed: set[tuple[str, torch.dtype]] = set()  # kinds of device whose fast body equals the reference in this dtype
-_refused: dict[str, tuple[str]] = {}  # why a kind's fast body is not used; once wrong, it is asked of no other dtype
+_refused: dict[str, tuple[str]] = {}  # why a kind's fast body is not used; after one failure no other dtype is checked
 
 
 def body(device: torch.device, dtype: torch.dtype = torch.float32) -> ModuleType:
@@ -62,7 +62,7 @@ def _trusted(kind: str, dtype: torch.dtype) -> ModuleType | None:
         _agreed.add((kind, dtype))
         return fast
     mine = (why,)
-    if _refused.setdefault(kind, mine) is mine:  # of several threads that ask at once, one warns
+    if _refused.setdefault(kind, mine) is mine:  # if several threads check at once, one warns
         warn(f"softdraw draws with plain torch on {_PLACES[kind]}: {why}")
     return None
 
@@ -72,7 +72,7 @@ def _wrong(fast: ModuleType, kind: str, dtype: torch.dtype) -> str:
     name = "compiled" if kind == "cpu" else "Triton"
     try:
         wrong = disagreement(fast, torch.device(kind), dtype)
-    except Exception as failure:  # whatever a driver, a compiler or an old GPU has to say: draws go on without
+    except Exception as failure:  # any error of a driver, a compiler or an old GPU: draws fall back to plain torch
         return f"the {name} kernels do not run here: {_said(failure)}"
     if not wrong:
         return ""
@@ -101,7 +101,8 @@ def _said(failure: Exception) -> str:
 
 def _too_late_to_ask(dtype: torch.dtype) -> bool:
     """Whether a CUDA graph is being captured before the Triton kernels were checked with this dtype. The check waits
-    for the device, which a capture does not allow: the graph gets plain torch, and a draw after it asks again."""
+    for the device, which a capture does not allow. So the graph gets plain torch, and the next draw outside it checks
+    again."""
     known = "cuda" in _refused or ("cuda", dtype) in _agreed or not torch.cuda.is_available()
     if known or not torch.cuda.is_current_stream_capturing():
         return False

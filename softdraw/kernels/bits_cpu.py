@@ -16,7 +16,7 @@ from softdraw.kernels.native import BITS, STORAGE, address, function
 _pack, _threads, _empty, _empty_like = BITS.pack, torch.get_num_threads, torch.empty, torch.empty_like
 CODES = {getattr(torch, name): code for name, code in STORAGE.items()}
 _WIDE = {dtype: torch.float64 if dtype == torch.float64 else torch.float32 for dtype in CODES}
-_CPU = torch.device("cpu")  # a default device is not for what the kernels write
+_CPU = torch.device("cpu")  # the kernels write to the CPU, whatever the default device is
 ANY_NUMBER, UNIT_INTERVAL, ZERO_OR_ONE = range(3)  # what a target may be
 
 

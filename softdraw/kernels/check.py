@@ -1,4 +1,4 @@
-"""Whether a fast body gives what plain torch gives on the device that is here: asked before its first use with a dtype.
+"""Whether a fast body gives what plain torch gives on this device: checked before its first use with a dtype.
 
 The inputs are the same in every process, and in no row are the two highest scores so near to each other that rounding
 could exchange them (tests/test_check.py): a body that is right is never refused.
@@ -39,9 +39,9 @@ Result = tuple[str, Tensor, Tensor]  # what it is, as the body has it, as the re
 def disagreement(body: ModuleType | Any, device: torch.device, dtype: torch.dtype) -> str | None:
     """The first result of ``body`` that is not the reference's, in words; None when all are.
 
-    On a CPU a thread of its own asks, which ends afterwards. No mode of the caller's reaches it (inference, a default
-    device, whatever records or changes torch's calls). Nor does the caller's OpenMP team, in which plain torch would
-    wait for ever after a fork, for threads that only the parent has.
+    On a CPU the check runs in a short-lived thread of its own. No mode of the caller's reaches it (inference, a default
+    device, anything that records or changes torch's calls). It does not use the caller's OpenMP team either: after a
+    fork plain torch would wait for ever there, for threads that only the parent has.
     """
     if device.type != "cpu":
         return _first_difference(body, device, dtype)

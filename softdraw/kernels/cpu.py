@@ -29,7 +29,8 @@ def soft(draw: Fields) -> Tensor:
 
 
 def hard(draw: Fields) -> Tensor:
-    """The exact draw as a one-hot, in the dtype and layout of the logits; tau is checked, and moves no draw."""
+    """The exact draw as a one-hot, in the dtype and layout of the logits; tau is checked but does not change the
+    draw."""
     return _run("hard", _empty_like(draw[0]), draw)
 
 
@@ -149,7 +150,7 @@ def _run(
         and (seed is None or not seed.dim())
         and (grad is None or grad.is_contiguous())
     ):
-        if name == "index":  # whatever tau is: it moves no index
+        if name == "index":  # tau does not change the index
             tau, taus = 1.0, None
         elif name in _INDICES and isinstance(tau, Tensor):
             tau, taus = 1.0, tau

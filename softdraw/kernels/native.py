@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from softdraw.kernels import openmp
+from softdraw.kernels import elf, openmp
 
 # The first 32 bits of the SHA-256 of call.h, pass.h, bits.h and subset.h of csrc/, as CMakeLists.txt has it.
 ABI = 0xE9ACE7E6
@@ -42,7 +42,7 @@ OVER_BITS = tuple(
     f"bits_{name}{way}" for name in ("nll", "entropy", "variance", "kl", "share") for way in ("", "_backward")
 )
 OF_SUBSETS = tuple(f"subset_{name}" for name in ("normalizer", "mean", "covariance", "sample"))
-_VARIABLE = "SOFTDRAW_LIBRARY"  # a path that takes the place of the installed library: a sanitizer build, say
+_VARIABLE = "SOFTDRAW_LIBRARY"  # the path of a library to use instead of the installed one, such as a sanitizer build
 
 
 def library() -> ctypes.CDLL | None:
@@ -92,6 +92,9 @@ def _load() -> tuple[ctypes.CDLL | None, str]:
             "compiler (GCC or Clang) is found, and look at the output of pip install -v"
         )
     try:
+        missing = elf.missing_bytes(path)
+        if missing:
+            return None, f"{path} was cut off: it lacks {missing:,} bytes. {advice()}"
         loaded = ctypes.CDLL(str(path))  # calls release the GIL
     except OSError as failure:  # not there, not a library, or one for another system or processor
         return None, f"its compiled kernels do not load ({failure}). {advice()}"

@@ -36,7 +36,7 @@ def why_not() -> str:
 
 
 def _gomp_parallel() -> ctypes.c_void_p | None:
-    # As torch's own calls find it: what all of the process sees (a preloaded runtime, say) comes first.
+    # Looked up as torch's own calls are: a runtime that the whole process sees (a preloaded one) comes first.
     for place in (None, str(Path(torch.__file__).with_name("lib") / "libtorch_cpu.so")):
         try:
             return ctypes.cast(ctypes.CDLL(place).GOMP_parallel, ctypes.c_void_p)

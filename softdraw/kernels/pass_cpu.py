@@ -14,7 +14,7 @@ from softdraw.kernels.pass_reference import Rows
 _pack, _threads, _empty, _empty_like = PASS.pack, torch.get_num_threads, torch.empty, torch.empty_like
 _CODES = {getattr(torch, name): code for name, code in STORAGE.items()}
 _WIDE = {dtype: torch.float64 if dtype == torch.float64 else torch.float32 for dtype in _CODES}
-_CPU, _SAVED = torch.device("cpu"), torch.float64  # a default device is not for what the kernels write
+_CPU, _SAVED = torch.device("cpu"), torch.float64  # the kernels write to the CPU, whatever the default device is
 
 Made = tuple[Tensor, Tensor]  # numbers of rows, or what they reduce to, and what backward needs
 Wanted = tuple[bool, bool]  # which gradients are

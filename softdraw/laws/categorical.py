@@ -67,6 +67,10 @@ class CategoricalLaw(Law):
         chosen = self.embed(value.to(compute_dtype(self.theta.dtype)))
         return numerics.times(*torch.broadcast_tensors(chosen, self.log_probs())).sum(-1)
 
+    def forbids(self, value: Tensor) -> Tensor:
+        """Whether each value is a forbidden category, as bools of the batch shape."""
+        return ((self.embed(value) != 0) & (self.scores() == -math.inf)).any(-1)
+
     def state(self, index: Tensor) -> Tensor:
         """The samples numbered ``index``."""
         check_states(index, self.states)

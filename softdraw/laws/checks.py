@@ -71,8 +71,7 @@ def check_sample(value: Tensor, sample_shape: tuple[int, ...], law: Any) -> tupl
 
 def check_support(value: Tensor, law: Any) -> None:
     """``value`` is in the support wherever the law has one: a row that is NaN or allows nothing takes anything."""
-    asked = "_validate_args" in vars(law)
-    if not law._validate_args or not is_plain(value) or not (asked or value.is_cpu):
+    if not _looks_at(value, law):
         return
     legal = law.contains(value)
     if bool(legal.all()):
@@ -85,6 +84,25 @@ def check_support(value: Tensor, law: Any) -> None:
         raise ValueError(
             f"value must be within the support of {type(law).__name__} ({law.support}), got {_few(got)} at {first}; "
             "validate_args=False leaves values unchecked"
+        )
+
+
+def check_allowed(value: Tensor, law: Any) -> None:
+    """A ``value`` has nothing in a forbidden category, because the law never draws that.
+
+    Where the value has sample dimensions, only ``validate_args=True`` asks for this, because ``enumerate_support``
+    lists forbidden samples too.
+    """
+    enumerated = value.dim() > len(law.batch_shape) + len(law.event_shape)
+    if not _looks_at(value, law) or (enumerated and "_validate_args" not in vars(law)):
+        return
+    wrong = law.forbids(value.detach().to(compute_dtype(law.theta.dtype)))
+    if bool(wrong.any()):
+        first = wrong.nonzero()[0].tolist()
+        raise ValueError(
+            f"value must be a sample that the law can draw, got {_few(value[tuple(first)])} at {first}, which the mask "
+            "or a logit of -inf forbids: leave it out, or allow that category; validate_args=False leaves values "
+            "unchecked"
         )
 
 
@@ -137,7 +155,8 @@ def _as_tensor(part: Any) -> Any:
     if isinstance(part, Tensor) or not (isinstance(part, list) or hasattr(part, "__array__")):
         return part
     try:
-        return torch.empty(0, dtype=torch.int64) if isinstance(part, list) and not part else torch.as_tensor(part)
+        nothing = isinstance(part, list) and not part
+        return torch.as_tensor(part, dtype=torch.int64 if nothing else None, device="cpu")
     except (TypeError, ValueError, RuntimeError):
         raise IndexError(f"index must hold integers or bools, got {given(part)}") from None
 
@@ -145,6 +164,12 @@ def _as_tensor(part: Any) -> Any:
 def _dimensions(part: Any) -> int:
     """How many dimensions a part of an index takes: a mask takes all of its own."""
     return part.dim() if isinstance(part, Tensor) and part.dtype in (torch.bool, torch.uint8) else 1
+
+
+def _looks_at(value: Tensor, law: Any) -> bool:
+    """Whether values are checked: on the CPU where torch's setting has it, elsewhere where the law's own does."""
+    asked = "_validate_args" in vars(law)
+    return bool(law._validate_args) and is_plain(value) and (asked or value.is_cpu)
 
 
 def _broadcast_together(a: Sequence[int], b: Sequence[int]) -> bool:

@@ -21,6 +21,7 @@ from softdraw.arguments import compute_dtype, per_row, prepare_shape
 from softdraw.checks import given
 from softdraw.laws.checks import (
     batch_index,
+    check_allowed,
     check_parameters,
     check_sample,
     check_support,
@@ -41,7 +42,8 @@ _DEFAULT = ZGR()
 class Law(Distribution):
     """A law with natural parameters ``theta``, of which ``allowed`` (None: all) may be drawn.
 
-    A new law gives ``draw_exactly`` and ``log_prob_wide``, says in ``offers`` what it has for rules, and gives that.
+    A new law defines ``draw_exactly`` and ``log_prob_wide``, lists in ``offers`` what it has for rules, and defines
+    that.
 
     Parameters are checked for type and shape. The values of logits are not looked at: -inf forbids, and NaN makes its
     own row NaN. Probabilities are looked at on the CPU. Samples given to ``log_prob`` and ``draw`` are checked on the
@@ -66,7 +68,7 @@ class Law(Distribution):
             self.rule, self.has_rsample = checked_rule(rule, self), True
         shape, batch_dims = theta.shape, theta.dim() - self.event_dims
         if validate_args is None:
-            # torch's setting holds, also where it changes later. Of what Distribution.__init__ does, these are left.
+            # torch's setting applies, even if it changes later. This is all else that Distribution.__init__ does.
             self._batch_shape, self._event_shape = shape[:batch_dims], shape[batch_dims:]
             return
         check_parameters(theta, validate_args)
@@ -165,6 +167,7 @@ class Law(Distribution):
         if value is not None:
             shape = check_sample(value, shape, self)
             check_support(value, self)
+            check_allowed(value, self)
         key, ids = self._source(seed, generator, rows)
         return self.draw_with(rule, shape, value, key, ids)
 
@@ -189,6 +192,10 @@ class Law(Distribution):
         """Whether each value is in the support, as bools of the batch shape."""
         support: constraints.Constraint = self.support  # pyright: ignore[reportAssignmentType]
         return support.check(value.to(compute_dtype(self.theta.dtype)))
+
+    def forbids(self, value: Tensor) -> Tensor:
+        """Whether each value has something where the law forbids it, as bools of the batch shape."""
+        return ((value != 0) & (self.scores() == -math.inf)).any(-1)
 
     def __repr__(self) -> str:
         mask = "" if self.allowed is None else ", masked"

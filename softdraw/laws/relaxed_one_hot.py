@@ -101,7 +101,7 @@ class RelaxedOneHotCategorical(Distribution):
         check_parameters(theta, validate_args)
         super().__init__(batch, theta.shape[-1:], validate_args=validate_args is True)
         if validate_args is None:
-            del self._validate_args  # torch's setting holds, also where it changes later
+            del self._validate_args  # torch's setting applies, even if it changes later
 
     @property
     def tau(self) -> Tensor:

@@ -96,7 +96,7 @@ def without(x: Tensor, mask: Tensor | None, fill: float = 0) -> Tensor:
 def reduce(loss: Tensor, mask: Tensor | None, weight: Tensor | None, reduction: str) -> Tensor:
     """sum(w l), or sum(w l) / sum(w), or w l itself, over what the mask keeps; w is 1 without a weight.
 
-    The mean over nothing is 0, as a batch without anything to learn from should move nothing.
+    The mean over nothing is 0, so that a batch without anything to learn from changes nothing.
     """
     check_reduction(reduction)
     if weight is not None:

@@ -1,4 +1,4 @@
-"""Thin modules over the functions: the same names and arguments, and a train/eval switch that is obeyed."""
+"""Thin modules over the functions, with the same names and arguments, that follow ``train()`` and ``eval()``."""
 
 from softdraw.nn.gumbel_softmax import GumbelSoftmax
 from softdraw.nn.learned_tau import LearnedTau

@@ -157,7 +157,8 @@ class GumbelSoftmax(nn.Module):
             self.reset_parameters()
 
     def _apply(self, fn: Callable, recurse: bool = True) -> Any:
-        """Moves tau as ``fn`` does, and keeps it float32: in bfloat16 a thousand steps of a schedule are 129 values."""
+        """Moves tau as ``fn`` does, and keeps it float32: in bfloat16 a schedule of a thousand steps has only 129
+        different values."""
         before = self.tau
         super()._apply(fn, recurse)
         if before.is_meta and not self.tau.is_meta:  # to_empty() gives memory without a value
@@ -212,7 +213,7 @@ def _readable(tau: Tensor) -> bool:
 def _tau(value: Any) -> float:
     """``value`` as a positive number that float32 can hold."""
     if isinstance(value, (nn.Module, nn.Parameter)) or (isinstance(value, Tensor) and value.requires_grad):
-        raise TypeError(f"tau must be a number, got {given(value)}: pass what is learned to the call, tau=...")
+        raise TypeError(f"tau must be a number, got {given(value)}: pass a learned tau to the call, as tau=...")
     logits = isinstance(value, Tensor) and value.dim() > 0
     tau = scalar("tau", value, "logits go to the call, as in GumbelSoftmax()(logits)" if logits else "write a float")
     if not 0 < tau < math.inf:
@@ -223,7 +224,7 @@ def _tau(value: Any) -> float:
 
 def _check_name(name: object) -> None:
     if name is not None and not isinstance(name, str):
-        raise TypeError(f"name must be a string or None, got {given(name)}: write name='encoder.0', say")
+        raise TypeError(f"name must be a string or None, got {given(name)}: for example, write name='encoder.0'")
     if name == "":
         raise ValueError("name must not be empty, got '': write the path of the module in its model, or leave it out")
 

@@ -1,7 +1,7 @@
 """Passes over the logits of bits in eager code: one forward, one backward, where a fast body has them.
 
-``takes`` says whether a call may come here. Whatever looks at the operations (torch.func, torch.compile, tracers,
-DTensors) and every gradient but that of the logits gets the formulas that laws and losses have in plain torch. A
+``takes`` says whether a call may come here. Everything that inspects the operations (torch.func, torch.compile,
+tracers, DTensors), and every gradient except that of the logits, gets the plain-torch formulas of laws and losses. A
 backward pass that is itself differentiated or mapped gets the formula of the slope, which is here.
 """
 

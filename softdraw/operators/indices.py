@@ -52,7 +52,7 @@ def drawn(
 
 
 def _fused(x: Tensor, *others: Any) -> Any:
-    """The body that does all in one pass, where there is one and nobody watches torch's functions."""
+    """The body that does all in one pass, where there is one and no mode has to see torch's functions."""
     if not is_plain(x) or x.dtype not in DTYPES or function_modes():
         return None
     if any(isinstance(t, Tensor) and type(t) not in PLAIN for t in others):

@@ -17,7 +17,7 @@ from softdraw.operators.operator import Operation
 
 def _fold_in(seed: Tensor, id: Tensor) -> Tensor:
     if seed.is_cpu and seed.dim() == id.dim() == 0:
-        return torch.full((), noise.fold_number(int(seed), int(id)), dtype=torch.int64)
+        return torch.full((), noise.fold_number(int(seed), int(id)), dtype=torch.int64, device="cpu")
     return noise.fold_in(seed, id)
 
 

@@ -1,7 +1,7 @@
-"""Draws without noise in torch's own operations, for whatever looks at the graph.
+"""Draws without noise in torch's own operations, for everything that inspects the graph.
 
-An evaluation mode is a softmax or an argmax. Written so, an exported program holds no operator of this library: it runs
-where softdraw is not installed, converts to ONNX, and its parts fuse with what stands around them. The values are those
+An evaluation mode is a softmax or an argmax. Written this way, an exported program has no operator of this library: it
+runs where softdraw is not installed, converts to ONNX, and fuses with the operations around it. The values are those
 of the kernels, and so are the gradients. One thing is missing: a tensor ``tau`` that is not positive and finite cannot
 be refused inside a graph, so it makes its rows NaN.
 """

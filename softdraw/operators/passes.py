@@ -2,7 +2,8 @@
 logits; and one more pass for the gradient.
 
 In eager code a pass is the fast body of ``kernels``, with its gradient in a plain ``autograd.Function``. Where there is
-none, where it does not know a value, and for whatever looks at the operations (torch.compile, export, torch.func,
+none, where it does not know a value, and for everything that inspects the operations (torch.compile, export,
+torch.func,
 forward mode, function and dispatch modes, DTensors), the pass is its formula in torch's own operations
 (``pass_reference``), which have every derivative. A gradient that is differentiated again is taken through it too.
 """
@@ -74,7 +75,7 @@ class Pass:
         return pass_reference.reduced(self._formula(rows, *numbers), rows.keep, rows.weight, reduction)
 
     def _body(self, rows: Rows) -> Any:
-        """The fast body, where there is one and nobody watches torch's functions."""
+        """The fast body, where there is one and no mode has to see torch's functions."""
         if function_modes() or not is_plain(rows[0]):
             return None
         for t in rows[1:]:

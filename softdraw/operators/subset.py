@@ -1,6 +1,6 @@
 """Subsets as autograd sees them: the log-normalizer, whose derivative is the mean, whose derivative is the covariance.
 
-On plain CPU tensors each is one call of the compiled body. Where there is none, and for whatever looks at the
+On plain CPU tensors each is one call of the compiled body. Where there is none, and for everything that inspects the
 operations (torch.compile, torch.func, forward mode, dispatch modes), it is ``kernels.reference.subset``, which is made
 of torch's own operations and has every derivative; the third derivative always goes through it.
 
@@ -62,7 +62,8 @@ def sample(x: Tensor, k: Size, seed: Tensor, rows: Tensor | None, samples: int) 
 
 
 def _compiled(x: Tensor, k: Size, other: Tensor | None = None) -> bool:
-    """Whether the compiled body runs: nobody watches, and it is there and right."""
+    """Whether the compiled body runs: no mode or transform has to see the operations, and the body is available and
+    right."""
     if not (is_plain(x) and x.is_cpu) or function_modes() or (other is not None and type(other) not in PLAIN):
         return False
     if isinstance(k.each, Tensor) and not (type(k.each) in PLAIN and k.each.is_cpu):

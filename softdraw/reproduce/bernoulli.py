@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import torch
 
+from softdraw.errors import counted
 from softdraw.laws import Bernoulli
 from softdraw.reproduce.table import Table, figure
 from softdraw.rules import DisARM, LeaveOneOut, Reinforce
@@ -39,4 +40,4 @@ def run(draws: int = 1_000_000) -> Table:
             mean, ours = measure(rule, target, draws)
             rows.append((label, f"{target}", f"{true}", f"{mean:.6f}", figure(variance), figure(ours)))
     header = ("rule", "t", "true derivative", "ours, mean", "published variance", "ours, variance")
-    return Table(f"One Bernoulli, {draws:,} draws", header, rows, "REINFORCE has no baseline here.")
+    return Table(f"One Bernoulli, {counted(draws, 'draw')}", header, rows, "REINFORCE has no baseline here.")

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Independent
 
+from softdraw.errors import counted
 from softdraw.laws import Bernoulli, OneHotCategorical
 from softdraw.reproduce.table import Table
 from softdraw.rules import (
@@ -84,5 +85,6 @@ def train(rule: Pathwise | ScoreFunction | None, p: float, steps: int = STEPS, s
 def run(p: float = 2.0, steps: int = STEPS, track: Callable[[list], Iterable] = iter) -> Table:
     """The table for one p; ``track`` wraps the rows, for a progress bar."""
     rows = [(label, f"{figures[p]:.5f}", f"{train(rule, p, steps):.5f}") for label, rule, figures in track(PUBLISHED)]
-    note = f"The optimum is {OPTIMUM[p]:.5f}." + ("" if steps == STEPS else f" Ours after {steps} steps, not {STEPS}.")
+    other = "" if steps == STEPS else f" Ours after {counted(steps, 'step')}, not {STEPS}."
+    note = f"The optimum is {OPTIMUM[p]:.5f}.{other}"
     return Table(f"Exact loss after {STEPS} steps, p = {p:g}", ("rule", "published", "ours"), rows, note)

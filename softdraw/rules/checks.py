@@ -6,8 +6,9 @@ import math
 
 from torch import Tensor
 
-from softdraw.arguments import number_tau
+from softdraw.arguments import number_tau, tau_error
 from softdraw.checks import check_floating, check_real, integer, number
+from softdraw.tensors import is_plain
 
 
 def check_tau(rule: object, tau: object, name: str = "tau", learned: bool = False) -> None:
@@ -17,11 +18,19 @@ def check_tau(rule: object, tau: object, name: str = "tau", learned: bool = Fals
         number_tau(name, tau)
         return
     check_floating(name, tau)
+    check_positive(name, tau)
     if tau.requires_grad and not learned:
         raise ValueError(
             f"{name} requires a gradient, and this rule gives it none: write tau.detach(), "
             "or learn it through GumbelSoftmax or softdraw.gumbel_softmax"
         )
+
+
+def check_positive(name: str, tau: Tensor) -> None:
+    """Every value of ``tau`` is positive and finite, where that can be read without waiting for a device. Elsewhere the
+    kernel that uses it asks."""
+    if is_plain(tau) and tau.is_cpu and not bool(((tau > 0) & (tau < math.inf)).all()):
+        raise tau_error(f"values from {tau.min().item()} to {tau.max().item()}", name)
 
 
 def check_count(rule: object, name: str, value: object, least: int = 1) -> None:

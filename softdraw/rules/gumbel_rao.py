@@ -27,7 +27,7 @@ class GumbelRao(Pathwise):
 
     Args:
         tau: > 0, a number or a tensor, one per row.
-        samples: K, 10 to 1000; f is evaluated once all the same. Memory does not grow with K, time does.
+        samples: K, 10 to 1000; f is still evaluated only once. Memory does not grow with K, time does.
 
     Gradient:
         The mean of straight-through Gumbel-softmax, so its bias; never more variance, less as K grows. As tau tends to

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from softdraw.arguments import KernelRule
+from softdraw.numerics import value_of
 from softdraw.operators.softmax import softmax
 from softdraw.rules.checks import check_tau
 from softdraw.rules.conditional_noise import Noise
@@ -64,6 +64,6 @@ class GumbelSoftmax(Pathwise):
         return KernelRule("gumbel_softmax", self.tau)
 
     def forward(self, law: Family, sample: Tensor, noise: Noise) -> Tensor:
-        # The noise is what is left of the scores without the logits; a forbidden category has none (-inf + inf).
-        shift = (noise.scores(law.theta, sample) - law.theta).detach()
-        return softmax(law.theta + shift.masked_fill(law.theta == -torch.inf, 0), self.tau)
+        # The noise is a constant, so the scores have the gradient of the logits. It is not subtracted and added again:
+        # at logits of opposite signs near the largest number the difference would overflow.
+        return softmax(value_of(noise.scores(law.theta, sample), law.theta), self.tau)

@@ -29,7 +29,7 @@ class Pathwise(Rule):
 
     ``needs`` says which laws the rule serves. The rule sees the law as ``law.theta`` (natural parameters, categories
     last, -inf where forbidden), ``law.mean`` and ``law.covariance_product``, in float32 or float64 and of shape
-    ``(samples, *batch, C)``. Dim, mask, dtype, sampling and autograd are the machinery's.
+    ``(samples, *batch, C)``. The machinery handles dim, mask, dtype, sampling and autograd.
 
     A rule defines ``vjp``; one whose sample is relaxed defines ``forward`` in its place.
     """
@@ -39,9 +39,9 @@ class Pathwise(Rule):
     def vjp(self, law: Family, sample: Tensor, grad: Tensor, noise: Noise) -> Tensor:
         """The gradient for ``law.theta`` given the ``sample`` and the gradient that arrives at it.
 
-        It must be differentiable, linear in ``grad``, O(C) in memory a row, draw nothing but from ``noise``, and leave
-        out what no law sees: a shift of theta changes nothing, so over the categories the result must sum to zero, and
-        it must not change where a constant is added to theta. ``grad`` is zero at forbidden categories.
+        It must be differentiable, linear in ``grad``, O(C) in memory a row, take all noise from ``noise``, and ignore
+        shifts of theta as every law does: over the categories the result must sum to zero, and adding a constant to
+        theta must not change it. ``grad`` is zero at forbidden categories.
         """
         raise NotImplementedError(f"{type(self).__name__} has no vjp: its relaxed sample is differentiated as it is")
 

@@ -102,6 +102,6 @@ def _controls(found: object, value: Tensor, differentiated: bool) -> Tensor:
 
 
 def _through(value: Tensor, scores: Tensor) -> Tensor:
-    """Zero, with the gradient of ``value`` that passes through ``scores``, and through nothing else."""
+    """Zero, with that part of the gradient of ``value`` that passes through ``scores``."""
     slope = torch.autograd.grad(value.sum(), scores, create_graph=True, materialize_grads=True)[0]
     return slope * torch.where(scores == -torch.inf, 0, scores - scores.detach())

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor, equal
 
+from softdraw.rules.checks import check_positive
 from softdraw.rules.needs import Need
 
 
@@ -19,8 +20,12 @@ class Rule:
     needs: ClassVar[Need]
 
     def check_serves(self, law: Any) -> None:
-        """``law`` offers what the rule needs, or a TypeError says what is missing and which rules serve the law."""
+        """``law`` offers what the rule needs, or a TypeError says what is missing and which rules serve the law. A
+        tensor tau, which may have changed since the rule was made, must be positive and finite."""
         if self.needs in law.offers:
+            for name, tau in vars(self).items():
+                if name.endswith("tau") and isinstance(tau, Tensor):
+                    check_positive(f"{name} of {type(self).__name__}", tau)
             return
         kind = next(c for c in type(self).__mro__ if c.__bases__[0] is Rule)
         others = sorted(other.__name__ for other in kind.__subclasses__() if other.needs in law.offers)

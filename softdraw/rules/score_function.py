@@ -136,7 +136,7 @@ class Objective:
 
 
 def count_states(law: Any, joint: int) -> int:
-    """The number of joint states of a law's last ``joint`` batch dimensions; 10^300 stands for all that is more."""
+    """The number of joint states of a law's last ``joint`` batch dimensions; larger numbers are 10^300."""
     shape, most = law.batch_shape, 10**300  # a number that messages can show
     return law.states ** prod(shape[len(shape) - joint :]) if states_within(law, joint, most) else most
 

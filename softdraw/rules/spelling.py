@@ -102,4 +102,4 @@ def _number(where: str, key: str, value: str) -> int | float:
     try:
         return int(value) if value.lstrip("-").isdigit() else float(value)
     except ValueError:
-        raise InputError(f"{where}: {key} must be a number, got {value!r}: write {key}=1, say") from None
+        raise InputError(f"{where}: {key} must be a number, got {value!r}: for example, write {key}=1") from None

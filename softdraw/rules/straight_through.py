@@ -25,8 +25,8 @@ class StraightThrough(Pathwise):
         tau: > 0, a number or a tensor, one per row. It changes the gradient only, never the law.
 
     Gradient:
-        Unbiased where f is linear in the sample (tau = 1), biased otherwise; does not depend on the sample but through
-        g, so its variance is the lowest of all rules.
+        Unbiased where f is linear in the sample (tau = 1), biased otherwise; depends on the sample only through g, so
+        its variance is the lowest of all rules.
 
     Raises:
         TypeError, ValueError: tau is no positive number, or requires a gradient.

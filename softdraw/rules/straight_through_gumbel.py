@@ -26,8 +26,8 @@ class StraightThroughGumbel(Pathwise):
 
     Args:
         tau: > 0, a number or a tensor, one per row.
-        backward_tau: the temperature of the gradient, where it is to differ from ``tau``. As the forward value is hard,
-            ``tau`` then moves nothing.
+        backward_tau: the temperature of the gradient, where it differs from ``tau``. The forward value is hard, so
+            ``tau`` then has no effect.
 
     Gradient:
         Biased; the bias falls and the variance explodes as tau tends to 0.

@@ -26,7 +26,7 @@ def check_write(owner: Any, attr: str, value: float) -> None:
     """The attribute can take ``value`` as it is, or an error says why not."""
     held, where = getattr(owner, attr), f"attr {attr!r} of {type(owner).__name__}"
     if isinstance(held, Tensor) and (isinstance(held, nn.Parameter) or held.requires_grad):
-        raise TypeError(f"{where} is a parameter of the target: it is learned, and a schedule would undo that")
+        raise TypeError(f"{where} is a parameter of the target: it is learned, and a schedule would overwrite it")
     if _in_place(owner, attr, held):
         _check_fits(held, value, where)
     elif held is None and isinstance(owner, nn.Module) and attr in owner._buffers:
@@ -70,7 +70,7 @@ def _check_fits(buffer: Tensor, value: float, where: str) -> None:
         raise TypeError(f"{where} is a tensor of {buffer.dtype}, and a schedule writes floats: make it float32")
     if buffer.is_meta:
         raise ValueError(f"{where} is on the meta device, which holds no value: make the scheduler after to_empty()")
-    kept = float(torch.tensor(value, dtype=torch.float64).to(buffer.dtype).double())
+    kept = float(torch.tensor(value, dtype=torch.float64, device="cpu").to(buffer.dtype).double())
     # Rounding moves a value by half of eps at most; more is an overflow, an underflow or a saturated float8.
     if kept != value and not abs(kept - value) <= torch.finfo(buffer.dtype).eps * abs(value):
         raise ValueError(

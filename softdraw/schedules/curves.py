@@ -1,7 +1,7 @@
 """Schedules: values ``step -> value`` in closed form, as small frozen objects.
 
-A schedule is computed from the step alone. Nothing compounds, so a resumed run, a skipped step or a changed batch size
-cannot bend it. It can be compared, printed and pickled. Steps count from 0; a negative one is an error.
+A schedule is computed from the step alone. Nothing accumulates, so a resumed run, a skipped step or a changed batch
+size does not change it. It can be compared, printed and pickled. Steps count from 0; a negative one is an error.
 """
 
 from __future__ import annotations

@@ -61,7 +61,7 @@ class TauScheduler(LRScheduler):
         self._write(0)
 
     def step(self, step: int | None = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Go on by one step, or go to ``step``, and write the value that the schedule has there."""
+        """Advance by one step, or to ``step``, and write the schedule's value there."""
         self._write(self.last_step + 1 if step is None else step)
 
     def get_last_value(self) -> float:

@@ -27,15 +27,6 @@ class Docstrings(Extension):
             module = obj if isinstance(obj, Module) else obj.module
             obj.docstring.value = rewritten(obj.docstring.value, module)
 
-    def on_package(self, *, pkg: Module, **kwargs) -> None:
-        """In Python ``softdraw.draw`` is the function, though it stands in softdraw/draw.py."""
-        verbs = pkg.members.get("draw")
-        if isinstance(verbs, Module):
-            for name in ("draw", "expect"):
-                function = verbs.members[name]
-                function.parent = pkg  # its path, and so its anchor, is the one that users write
-                pkg.members[name] = function
-
 
 def rewritten(text: str, module: Object) -> str:
     """The docstring in Markdown."""

@@ -34,7 +34,8 @@ def soft(draw: Fields) -> Tensor:
 
 
 def hard(draw: Fields) -> Tensor:
-    """The exact draw as a one-hot, in the dtype and layout of the logits; tau is checked, and moves no draw."""
+    """The exact draw as a one-hot, in the dtype and layout of the logits; tau is checked but does not change the
+    draw."""
     logits, tau, *_ = draw
     _checked_or_number(tau, compute_dtype(logits.dtype))
     index, top = _argmax(scores(draw))

@@ -1,7 +1,7 @@
 """The draws that rules differentiate and the gradients of the rules, in plain torch: what a fast body must equal.
 
 ``samples`` draws are made, ``(samples, *batch, C)``, or one without that dimension where it is None. A gradient has the
-shape of the draws. The formulas are those of ``softdraw/rules/``; tests hold the two to each other.
+shape of the draws. The formulas are those of ``softdraw/rules/``; tests compare the two.
 """
 
 from __future__ import annotations

@@ -11,9 +11,9 @@ from torch import Tensor
 from softdraw.numerics import value_of
 from softdraw.tensors import is_plain
 
-_MARGIN = 40.0  # logits beyond the outermost finite one: a bit is as good as certain there
+_MARGIN = 40.0  # logits beyond the outermost finite one: a bit is practically certain there
 _STEPS = 40  # of the search: a bisection alone would find the tilt
-_NEAR = 1e-3  # standard deviations of the number of ones by which the tilt may miss k: the law needs no better one
+_NEAR = 1e-3  # standard deviations of the number of ones by which the tilt may miss k: the law needs no better
 
 
 class Size(NamedTuple):

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from softdraw.errors import InputError
+from softdraw.errors import InputError, counted
 from softdraw.recipes.autoencoder.files import read
 
 _FEWEST = 10  # below this there is nothing to hold out
@@ -76,7 +76,7 @@ def _shaped(raw: np.ndarray, where: str) -> tuple[np.ndarray, tuple[int, ...]]:
             "(N, 3, H, W)"
         )
     if len(raw) < _FEWEST:
-        raise InputError(f"{where} holds {len(raw)} images: at least {_FEWEST} are needed")
+        raise InputError(f"{where} holds {counted(len(raw), 'image')}: at least {_FEWEST} are needed")
     return raw, _sides(raw.shape[1]) if raw.ndim == 2 else raw.shape[1:]
 
 
@@ -115,7 +115,7 @@ def _room(shape: tuple[int, int], where: str) -> np.ndarray:
     except MemoryError:
         has = "" if there is None else f", and {there / 2**30:.1f} GiB are available"
         raise InputError(
-            f"{where} does not fit in the memory: {shape[0]:,} images of {shape[1]:,} pixels take "
+            f"{where} does not fit in the memory: {counted(shape[0], 'image')} of {counted(shape[1], 'pixel')} take "
             f"{needed / 2**30:.1f} GiB as float32{has}: take fewer or smaller images"
         ) from None
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import textwrap
+from pathlib import Path
 
+from softdraw.errors import counted
 from softdraw.recipes.autoencoder.loop import LEAST, Trainer
 from softdraw.recipes.runs.run import Start
 
@@ -16,9 +18,15 @@ def headline(trainer: Trainer) -> str:
     s, images = trainer.settings, trainer.images
     shape = f"{images.shape[0]}x{images.shape[1]}" + (" in colour" if len(images.shape) == 3 else "")
     return (
-        f"{s.data}: {len(images.train):,} images of {shape} to train on, {len(images.valid):,} held out\n"
+        f"{_place(s.data)}: {len(images.train):,} images of {shape} to train on, {len(images.valid):,} held out\n"
         f"{s.groups}x{s.categories} codes, {s.rule}, {s.device}"
     )
+
+
+def _place(data: str) -> str:
+    """The path of the data, from this folder on where it is in it."""
+    here = Path.cwd()
+    return str(Path(data).relative_to(here)) if Path(data).is_relative_to(here) else data
 
 
 def extension(trainer: Trainer, start: Start) -> str:
@@ -28,8 +36,8 @@ def extension(trainer: Trainer, start: Start) -> str:
     lengths = (a_pass * (start.extended_from or s.epochs), a_pass * s.epochs)
     weights = [s.kl_weight(steps)(step) for steps in lengths]
     text = (
-        f"extended after epoch {start.done}: {s.epochs} epochs in place of {start.extended_from}; schedules go by the "
-        f"length,\nso the KL weight goes on from {weights[1]:.3g} (it was {weights[0]:.3g})"
+        f"extended after epoch {start.done}: {counted(s.epochs, 'epoch')} in place of {start.extended_from}; schedules "
+        f"go by the length,\nso the KL weight goes on from {weights[1]:.3g} (it was {weights[0]:.3g})"
     )
     if not s.has_tau:
         return text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -39,6 +40,8 @@ class Settings:
     device: str = "auto"
 
     def __post_init__(self) -> None:
+        if self.data != "digits" and os.path.exists(self.data):  # a run may be resumed from another folder
+            object.__setattr__(self, "data", os.path.abspath(self.data))
         if rule_settings(self.rule) != {"rule": self.rule}:
             raise InputError(f"`rule` {self.rule!r} is not in canonical words: pass **rule_settings({self.rule!r})")
         if self.groups < 1 or self.categories < 2:
