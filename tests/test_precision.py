@@ -1,12 +1,15 @@
 """The law of coarse noise: published figures, quadrature, enumeration, and draws that are as far off as predicted."""
 
 import math
+import re
+from pathlib import Path
 
 import pytest
 import scipy.integrate
 import scipy.stats
 import torch
 
+import softdraw
 from softdraw.cli import run
 from softdraw.reproduce import chi_square, precision
 
@@ -161,3 +164,63 @@ def test_the_command(capsys, monkeypatch, tmp_path):
     assert run(["reproduce", "precision", "--out", str(tmp_path / "file")]) == 2
     assert "--out" in capsys.readouterr().err
     assert "chi-square" in str(chi_square.run(2**20, torch.float16))
+
+
+# The page: each line by hand and the line in its place have the law that both should have.
+
+K, TOP = 2, 0.7
+LOGITS = torch.tensor([1.0, -0.5, 0.2, 2.0, -1.0])
+
+
+def ordered(p):
+    """Plackett and Luce: the law of two in order, as numbers 5 i + j."""
+    return torch.tensor([[p[i] * p[j] / (1 - p[i]) if i != j else 0.0 for j in range(5)] for i in range(5)]).flatten()
+
+
+def laws():
+    p, tempered = LOGITS.double().softmax(-1), (LOGITS.double() / 0.6).softmax(-1)
+    kept_k, kept_p = tempered * (LOGITS >= 1.0), tempered * (LOGITS >= 2.0)
+    assert kept_p.sum() >= TOP
+    return [
+        tempered,
+        p,
+        tempered,
+        ordered(tempered),
+        p,
+        p,
+        tempered,
+        kept_k / kept_k.sum(),
+        kept_p / kept_p.sum(),
+        ordered(p),
+    ]
+
+
+def rows_of_the_page():
+    page = (Path(__file__).parents[1] / "docs" / "precision.md").read_text()
+    return re.findall(r"^\| ([^|`]+) \| `([^`|]+)` \| `([^`|]+)` \|$", page, re.MULTILINE)
+
+
+def outcome(line, seed):
+    torch.manual_seed(seed)
+    logits = LOGITS.expand(40_000, 5)
+    names = {"torch": torch, "softdraw": softdraw, "logits": logits, "p": logits.softmax(-1), "T": 0.6, "k": K}
+    names |= {"top_p": TOP, "inf": math.inf, "u": torch.rand_like(logits)}
+    *before, last = line.split("; ")
+    exec("; ".join(before), names)
+    index = eval(last, names)
+    return index if index.dim() == 1 else 5 * index[:, 0] + index[:, 1]
+
+
+def test_the_page_has_ten_samplers():
+    assert len(rows_of_the_page()) == len(laws()) == 10
+
+
+@pytest.mark.parametrize("column", [1, 2])
+@pytest.mark.parametrize("row", range(10))
+def test_a_line_has_its_law(row, column):
+    law = laws()[row]
+    counts = torch.bincount(outcome(rows_of_the_page()[row][column], row), minlength=len(law))
+    assert counts[law == 0].sum() == 0
+    possible = law > 0
+    if possible.sum() > 1:
+        assert scipy.stats.chisquare(counts[possible], law[possible] * 40_000).pvalue > 1e-3

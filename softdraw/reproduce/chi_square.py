@@ -126,5 +126,5 @@ def run(
     return Table(title, header, rows, NOTE)
 
 
-NOTE = """drawn: torch.rand is (logits - (-torch.rand(logits.shape).log()).log()).argmax(-1). Its uniforms are multiples of the step,
-so that its noise is that of the grid; noise that begins there without a grid would do worse."""
+NOTE = """drawn: torch.rand is (logits - (-torch.rand(logits.shape).log()).log()).argmax(-1). Its uniforms are multiples
+of the step, so that its noise is that of the grid; noise that begins there without a grid would do worse."""

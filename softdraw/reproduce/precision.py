@@ -126,10 +126,12 @@ def run(track: Callable[[list], Iterable] = iter) -> Table:
     true = Step(tokens(), tokens(), 1.0)
     rows = [("exact", *(cell for share in SHARES for cell in _cells(share, true)), "0")]
     for label, first, grid in track(NOISES):
-        found = {share: None if grid and share == 1 else step(share, first, grid) for share in SHARES}
+        found = {share: step(share, first, grid) for share in SHARES if share < 1 or not grid}
         starved = found[1 / 1024]
         assert starved is not None
-        rows.append((label, *(cell for share in SHARES for cell in _cells(share, found[share])), f"{starved.starved:,}"))
+        rows.append(
+            (label, *(cell for share in SHARES for cell in _cells(share, found.get(share))), f"{starved.starved:,}")
+        )
     header = ["noise begins at"]
     for share in SHARES:
         name = "d=1" if share == 1 else f"1/{1 / share:.0f}"
@@ -141,5 +143,5 @@ def run(track: Callable[[list], Iterable] = iter) -> Table:
 def _cells(share: float, found: Step | None) -> list[str]:
     if found is None:
         return ["-"]
-    distance = f"{found.distance:.2g}"
+    distance = f"{found.distance:.{3 if found.distance >= 0.01 else 2}g}"
     return [distance] if share == 1 else [f"{found.entropy:.3f}", distance, f"{found.rate:.3f}"]
