@@ -17,6 +17,7 @@ from torch import Tensor
 
 from softdraw.checks import (
     DENSE,
+    INTEGERS,
     ORDINARY,
     check_bool,
     check_device,
@@ -213,6 +214,11 @@ def number_tensor(number: float, like: Tensor) -> Tensor:
 def number_a_row(name: str, x: Tensor, logits: Tensor, dim: int) -> Tensor:
     """A tensor of one number, or of one for each row (categories last); its values are the kernel's to check."""
     check_floating(name, x)
+    return a_row(name, x, logits, dim)
+
+
+def a_row(name: str, x: Tensor, logits: Tensor, dim: int) -> Tensor:
+    """``number_a_row`` for a dense tensor of any dtype."""
     if x.device != logits.device:
         if x.dim() > 0 or x.is_meta:
             check_device(name, x, logits.device)
@@ -275,7 +281,7 @@ def row_ids(batch: torch.Size | tuple[int, ...], device: torch.device) -> Tensor
 
 
 def _prepare_row_ids(rows: Tensor, batch: torch.Size, device: torch.device) -> Tensor:
-    if rows.dtype not in (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8):
+    if rows.dtype not in INTEGERS:
         raise TypeError(f"rows must be an int or an int64 tensor, got a tensor of {rows.dtype}: write rows.long()")
     check_tensor("rows", rows)
     if rows.device != device:

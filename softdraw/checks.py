@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 DENSE = torch.strided
+INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 ORDINARY = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 # float8_e8m0fnu (torch 2.7) has no sign; float4_e2m1fn_x2 (torch 2.8) packs two numbers into one element.
 _NO_NUMBERS = {getattr(torch, name, None) for name in ("float8_e8m0fnu", "float4_e2m1fn_x2")} - {None}

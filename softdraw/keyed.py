@@ -11,7 +11,16 @@ from torch import Tensor
 
 from softdraw import noise, numerics
 from softdraw.arguments import check_col_start, compute_dtype, prepare_rows, prepare_shape, row_ids
-from softdraw.checks import check_device, check_dtype, check_floating, check_tensor, given, integer, prepare_device
+from softdraw.checks import (
+    INTEGERS,
+    check_device,
+    check_dtype,
+    check_floating,
+    check_tensor,
+    given,
+    integer,
+    prepare_device,
+)
 from softdraw.operators import draws, keys
 from softdraw.overrides import overridable
 from softdraw.private_torch import constant_of_graphs, is_plain
@@ -19,7 +28,6 @@ from softdraw.seeds import seed_tensor
 from softdraw.tensors import is_dtensor
 
 __all__ = ["fold_in", "gumbel_noise", "noise_at", "uniform_at"]
-_INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 
 
 @overridable
@@ -251,7 +259,7 @@ def _stream(stream: int, device: torch.device) -> Tensor:
 def _indices(name: str, index: Tensor, end: int) -> Tensor:
     """Indices as int64, after a check that they are below ``end`` where their values can be read."""
     check_tensor(name, index, "tensor of integers")
-    if index.dtype not in _INTEGERS:
+    if index.dtype not in INTEGERS:
         raise TypeError(f"{name} must be a tensor of integers, got a tensor of {index.dtype}: write {name}.long()")
     if is_plain(index) and index.is_cpu and bool(((index < -1) | (index >= end)).any()):
         raise ValueError(f"{name} must be from 0 to {end - 1}, or -1 for none, got {index.min()} to {index.max()}")
@@ -302,7 +310,7 @@ def _id(id: Any, device: torch.device, position: int) -> Tensor:
     """An id as an int64 tensor."""
     if isinstance(id, Tensor):
         check_tensor("ids", id)
-        if id.dtype not in _INTEGERS:
+        if id.dtype not in INTEGERS:
             raise TypeError(
                 f"ids must be ints, strings or tensors of integers, got a tensor of {id.dtype} as number {position}"
             )

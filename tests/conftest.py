@@ -27,3 +27,14 @@ def ranks_results():
         return results
 
     return collect
+
+
+@pytest.fixture(params=["fastest", "reference"])
+def each_body(request, monkeypatch):
+    """The fastest body, and plain torch."""
+    from softdraw import kernels
+    from softdraw.kernels import reference
+
+    if request.param == "reference":
+        monkeypatch.setattr(kernels, "body", lambda *_: reference)
+        monkeypatch.setattr(kernels, "body_for", lambda *_: reference)

@@ -12,7 +12,6 @@ from scipy.stats import chisquare
 from torch.utils.checkpoint import checkpoint
 
 import softdraw
-from softdraw.indices import truncation
 
 DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16]
 
@@ -155,81 +154,6 @@ def test_one_pass_keeps_the_logits_alone():
     beyond = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in saved}
     beyond.pop(logits.untyped_storage().data_ptr())
     assert sum(beyond.values()) <= 8 * (8 + 8 + 16)  # an index, a logit and two numbers a row
-
-
-# Truncation
-
-
-def kept_by_definition(x, t, top_k, top_p, min_p):
-    """One row, category by category, ties and all."""
-    z = {j: v for j, v in enumerate(x.double().tolist()) if v > -math.inf}
-    top = max(z.values())
-    p = {j: (1.0 if v == top else 0.0) if t == 0 else math.exp((v - top) / t) for j, v in z.items()}
-    if top_k is not None:
-        bound = sorted(z.values(), reverse=True)[:top_k][-1]
-        z = {j: v for j, v in z.items() if v >= bound}
-    if top_p is not None:
-        total, mass = sum(p[j] for j in z), 0.0
-        for bound in sorted({p[j] for j in z}, reverse=True):
-            mass += sum(p[j] for j in z if p[j] == bound)
-            if mass >= top_p * total:
-                break
-        z = {j: v for j, v in z.items() if p[j] >= bound}
-    if min_p is not None:
-        z = {j: v for j, v in z.items() if p[j] >= min_p * max(p.values())}
-    return set(z)
-
-
-@pytest.mark.parametrize("t", [0.0, 0.7, 1.0])
-@pytest.mark.parametrize(
-    ("top_k", "top_p", "min_p"),
-    [(3, None, None), (30, None, None), (None, 0.6, None), (None, None, 0.3), (8, 0.55, 0.2), (1, None, None)],
-)
-def test_what_is_kept_is_the_definition(top_k, top_p, min_p, t):
-    logits = make((60, 20)).mul(2).round().div(2)  # with many ties
-    mask = make((60, 20), seed=1) > -1
-    got = truncation.kept(logits, mask, t, (top_k, top_p, min_p))
-    for row, allowed, kept in zip(logits, mask, got, strict=True):
-        want = kept_by_definition(row.masked_fill(~allowed, -math.inf), t, top_k, top_p, min_p)
-        assert set(kept.nonzero().flatten().tolist()) == want
-
-
-def test_equal_logits_are_kept_together():
-    tied = torch.tensor([2.0, 1.0, 1.0, 1.0, 0.0])
-    for options, kept in (({"top_k": 2}, {0, 1, 2, 3}), ({"top_p": 0.5}, {0, 1, 2, 3}), ({"top_p": 0.4}, {0})):
-        drawn = softdraw.draw_index(tied, **options, sample_shape=(2000,), seed=1).index
-        assert set(drawn.tolist()) == kept
-
-
-@pytest.mark.parametrize("options", [{"top_k": 3}, {"top_p": 0.7}, {"min_p": 0.25}, {"top_k": 4, "top_p": 0.9}])
-def test_the_truncated_law(options):
-    logits, t = torch.tensor([1.0, -0.5, 0.0, 2.0, 1.2, -3.0]), 1.3
-    index, log_prob, entropy = softdraw.draw_index(logits, temperature=t, **options, sample_shape=(100_000,), seed=1)
-    kept = truncation.kept(logits, None, t, (*(options.get(k) for k in ("top_k", "top_p", "min_p")),))
-    assert 1 < kept.sum() < 6
-    counts = index.bincount(minlength=6)
-    assert (counts[~kept] == 0).all()
-    expected = 100_000 * (logits.double()[kept] / t).softmax(-1)
-    assert chisquare(counts[kept], expected).pvalue > 1e-3
-    log_p = logits.double()[kept].log_softmax(-1)  # truncated, without the temperature
-    whole = torch.full((6,), -math.inf, dtype=torch.float64).masked_scatter(kept, log_p)
-    torch.testing.assert_close(log_prob.double(), whole[index], rtol=1e-6, atol=1e-6)
-    torch.testing.assert_close(entropy[0].double(), -(log_p.exp() * log_p).sum(), rtol=1e-6, atol=1e-6)
-
-
-def test_what_bounds_nothing_changes_nothing():
-    logits = make((20, 9))
-    plain = softdraw.draw_index(logits, seed=1)
-    for options in ({"top_k": 9}, {"top_k": 10**9}, {"top_p": 1.0}, {"min_p": 0.0}, {"top_k": 9, "top_p": 1}):
-        assert all(map(torch.equal, softdraw.draw_index(logits, seed=1, **options), plain))
-
-
-def test_wide_batches_are_truncated_in_parts(monkeypatch):
-    logits, mask, t = make((7, 3, 50)), make((7, 3, 50), seed=1) > -1, make((7, 3, 1), seed=2).abs()
-    whole = truncation.kept(logits, mask, t, (20, 0.8, 0.01))
-    for size in (1000, 300, 100, 40):
-        monkeypatch.setattr(truncation, "_CHUNK", size)
-        assert torch.equal(truncation.kept(logits, mask, t, (20, 0.8, 0.01)), whole)
 
 
 # Rows without a draw

@@ -13,8 +13,7 @@ import torch
 from test_noise import python_gumbel, python_philox
 
 import softdraw
-from softdraw import kernels, noise
-from softdraw.kernels import reference
+from softdraw import noise
 from softdraw.rules.conditional_noise import Noise
 from tests.methods import PATHWISE, SCORE, label
 
@@ -39,14 +38,6 @@ def python_fold(seed, *ids):
         words = python_philox((id % 2**32, (id >> 32) % 2**32, 0, 2**32 - 1), key)
         seed = words[0] | words[1] << 32
     return seed
-
-
-@pytest.fixture(params=["fastest", "reference"])
-def each_body(request, monkeypatch):
-    """The fastest body, and plain torch."""
-    if request.param == "reference":
-        monkeypatch.setattr(kernels, "body", lambda *_: reference)
-        monkeypatch.setattr(kernels, "body_for", lambda *_: reference)
 
 
 @pytest.mark.parametrize(("seed", "ids", "expected"), KNOWN)

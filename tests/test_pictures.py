@@ -67,7 +67,7 @@ def test_speeds_are_those_of_the_benchmark_page(script):
             assert tuple(f"{ratios[peer]:.1f}" for peer in ("eager", "compiled")) == listed[operation, r, c]
 
 
-@pytest.mark.parametrize("name", ["draws", "rules", "speed"])
+@pytest.mark.parametrize("name", ["draws", "rules", "speed", "precision"])
 def test_a_command_writes_both_versions(script, monkeypatch, tmp_path, name):
     module = script(name)
     monkeypatch.setattr(sys, "argv", [f"{name}.py", str(tmp_path)])

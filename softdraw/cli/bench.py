@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from softdraw.cli.places import writing
 from softdraw.errors import InputError, counted
 
 SIZES = "32x10,256x32,8192x128,1024x8192,64x131072"
@@ -53,7 +51,7 @@ def bench(
         for rows, cols in _sizes(sizes)
     ]
     figures.require()
-    with _writing(out):  # before minutes of measuring, not after them
+    with writing(out):  # before minutes of measuring, not after them
         out.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=out).close()
     print("  ".join(f"{name} {value}" for name, value in report.machine(device).items()))
@@ -62,25 +60,11 @@ def bench(
     for setting in settings:
         results.append(measure(setting, rounds))
         print(report.line(results[-1]), flush=True)
-        with _writing(out):
+        with writing(out):
             report.write_json(out / "bench.json", results)  # a run that is stopped keeps what it has measured
-    with _writing(out):
+    with writing(out):
         report.draw_picture(out / "bench.png", results)
     print(f"wrote {out / 'bench.json'} and {out / 'bench.png'}")
-
-
-@contextmanager
-def _writing(out: Path) -> Iterator[None]:
-    """A file or folder that cannot be written is a bad --out."""
-    try:
-        yield
-    except OSError as error:
-        name = f": {Path(error.filename).name}" if error.filename and Path(error.filename) != out else ""
-        raise InputError(
-            f"--out {out}{name} cannot be written ({error.strerror}): "
-            + ("free some space, or " if error.errno == errno.ENOSPC else "")
-            + "give another folder"
-        ) from None
 
 
 def _check_device(given: str) -> None:

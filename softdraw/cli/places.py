@@ -1,8 +1,9 @@
-"""What a user names as module:function or file.py:function, imported with what lies beside it."""
+"""What a user names: module:function or file.py:function, imported with what lies beside it; a folder to write to."""
 
 from __future__ import annotations
 
 import difflib
+import errno
 import importlib
 import importlib.util
 import os
@@ -10,6 +11,7 @@ import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -83,3 +85,17 @@ def named(problem: str, module: ModuleType) -> Any:
         close = difflib.get_close_matches(name, [x for x in vars(module) if not x.startswith("_")], n=1)
         raise InputError(f"{place} has no {name}" + (f": did you mean {place}:{close[0]}?" if close else ""))
     return getattr(module, name)
+
+
+@contextmanager
+def writing(out: Path) -> Iterator[None]:
+    """A file or folder that cannot be written is a bad --out."""
+    try:
+        yield
+    except OSError as error:
+        name = f": {Path(error.filename).name}" if error.filename and Path(error.filename) != out else ""
+        raise InputError(
+            f"--out {out}{name} cannot be written ({error.strerror}): "
+            + ("free some space, or " if error.errno == errno.ENOSPC else "")
+            + "give another folder"
+        ) from None

@@ -12,7 +12,7 @@ from torch.overrides import has_torch_function_variadic
 
 from softdraw.arguments import check_col_start, prepare_logits, prepare_mask, prepare_shape, rows_of
 from softdraw.indices.temperature import prepare_temperature
-from softdraw.indices.truncation import check_bounds, kept
+from softdraw.indices.truncation import kept, prepare_bounds
 from softdraw.operators import indices
 from softdraw.overrides import handed_over, not_scripted, stands_in
 
@@ -32,9 +32,9 @@ def draw_index(
     logits: Tensor,
     *,
     temperature: float | Tensor = 1.0,
-    top_k: int | None = None,
-    top_p: float | None = None,
-    min_p: float | None = None,
+    top_k: int | Tensor | None = None,
+    top_p: float | Tensor | None = None,
+    min_p: float | Tensor | None = None,
     mask: Tensor | None = None,
     dim: int = -1,
     seed: int | Tensor | None = None,
@@ -54,12 +54,16 @@ def draw_index(
 
     Args:
         logits: x, unnormalised log-probabilities, ``(..., K)`` (K at ``dim``), any floating dtype, any strides.
-        temperature: T >= 0 of the law, a number or a tensor of one element, or one per row (the shape of the logits
-            with 1 at ``dim``). 0 is the argmax. At 1 the index is that of :func:`gumbel_max`, bit for bit.
+        temperature: T >= 0 of the law, a number or a tensor of one element, or one for each row: a tensor of the
+            batch's shape, or one that broadcasts to that of the logits with 1 at ``dim``. 0 is the argmax. At 1 the
+            index is that of :func:`gumbel_max`, bit for bit.
         top_k: keep the k largest logits, and all that equal the k-th. >= 1; K or more keeps all.
         top_p: of these, keep the smallest set of the most probable at temperature T that has probability ``top_p`` at
             least, and all that equal its last one. In (0, 1]; 1 keeps all.
-        min_p: of these, keep what has ``min_p`` times the largest probability at least. In [0, 1]; 0 keeps all.
+        min_p: of these, keep what has ``min_p`` times the largest probability at least. In [0, 1]; 0 keeps all. Each
+            of the three may be a tensor as the temperature may. Values out of range are an error where they can be
+            read, and an assertion on an accelerator and in compiled code; under torch.func such a row keeps its largest
+            logits alone.
         mask: bool, True = allowed, broadcasts to the logits. A forbidden category is never drawn.
         dim: the dimension of the categories.
         seed, generator, rows, col_start: as for :func:`gumbel_softmax`.
@@ -90,15 +94,14 @@ def draw_index(
         Gumbel (1954), "Statistical theory of extreme values"; Holtzman et al. (2020), "The curious case of neural text
         degeneration", for top_p; Nguyen et al. (2025), "Turning up the heat: min-p sampling", for min_p.
     """
-    if has_torch_function_variadic(logits, temperature, mask, seed, rows) and stands_in(
-        logits, temperature, mask, seed, rows
-    ):
+    tensors = (logits, temperature, top_k, top_p, min_p, mask, seed, rows)
+    if has_torch_function_variadic(*tensors) and stands_in(*tensors):
         options = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p, "mask": mask, "dim": dim}
         keys = {"seed": seed, "generator": generator, "rows": rows, "col_start": col_start}
         return handed_over(draw_index, logits, **options, **keys, sample_shape=sample_shape)
     x, dim = prepare_logits(logits, dim)
     t = prepare_temperature(temperature, logits, dim)
-    bounds = check_bounds(top_k, top_p, min_p)
+    bounds = prepare_bounds(top_k, top_p, min_p, logits, dim)
     shape = prepare_shape("sample_shape", sample_shape, most=STREAMS)
     ids = rows_of(rows, x, seed)
     allowed = kept(x, prepare_mask(mask, logits, dim), t, bounds)

@@ -10,14 +10,12 @@ from torch import Tensor
 from torch.overrides import has_torch_function_variadic
 
 from softdraw.arguments import check_col_start, prepare_logits, prepare_mask, prepare_shape, rows_of
-from softdraw.checks import check_device, check_tensor, count, given
+from softdraw.checks import INTEGERS, check_device, check_tensor, count, given
 from softdraw.indices.draw_index import STREAMS
 from softdraw.indices.temperature import prepare_temperature
 from softdraw.operators import indices
 from softdraw.overrides import handed_over, not_scripted, stands_in
 from softdraw.tensors import is_plain
-
-_INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 
 
 @not_scripted
@@ -47,7 +45,7 @@ def gumbel_topk(
         logits: x, unnormalised log-probabilities, ``(..., K)`` (K at ``dim``), any floating dtype, any strides.
         k: how many, an int >= 0; or an integer tensor of the batch's shape (that of the logits without ``dim``), one
             for each row. The tensor is read, so it has to be an int under torch.compile and torch.func.
-        temperature: T >= 0, as for :func:`draw_index`; 0 gives the k largest logits.
+        temperature: T >= 0, a number or one for each row, as for :func:`draw_index`; 0 gives the k largest logits.
         mask: bool, True = allowed, broadcasts to the logits. A forbidden category is never drawn.
         dim: the dimension of the categories.
         seed, generator, rows, col_start: as for :func:`gumbel_softmax`.
@@ -101,7 +99,7 @@ def _prepare_k(k: int | Tensor, x: Tensor) -> tuple[int, Tensor | None]:
     if not isinstance(k, Tensor):
         return count("k", k, 0, "how many categories are drawn"), None
     check_tensor("k", k)
-    if k.dtype not in _INTEGERS:
+    if k.dtype not in INTEGERS:
         raise TypeError(f"k must be an int or an int64 tensor, one k for each row, got {given(k)}: write k.long()")
     check_device("k", k, x.device)
     if k.shape != x.shape[:-1]:
