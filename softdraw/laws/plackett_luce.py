@@ -147,14 +147,19 @@ class PlackettLuce(Law):
 
     def entropy(self) -> Tensor:
         """Entropy in nats, ``batch``, by a sum over the sets of items: for at most 12 of them."""
-        self._check_summed("entropy", "-law.log_prob(law.sample((1000,))).mean(0) estimates it")
-        x = self.scores().double()
-        return orders.expected(x, self.length, lambda log_p: -log_p).to(self.theta.dtype)
+        self._check_summed("entropy", "-law.log_prob(law.sample((1000,))).mean(0)")
+        return orders.entropy(self.scores().double(), self.length).to(self.theta.dtype)
+
+    def divergence(self, other: PlackettLuce) -> Tensor:
+        """KL(self || other), ``batch``, by the same sum, for another law of orders of this length."""
+        self._check_summed("divergence", "(p.log_prob(y) - q.log_prob(y)).mean(0) of y = p.sample((1000,))")
+        x, y = torch.broadcast_tensors(self.scores().double(), other.scores().double())
+        return orders.divergence(x, y, self.length).to(self.theta.dtype)
 
     def marginals(self) -> Tensor:
         """The probability that an item has a place, ``(*batch, length, n)``, by a sum over the sets of items: for at
         most 12 of them. It is the mean of :meth:`matrix` of a sample."""
-        self._check_summed("marginals", "law.matrix(law.sample((1000,))).mean(0) estimates them")
+        self._check_summed("marginals", "law.matrix(law.sample((1000,))).mean(0)")
         return orders.marginals(self.scores().double(), self.length).to(self.theta.dtype)
 
     def matrix(self, order: Tensor) -> Tensor:
@@ -258,5 +263,5 @@ class PlackettLuce(Law):
         n = self.theta.shape[-1]
         if n > _SUMMED:
             raise NotImplementedError(
-                f"{name} of PlackettLuce is a sum over 2^n sets, for at most {_SUMMED} items, got n = {n}: {way}"
+                f"{name} of PlackettLuce is a sum over 2^n sets, for at most {_SUMMED} items, got n = {n}: estimate it by {way}"
             )

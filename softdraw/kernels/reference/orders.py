@@ -20,11 +20,11 @@ black-box gradient estimates for the Plackett-Luce distribution".
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.functional import softplus
 
 from softdraw.numerics import log_probs, logsumexp, times
 
@@ -61,46 +61,47 @@ def condition(x: Tensor, order: Tensor, g: Tensor) -> Tensor:
     rings = _sums(between.flip(-1)).flip(-1)
     last = rings[..., -1:] if order.shape[-1] else torch.full_like(x[..., :1], _lowest(x))
     allowed = x != -math.inf
-    after = -torch.logaddexp(last, -(g + x.masked_fill(~allowed, 0)))
+    after = -_add(last, -(g + x.masked_fill(~allowed, 0)))
     place = torch.where(left.there, left.at, x.shape[-1])
     ranked = torch.cat((after, after[..., :1]), -1).scatter(-1, place, -rings)[..., :-1]
     return ranked.masked_fill(~allowed, -math.inf)
 
 
-def expected(x: Tensor, m: int, value: Callable[[Tensor], Tensor]) -> Tensor:
-    """E of the sum over the m steps of ``value``, exactly: ``value`` maps the log-probabilities of the next item, where
-    the set S has been drawn, to numbers of the same shape ``(..., sets, n)``, which are weighted with these. O(2^n n).
-    """
-    total = 0
-    for reached, log_p in _steps(x, m):
-        each = times(log_p.exp(), value(log_p)).sum(-1)
-        total = total + times(reached, each).sum(-1)
-    return torch.as_tensor(total, dtype=x.dtype, device=x.device).expand(x.shape[:-1])
+def entropy(x: Tensor, m: int) -> Tensor:
+    """The entropy of orders of length m, exactly; O(2^n n)."""
+    reached, log_p = _by_sets(x, m)
+    return times(reached.sum(0), times(log_p.exp(), -log_p).sum(-1)).sum(-1)
+
+
+def divergence(x: Tensor, y: Tensor, m: int) -> Tensor:
+    """The divergence of the law of scores y from that of scores x, exactly; O(2^n n)."""
+    reached, log_p = _by_sets(x, m)
+    log_q = _by_sets(y, 0)[1]
+    apart = (log_p - log_q).masked_fill(log_p == -math.inf, 0)
+    return times(reached.sum(0), times(log_p.exp(), apart).sum(-1)).sum(-1)
 
 
 def marginals(x: Tensor, m: int) -> Tensor:
     """The probability that an item has a place, ``(..., m, n)``, exactly; O(2^n n)."""
-    rows = [(reached.unsqueeze(-1) * log_p.exp()).sum(-2) for reached, log_p in _steps(x, m)]
-    return torch.stack(rows, -2) if rows else x.new_empty((*x.shape[:-1], 0, x.shape[-1]))
+    reached, log_p = _by_sets(x, m)
+    return (reached.movedim(0, -2).unsqueeze(-1) * log_p.exp().unsqueeze(-3)).sum(-2)
 
 
-def _steps(x: Tensor, m: int) -> list[tuple[Tensor, Tensor]]:
-    """For each of m steps: the probabilities of the sets that were drawn before it, ``(..., sets)``, and those of the
-    next item given each, in logarithms, ``(..., sets, n)``; a set is a number whose bits are its items."""
+def _by_sets(x: Tensor, m: int) -> tuple[Tensor, Tensor]:
+    """What the next item depends on is the set of those before it. The probabilities of the sets before each of m steps,
+    ``(m, ..., sets)``, and of the next item given each, in logarithms, ``(..., sets, n)``. A set is a number whose bits
+    are its items."""
     n = x.shape[-1]
-    sets = torch.arange(2**n, device=x.device)
-    taken = (sets.unsqueeze(-1) >> torch.arange(n, device=x.device)) & 1 == 1
-    rest = x.unsqueeze(-2).masked_fill(taken, -math.inf)
-    log_p = log_probs(rest)
-    reached = (sets == 0).to(x.dtype).expand(*x.shape[:-1], -1)
-    found = []
-    for _ in range(m):
-        found.append((reached, log_p))
-        moved = reached.unsqueeze(-1) * log_p.exp()  # from each set by each item
-        reached = sum(
-            moved[..., sets ^ 2**i, i].masked_fill(~taken[:, i], 0) for i in range(n)
-        )
-    return found
+    sets, items = torch.arange(2**n, device=x.device), torch.arange(n, device=x.device).unsqueeze(-1)
+    taken = (sets >> items) & 1 == 1  # (n, sets)
+    log_p = log_probs(x.unsqueeze(-2).masked_fill(taken.T, -math.inf))
+    by_item = log_p.exp().mT
+    before = (sets ^ (1 << items)).expand(by_item.shape)  # the set that an item was added to
+    reached = [(sets == 0).to(x.dtype).expand(*x.shape[:-1], -1)]
+    for _ in range(m - 1):
+        moved = (reached[-1].unsqueeze(-2) * by_item).gather(-1, before)
+        reached.append(moved.masked_fill(~taken, 0).sum(-2))
+    return torch.stack(reached[:m]) if m else by_item.new_empty((0, *by_item.shape[:-2], 2**n)), log_p
 
 
 def _left(x: Tensor, order: Tensor) -> Left:
@@ -133,9 +134,14 @@ def _sums(x: Tensor) -> Tensor:
     of the step before, so that there are log2 of the length steps, of which each has every derivative."""
     width = 1
     while width < x.shape[-1]:
-        x = torch.cat((torch.logaddexp(x[..., :-width], x[..., width:]), x[..., -width:]), -1)
+        x = torch.cat((_add(x[..., :-width], x[..., width:]), x[..., -width:]), -1)
         width *= 2
     return x
+
+
+def _add(a: Tensor, b: Tensor) -> Tensor:
+    """log(exp(a) + exp(b)). The second derivative of torch.logaddexp is NaN where they are far apart."""
+    return torch.where(a > b, a + softplus(b - a), b + softplus(a - b))
 
 
 def _lowest(x: Tensor) -> float:
