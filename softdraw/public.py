@@ -23,8 +23,14 @@ from softdraw.keyed import noise_at as noise_at
 from softdraw.keyed import uniform_at as uniform_at
 from softdraw.laws import Bernoulli as Bernoulli
 from softdraw.laws import OneHotCategorical as OneHotCategorical
+from softdraw.laws import PlackettLuce as PlackettLuce
 from softdraw.laws import RelaxedOneHotCategorical as RelaxedOneHotCategorical
 from softdraw.laws import Subset as Subset
+from softdraw.relaxations import SinkhornPlan as SinkhornPlan
+from softdraw.relaxations import gumbel_sinkhorn as gumbel_sinkhorn
+from softdraw.relaxations import neural_sort as neural_sort
+from softdraw.relaxations import sinkhorn as sinkhorn
+from softdraw.relaxations import soft_sort as soft_sort
 from softdraw.relaxations import soft_topk as soft_topk
 from softdraw.rules import IMLE as IMLE
 from softdraw.rules import ZGR as ZGR

@@ -188,7 +188,7 @@ def as_law(law: Any) -> tuple[Law, int]:
     if ours is not None:
         return ours, 0
     raise TypeError(
-        "law must be softdraw's or torch's OneHotCategorical or Bernoulli, softdraw's Subset, torch's Categorical "
+        "law must be softdraw's or torch's OneHotCategorical or Bernoulli, softdraw's Subset or PlackettLuce, torch's Categorical "
         "(drawn as one-hots), Independent of one, or logits, got "
         f"{given(law) if isinstance(law, type) else type(law).__name__}"
         + (": a relaxed law has its own gradient, law.rsample()" if "Relaxed" in type(law).__name__ else "")

@@ -17,7 +17,27 @@ LAWS = {
     "masked 2 of 4": lambda x: softdraw.Subset(x, 2, MASK),
     "0 of 4": lambda x: softdraw.Subset(x, 0),
     "4 of 4": lambda x: softdraw.Subset(x, 4),
+    "orders": lambda x: softdraw.PlackettLuce(x),
+    "first 2 of 4": lambda x: softdraw.PlackettLuce(x, 2),
+    "orders that end": lambda x: softdraw.PlackettLuce(x, 4, MASK),
+    "no place": lambda x: softdraw.PlackettLuce(x, 0),
 }
+
+
+def vector(law, sample):
+    """A sample as what has a mean: itself, or the matrix of an order."""
+    return law.matrix(sample) if isinstance(law, softdraw.PlackettLuce) else sample
+
+
+def mean(law):
+    """The mean of ``vector``, as the law has it."""
+    return law.marginals() if isinstance(law, softdraw.PlackettLuce) else law.mean
+
+
+def weighted(law, weight, samples):
+    """Weights ``(N, *batch)`` times the vectors of samples ``(N, *batch, *event)``."""
+    y = vector(law, samples)
+    return weight.view(*weight.shape, *[1] * (y.dim() - weight.dim())) * y
 
 
 def logits(dtype=torch.float64):

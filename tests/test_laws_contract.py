@@ -9,7 +9,8 @@ from torch.distributions import Independent
 from torch.testing import assert_close
 
 import softdraw
-from tests.laws import LAWS, logits
+from softdraw.rules.needs import Need
+from tests.laws import LAWS, logits, mean, vector, weighted
 from tests.methods import PATHWISE, SCORE, label, one_hot_logits
 
 
@@ -19,7 +20,11 @@ def states(law):
     return every, law.log_prob(every).exp()
 
 
+FAMILIES = {name: make for name, make in LAWS.items() if Need.FAMILY in make(logits()).offers}
+ORDERS = {name: make for name, make in LAWS.items() if isinstance(make(logits()), softdraw.PlackettLuce)}
 every_law = pytest.mark.parametrize("make", LAWS.values(), ids=LAWS)
+every_family = pytest.mark.parametrize("make", FAMILIES.values(), ids=FAMILIES)
+every_law_of_orders = pytest.mark.parametrize("make", ORDERS.values(), ids=ORDERS)
 
 
 @every_law
@@ -27,12 +32,11 @@ def test_probabilities_sum_to_one_and_the_mean_is_theirs(make):
     law = make(logits())
     every, p = states(law)
     assert_close(p.sum(0), torch.ones(law.batch_shape, dtype=torch.float64))
-    weight = p.view(*p.shape, *[1] * law.event_dims)
-    assert_close((weight * every).sum(0), law.mean)
+    assert_close(weighted(law, p, every).sum(0), mean(law))
     assert_close(-torch.special.xlogy(p, p).sum(0), law.entropy())
 
 
-@every_law
+@every_family
 def test_the_family_is_the_derivatives_of_its_log_normalizer(make):
     theta, g = logits().requires_grad_(), one_hot_logits(3, 4, seed=1)
     law = make(theta)
@@ -44,7 +48,7 @@ def test_the_family_is_the_derivatives_of_its_log_normalizer(make):
     assert_close((h * law.covariance_product(g)).sum(), (g * law.covariance_product(h)).sum())  # symmetric
 
 
-@every_law
+@every_family
 def test_log_prob_is_the_exponential_family(make):
     law = make(logits())
     every, p = states(law)
@@ -75,18 +79,20 @@ def test_every_dtype_is_computed_in_float32(make, dtype):
     narrow = make(logits(dtype))
     wide = make(narrow.theta.double())
     support = narrow.enumerate_support()
-    for name in ("mean", "variance", "mode", "probs"):
-        found = getattr(narrow, name)
-        assert found.dtype == dtype
-        _equals_rounded(found, getattr(wide, name))
-    for found, exact in (
+    pairs = [
         (narrow.entropy(), wide.entropy()),
-        (narrow.log_normalizer(), wide.log_normalizer()),
         (narrow.log_prob(support), wide.log_prob(support.double())),
-    ):
+        (mean(narrow), mean(wide)),
+    ]
+    if Need.FAMILY in narrow.offers:
+        pairs.append((narrow.log_normalizer(), wide.log_normalizer()))
+        pairs += [(getattr(narrow, name), getattr(wide, name)) for name in ("variance", "mode", "probs")]
+        assert narrow.sample(seed=0).dtype == narrow.rsample(seed=0).dtype == dtype
+    else:
+        assert torch.equal(narrow.mode, wide.mode)
+    for found, exact in pairs:
         assert found.dtype == dtype
         _equals_rounded(found, exact)
-    assert narrow.sample(seed=0).dtype == narrow.rsample(seed=0).dtype == dtype
     assert torch.equal(narrow.sample((50,), seed=0).double(), make(narrow.theta.float()).sample((50,), seed=0).double())
     assert narrow.uniform().theta.dtype == dtype
 
@@ -103,24 +109,16 @@ def _equals_rounded(found, exact):
 def test_a_part_of_the_batch(make):
     theta = one_hot_logits(5, 3, 4)
     law = make(theta)
-    for index in (
-        0,
-        -1,
-        slice(1, 4),
-        (2, 1),
-        (..., 0) if law.event_dims else (..., 0, slice(None)),
-        torch.tensor([3, 3]),
-    ):
+    y = law.sample(seed=0)
+    keep = [True, False, True, True, False]
+    for index in (0, -1, slice(1, 4), (2, 1), (..., 0), [3, 3], keep):
         part = law[index]
+        rows = (..., 0, slice(None)) if index == (..., 0) and law.event_dims else index
+        places = (..., 0, slice(None), slice(None)) if rows != index and vector(law, y) is not y else rows
         assert type(part) is type(law)
-        assert_close(
-            part.mean,
-            law.mean[index if law.event_dims == 0 or index[-1:] != (0,) else (..., 0, slice(None))]
-            if isinstance(index, tuple)
-            else law.mean[index],
-        )
-    keep = torch.tensor([True, False, True, True, False])
-    assert_close(law[keep].mean, law.mean[keep])
+        assert_close(mean(part), mean(law)[places])
+        assert_close(part.theta, law.theta[rows])
+        assert_close(part.log_prob(y[rows]), law.log_prob(y)[index])
     with pytest.raises(IndexError, match="a law is indexed by its batch"):
         law[(0,) * (len(law.batch_shape) + 1)]
 
@@ -136,13 +134,14 @@ def test_expand_keeps_a_subclass_and_what_it_has(make):
             super().__init__(*parameters)
             self.extra = "mine"
 
-    law = Own(base.theta, *([base.k] if isinstance(base, softdraw.Subset) else []), base.allowed)
+    own = [vars(base)[name] for name in ("k", "length") if name in vars(base)]
+    law = Own(base.theta, *own, base.allowed)
     wide = law.expand((2, *law.batch_shape))
     assert type(wide) is Own
     assert wide.extra == "mine"
-    assert_close(wide.mean[1], base.mean)
+    assert_close(mean(wide)[1], mean(base))
     assert wide.batch_shape == (2, *base.batch_shape)
-    assert wide.sample((6,), seed=0).shape == (6, 2, *base.mean.shape)
+    assert wide.sample((6,), seed=0).shape == (6, 2, *base.batch_shape, *base.event_shape)
 
 
 @every_law
@@ -156,7 +155,7 @@ def test_a_rule_that_does_not_serve_a_law_is_refused_with_what_it_needs(make):
             use(law, rule) if use else softdraw.expect(lambda y: y.sum(-1), law, rule)
 
 
-@every_law
+@every_family
 @pytest.mark.parametrize("rule", [softdraw.StraightThrough(), softdraw.ZGR()], ids=label)
 def test_pathwise_rules_of_a_family(make, rule):
     """The mean over all samples, against the exact gradient: straight-through of a linear f, ZGR of a quadratic one."""
@@ -198,10 +197,11 @@ def test_a_law_beyond_categories_has_its_own_samples_under_a_rule(rule):
 def test_expectations_under_every_law(make, rule):
     law = make(logits())
     every, p = states(law)
-    w = one_hot_logits(*law.event_shape, seed=5) if law.event_dims else torch.tensor(0.7, dtype=torch.float64)
+    shape = mean(law).shape[len(law.batch_shape) :]
+    w = one_hot_logits(*shape, seed=5) if law.event_dims else torch.tensor(0.7, dtype=torch.float64)
 
     def f(z):
-        return ((z * w).sum(-1) if law.event_dims else z * w) ** 2
+        return (vector(law, z) * w).flatten(z.dim() - law.event_dims).sum(-1) ** 2 if law.event_dims else (z * w) ** 2
 
     exact = (p * f(every)).sum(0)
     found = softdraw.expect(f, law.expand((4000, *law.batch_shape)), rule, seed=2)
@@ -217,7 +217,7 @@ def validation():
     torch.distributions.Distribution.set_default_validate_args(before)
 
 
-@every_law
+@every_family
 def test_values_outside_the_support_are_errors_as_torch_has_it(make, validation):
     law = make(logits())
     bad = torch.full(law.mean.shape, 0.3, dtype=torch.float64)
@@ -230,11 +230,27 @@ def test_values_outside_the_support_are_errors_as_torch_has_it(make, validation)
             use(bad)
 
 
+@every_law_of_orders
+def test_values_that_are_no_orders_are_errors_as_torch_has_it(make, validation):
+    law = make(logits())
+    m = law.length
+    for bad in ([0.3] * m, [0] * m, [4] * m, [-2] * m, [-1] * m, [-1, 0, 2, 3][:m]) if m > 1 else ():
+        value = torch.tensor(bad).expand(3, -1)
+        validation(False)
+        assert law.log_prob(value).shape == law.batch_shape
+        if value.dtype == torch.int64:
+            assert (law.log_prob(value) == -torch.inf).all()
+        validation(True)
+        for use in (law.log_prob, Independent(law, 1).log_prob, lambda x: law.scores_given(x, seed=0)):
+            with pytest.raises(ValueError, match=r"value must be within the support of PlackettLuce \(orders of"):
+                use(value)
+
+
 @every_law
 def test_laws_pickle_and_say_what_they_are(make):
     law = make(logits())
     again = pickle.loads(pickle.dumps(law))
-    assert_close(again.mean, law.mean)
+    assert_close(again.entropy(), law.entropy())
     assert torch.equal(again.sample(seed=3), law.sample(seed=3))
     assert "logits of shape (3, 4)" in repr(law)
     assert "ZGR()" not in repr(law)  # the default, which the user did not give

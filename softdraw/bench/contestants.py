@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from softdraw.bench import cuda, draws, indices, laws, losses, rules
+from softdraw.bench import cuda, draws, indices, laws, losses, rules, subsets
 from softdraw.bench.line import Line, Ways
 
 GROUPS: dict[str, dict[str, Line]] = {
@@ -15,6 +15,7 @@ GROUPS: dict[str, dict[str, Line]] = {
     "laws": laws.LINES,
     "losses": losses.LINES,
     "indices": indices.LINES,
+    "subsets": subsets.LINES,
 }
 LINES = {name: line for lines in GROUPS.values() for name, line in lines.items()}
 OPERATIONS = tuple(LINES)

@@ -22,7 +22,7 @@ def bench(
     threads: Annotated[str, typer.Option(help="Numbers of threads; 'all' is torch's own number.")] = "1,all",
     operations: Annotated[
         str,
-        typer.Option(help="Groups (draws, rules, laws, losses, indices), single lines such as ZGR, or all."),
+        typer.Option(help="Groups (draws, rules, laws, losses, indices, subsets), single lines such as ZGR, or all."),
     ] = "draws",
     rounds: Annotated[int, typer.Option(min=1, help="Rounds that the medians are taken over.")] = 15,
     out: Annotated[Path, typer.Option(help="Directory for bench.json and bench.png.")] = Path("runs/bench"),
@@ -31,7 +31,8 @@ def bench(
 
     By default draws of Gumbel-softmax and of indices are measured. rules: draws with the gradient of each rule, beside
     the rule by hand and our own gumbel_softmax; laws: beside torch.distributions; losses: beside those of torch;
-    indices: draw_index and gumbel_topk beside torch.multinomial and Gumbel noise by hand.
+    indices: draw_index and gumbel_topk beside torch.multinomial and Gumbel noise by hand; subsets: the numbers of Subset
+    beside the recursion in log space.
 
     ns/elem: of an element, and of a sample where there are several. kept: bytes an element that are kept for the
     backward pass beside inputs and result. peak MB: peak memory beyond the result.

@@ -13,6 +13,7 @@ from softdraw.arguments import check_floating, compute_dtype
 from softdraw.checks import check_bool
 from softdraw.laws.checks import check_states
 from softdraw.laws.law import Law
+from softdraw.operators.softmax import softmax
 from softdraw.rules import fused
 from softdraw.rules.fused import Request
 from softdraw.rules.needs import Need
@@ -24,7 +25,7 @@ class CategoricalLaw(Law):
     ``extract`` map samples to and from them."""
 
     has_enumerate_support = True
-    offers = (Need.SAMPLES, Need.STATES, Need.FAMILY, Need.NOISE)
+    offers = (Need.SAMPLES, Need.STATES, Need.FAMILY, Need.NOISE, Need.SCORES)
 
     @abstractmethod
     def one_hot_logits(self) -> tuple[Tensor, Tensor | None]:
@@ -56,6 +57,14 @@ class CategoricalLaw(Law):
         """The one-hot logits in float32 or float64, -inf where forbidden."""
         logits, mask = self.one_hot_logits()
         return numerics.masked(logits.to(compute_dtype(logits.dtype)), mask)
+
+    def condition(self, theta: Tensor, sample: Tensor, noise: Tensor) -> Tensor:
+        """Scores of the one-hot logits ``theta`` given that ``sample`` is their argmax."""
+        return numerics.condition(theta, self.embed(sample).to(theta.dtype), noise)
+
+    def relax(self, scores: Tensor, tau: float | Tensor) -> Tensor:
+        """The softmax of the scores, as a sample."""
+        return self.extract(softmax(scores, tau)).to(self.theta.dtype)
 
     def entropy(self) -> Tensor:
         """Entropy in nats, ``batch``; a forbidden category counts for nothing."""

@@ -16,6 +16,8 @@ from softdraw.arguments import compute_dtype, prepare_shape
 from softdraw.checks import check_device, check_real, check_tensor, given
 from softdraw.tensors import is_plain
 
+_ONE_HOT = "an index becomes a one-hot by torch.nn.functional.one_hot(index, K)"
+
 
 def check_one_given(logits: Tensor | None, probs: Tensor | None) -> None:
     """Either ``logits`` or ``probs`` is given."""
@@ -43,7 +45,7 @@ def check_value(name: str, value: Tensor, law: Any) -> None:
         check_device(name, value, law.theta.device)
     events = len(law.event_shape)
     if events and value.shape[-events:] != law.event_shape:
-        way = "" if name != "value" else ": an index becomes a one-hot by torch.nn.functional.one_hot(index, K)"
+        way = f": {getattr(law, 'value_help', _ONE_HOT)}" if name == "value" else ""
         raise ValueError(
             f"{name} must end in the event shape {tuple(law.event_shape)}, got shape {tuple(value.shape)}{way}"
         )

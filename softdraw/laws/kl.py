@@ -14,6 +14,7 @@ from softdraw.laws.bernoulli import Bernoulli
 from softdraw.laws.categorical import CategoricalLaw
 from softdraw.laws.from_torch import from_torch
 from softdraw.laws.one_hot import OneHotCategorical
+from softdraw.laws.plackett_luce import PlackettLuce
 from softdraw.laws.subset import Subset
 from softdraw.operators import bits, passes
 
@@ -56,6 +57,16 @@ def _kl_subset(p: Subset, q: Subset) -> Tensor:
     x, k = p.scores(), torch.as_tensor(p.k, device=p.theta.device)
     kl = p.expected_log_prob(p) - p.expected_log_prob(q)
     return kl.masked_fill(k != torch.as_tensor(q.k, device=x.device), torch.inf).to(p.theta.dtype)
+
+
+@register_kl(PlackettLuce, PlackettLuce)
+def _kl_orders(p: PlackettLuce, q: PlackettLuce) -> Tensor:
+    _check(p, q)
+    if p.theta.shape[-1] != q.theta.shape[-1]:
+        raise ValueError(
+            f"kl_divergence needs laws over the same items, got {p.theta.shape[-1]} and {q.theta.shape[-1]} of them"
+        )
+    return p.divergence(q)
 
 
 def _check(p: Any, q: Any) -> None:

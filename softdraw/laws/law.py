@@ -69,14 +69,19 @@ class Law(Distribution):
         shape, batch_dims = theta.shape, theta.dim() - self.event_dims
         if validate_args is None:
             # torch's setting applies, even if it changes later. This is all else that Distribution.__init__ does.
-            self._batch_shape, self._event_shape = shape[:batch_dims], shape[batch_dims:]
+            self._batch_shape, self._event_shape = shape[:batch_dims], self.event_of(theta)
             return
         check_parameters(theta, validate_args)
-        super().__init__(shape[:batch_dims], shape[batch_dims:], validate_args=validate_args)
+        super().__init__(shape[:batch_dims], self.event_of(theta), validate_args=validate_args)
+
+    def event_of(self, theta: Tensor) -> torch.Size:
+        """The shape of a sample of one law with such parameters; by default that of its parameters."""
+        return theta.shape[theta.dim() - self.event_dims :]
 
     @abstractmethod
     def draw_exactly(self, shape: tuple[int, ...], seed: Tensor, rows: Tensor | None) -> Tensor:
-        """Exact samples ``(*shape, *batch, *event)`` in the dtype of theta, without gradient; ``rows``: an id each."""
+        """Exact samples ``(*shape, *batch, *event)``, without gradient; ``rows``: an id each. They have the dtype of
+        theta, unless they are indices."""
 
     @abstractmethod
     def log_prob_wide(self, value: Tensor) -> Tensor:
@@ -124,12 +129,12 @@ class Law(Distribution):
         vars(new).update(vars(self))
         batch_dims = theta.dim() - self.event_dims
         vars(new).update(theta=theta, allowed=allowed)
-        vars(new).update(_batch_shape=theta.shape[:batch_dims], _event_shape=theta.shape[batch_dims:])
+        vars(new).update(_batch_shape=theta.shape[:batch_dims], _event_shape=new.event_of(theta))
         return new
 
     def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> Any:
         """The law with its batch expanded; the copies' draws are independent."""
-        shape = (*prepare_batch(batch_shape, self), *self.event_shape)
+        shape = (*prepare_batch(batch_shape, self), *self.theta.shape[len(self.batch_shape) :])
         allowed = None if self.allowed is None else self.allowed.expand(shape)
         return self.replace(self.theta.expand(shape), allowed, _instance)
 
@@ -162,7 +167,7 @@ class Law(Distribution):
         rows: int | Tensor = 0,
     ) -> Tensor:
         """Samples with the gradient of ``rule`` (default: the law's own rule); arguments as for ``softdraw.draw``."""
-        rule = self.rule if rule is None else checked_rule(rule, self)
+        rule = checked_rule(self.rule if rule is None else rule, self)
         shape = prepare_shape("sample_shape", sample_shape)
         if value is not None:
             shape = check_sample(value, shape, self)
@@ -185,13 +190,16 @@ class Law(Distribution):
         """log p(value), ``(..., *batch)``; -inf for what is forbidden."""
         check_value("value", value, self)
         check_support(value, self)
-        value = matched("value", value.to(compute_dtype(self.theta.dtype)), self.theta)
-        return self.log_prob_wide(value).to(self.theta.dtype)
+        return self.log_prob_wide(matched("value", self.read(value), self.theta)).to(self.theta.dtype)
+
+    def read(self, value: Tensor) -> Tensor:
+        """A given value in the dtype that the law computes with."""
+        return value.to(compute_dtype(self.theta.dtype))
 
     def contains(self, value: Tensor) -> Tensor:
         """Whether each value is in the support, as bools of the batch shape."""
         support: constraints.Constraint = self.support  # pyright: ignore[reportAssignmentType]
-        return support.check(value.to(compute_dtype(self.theta.dtype)))
+        return support.check(self.read(value))
 
     def forbids(self, value: Tensor) -> Tensor:
         """Whether each value has something where the law forbids it, as bools of the batch shape."""

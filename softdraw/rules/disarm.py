@@ -48,7 +48,7 @@ class DisARM(ScoreFunction):
         check_count(self, "pairs", self.pairs)
 
     def estimate(self, objective: Objective) -> Tensor:
-        x, z, _, _ = objective.scores(self.pairs)
+        x, z, _ = objective.scores(self.pairs)
         logit = x[..., 1] - x[..., 0]
         noise = (z[..., 1] - z[..., 0] - logit).nan_to_num(0).detach()  # -inf - -inf: a bit that is never 1
         b, mirrored = ((logit + s * noise > 0).to(objective.law.theta.dtype) for s in (1, -1))

@@ -15,6 +15,7 @@ class Need(Enum):
     STATES = "a support that can be enumerated"
     FAMILY = "an exponential family, with mean and covariance_product"
     NOISE = "a categorical law, drawn as the argmax of Gumbel noise"
+    SCORES = "Gumbel scores that a sample is read off, and that can be drawn given it and relaxed"
     BITS = "bits"
     ITEMS = "a law of k of n items"
 
@@ -35,6 +36,25 @@ class Family(Protocol):
 
     def tempered(self, tau: float | Tensor) -> Family:
         """The family at theta / tau."""
+        ...
+
+
+class Scored(Protocol):
+    """A law whose sample is read off the scores z = theta + G, as a rule sees it."""
+
+    theta: Tensor
+
+    def scores(self) -> Tensor:
+        """theta in float32 or float64, -inf where forbidden, ``(*batch, C)``."""
+        ...
+
+    def condition(self, theta: Tensor, sample: Tensor, noise: Tensor) -> Tensor:
+        """Scores given that ``sample`` is read off them, ``(..., C)``, from independent Gumbel noise of that shape;
+        differentiable in ``theta``, the scores without noise."""
+        ...
+
+    def relax(self, scores: Tensor, tau: float | Tensor) -> Tensor:
+        """The sample of these scores, relaxed, in the dtype of theta; it tends to the sample as tau falls."""
         ...
 
 

@@ -35,6 +35,7 @@ class Pathwise(Rule):
     """
 
     needs: ClassVar[Need] = Need.NOISE
+    serves: ClassVar[str] = "for softdraw.draw(law, rule)"
 
     def vjp(self, law: Family, sample: Tensor, grad: Tensor, noise: Noise) -> Tensor:
         """The gradient for ``law.theta`` given the ``sample`` and the gradient that arrives at it.

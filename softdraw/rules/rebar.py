@@ -49,7 +49,7 @@ class Rebar(ScoreFunction):
     tau: float | Tensor = 0.5
     eta: float | Tensor = 1.0
     samples: int = 1
-    needs = Need.NOISE
+    needs = Need.SCORES
 
     def __post_init__(self) -> None:
         check_tau(self, self.tau, learned=True)

@@ -9,10 +9,8 @@ import torch
 from torch import Tensor
 
 from softdraw.checks import given
-from softdraw.operators.softmax import softmax
 from softdraw.rules.checks import check_count, check_tau
-from softdraw.rules.conditional_noise import condition
-from softdraw.rules.needs import Need
+from softdraw.rules.needs import Need, Scored
 from softdraw.rules.score_function import Objective, ScoreFunction, score
 
 
@@ -54,7 +52,7 @@ class Relax(ScoreFunction):
     control: Callable[[Tensor], Tensor]
     tau: float | Tensor = 1.0
     samples: int = 1
-    needs = Need.NOISE
+    needs = Need.SCORES
 
     def __post_init__(self) -> None:
         if not callable(self.control):
@@ -74,12 +72,12 @@ def controlled(objective: Objective, control: Callable, tau: float | Tensor, sam
     The control's parameters reach the gradient but not the value: every term that holds them is zero whatever they
     are, and so has no gradient for them, yet the gradient for the logits can be differentiated for them.
     """
-    law = objective.law
-    x, z, d, noise = objective.scores(samples)
-    given = condition(x, d, noise.more(x, 0)[0])
-    hard, relaxed, conditional = (law.extract(y).to(law.theta.dtype) for y in (d, softmax(z, tau), softmax(given, tau)))
+    law: Scored = objective.law
+    x, z, noise = objective.scores(samples)
+    hard = objective.sample(samples)
+    given = law.condition(x, hard, noise.more(x, 0)[0])
     value = objective.values(hard)
-    free, fixed = (_controls(control(y), value, z.requires_grad) for y in (relaxed, conditional))
+    free, fixed = (_controls(control(law.relax(y, tau)), value, z.requires_grad) for y in (z, given))
     out = value + score(value.detach() - fixed, objective.log_prob(hard))
     if z.requires_grad:  # not x: under no_grad a parameter still wants its gradient
         path = _through(free, z) - _through(fixed, given)

@@ -18,6 +18,7 @@ class Rule:
     """
 
     needs: ClassVar[Need]
+    serves: ClassVar[str]  # where rules of its kind go
 
     def check_serves(self, law: Any) -> None:
         """``law`` offers what the rule needs, or a TypeError says what is missing and which rules serve the law. A
@@ -28,11 +29,13 @@ class Rule:
                     check_positive(f"{name} of {type(self).__name__}", tau)
             return
         kind = next(c for c in type(self).__mro__ if c.__bases__[0] is Rule)
-        others = sorted(other.__name__ for other in kind.__subclasses__() if other.needs in law.offers)
+        kinds = [kind, *(c for c in Rule.__subclasses__() if c is not kind)]
+        own, other = (sorted(r.__name__ for r in c.__subclasses__() if r.needs in law.offers) for c in kinds)
+        way = ", ".join(own) or f"none of its kind; {', '.join(other)} of the other, {kinds[1].serves}"
         served = law if isinstance(law, type) else type(law)
         raise TypeError(
             f"rule {type(self).__name__} does not serve {served.__name__}: it needs {self.needs.value}. "
-            f"Rules that serve it: {', '.join(others) or 'none of this kind'}"
+            f"Rules that serve it: {way}"
         )
 
     def __eq__(self, other: object) -> bool:

@@ -23,6 +23,7 @@ class ScoreFunction(Rule, ABC):
     """A rule for ``expect``: it needs values of f only, so f may be a black box. ``needs`` as in ``Pathwise``."""
 
     needs: ClassVar[Need] = Need.SAMPLES
+    serves: ClassVar[str] = "for softdraw.expect(f, law, rule)"
 
     @abstractmethod
     def estimate(self, objective: Objective) -> Tensor:
@@ -87,7 +88,7 @@ class Objective:
                 f"{tuple(out.shape)}: where one value depends on several variables, wrap the law in "
                 "torch.distributions.Independent(law, n)"
             )
-        return out.to(torch.float64 if out.dtype == torch.float64 else compute_dtype(sample.dtype))
+        return out.to(torch.float64 if out.dtype == torch.float64 else compute_dtype(self.law.theta.dtype))
 
     def total(self, x: Tensor) -> Tensor:
         """The sum over the joint variables."""
@@ -97,15 +98,15 @@ class Objective:
         """A value per objective, shaped to broadcast over its joint variables."""
         return value.reshape(*value.shape, *[1] * self.joint)
 
-    def scores(self, samples: int) -> tuple[Tensor, Tensor, Tensor, Noise]:
-        """Logits, differentiable scores z, the one-hots of their argmax, and the noise behind them, ``(S, ..., C)``."""
+    def scores(self, samples: int) -> tuple[Tensor, Tensor, Noise]:
+        """Scores without noise, the differentiable scores z that ``sample`` is read off, and the noise behind them,
+        ``(S, ..., C)``."""
         x = self.law.scores()
         x = x.expand(samples, *x.shape)
         key, ids = self._keyed()
         ids = row_ids(self.law.batch_shape, x.device) if ids is None else ids
         noise = Noise(key, ids.unsqueeze(0), drawn=True)
-        z = x + noise.gumbel(x)
-        return x, z, self.law.embed(self.sample(samples)).to(x.dtype), noise
+        return x, x + noise.gumbel(x), noise
 
     def states(self) -> int:
         """The number of joint states of the variables that one value of f depends on."""

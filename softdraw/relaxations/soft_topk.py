@@ -1,4 +1,4 @@
-"""Deterministic relaxations: functions of scores alone, without noise and without a law."""
+"""The top k of n items, relaxed: a function of scores alone."""
 
 from __future__ import annotations
 
@@ -11,8 +11,6 @@ from softdraw.kernels.reference import checked
 from softdraw.kernels.reference.tilt import Size, limit, tilt
 from softdraw.numerics import masked
 from softdraw.tensors import is_plain
-
-__all__ = ["soft_topk"]
 
 _NEAR = 1e-12  # standard deviations of the sum by which the search may miss k
 
