@@ -42,9 +42,8 @@ def autoencoder(
     def choose() -> Chosen:
         from softdraw.recipes.autoencoder import AUTOENCODER, report
 
-        given: dict[str, Any] = (
-            options.settings() | ({"seed": seed} if seed is not None else {}) | _rule(rule, hard, options)
-        )
+        given: dict[str, Any] = options.settings() | _rule(rule, hard, options)
+        given |= {"seed": seed} if seed is not None else {}
         place = out or Path("runs") / _name(given.get("data", "digits"))
         return Chosen(AUTOENCODER, report, given, place, resume)
 
