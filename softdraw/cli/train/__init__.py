@@ -12,9 +12,10 @@ from typing import Any
 import typer
 
 from softdraw.cli.train.autoencoder import autoencoder
+from softdraw.cli.train.selector import selector
 from softdraw.errors import InputError
 
-RECIPES = (autoencoder,)
+RECIPES = (autoencoder, selector)
 
 app = typer.Typer(
     name="train",

@@ -1,4 +1,4 @@
-"""k features of n: k-subsets beside the concrete selector and two filters. The recipe of ``softdraw train selector``."""
+"""k features of n: k-subsets beside the concrete selector and two filters, as in ``softdraw train selector``."""
 
 from softdraw.recipes.selector.recipe import SELECTOR
 

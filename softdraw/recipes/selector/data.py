@@ -91,7 +91,9 @@ def _file(source: str) -> tuple[Any, Any, None, None]:
 def _checked(x: np.ndarray, y: np.ndarray, where: str) -> tuple[np.ndarray, np.ndarray]:
     """The features as float32 and the classes numbered from 0, in the order of their labels."""
     if x.ndim != 2 or y.shape != x.shape[:1] or x.shape[1] < 2:
-        raise InputError(f"{where} has x of shape {x.shape} and y of shape {y.shape}: they must be (N, n >= 2) and (N,)")
+        raise InputError(
+            f"{where} has x of shape {x.shape} and y of shape {y.shape}: they must be (N, n >= 2) and (N,)"
+        )
     if len(x) < _FEWEST:
         raise InputError(f"{where} has {len(x)} rows: at least {_FEWEST} are needed")
     if x.dtype.kind not in "buif" or y.dtype.kind not in "buiUS":

@@ -41,7 +41,9 @@ class Arm:
         groups = [{"params": list(part.parameters())} for part in (self.networks, self.selector)]
         self.optimizer = torch.optim.Adam(groups, foreach=True)
 
-    def step(self, batch: tuple[Tensor, Tensor, Tensor], tau: float, rates: tuple[float, float], seed: Tensor) -> Tensor:
+    def step(
+        self, batch: tuple[Tensor, Tensor, Tensor], tau: float, rates: tuple[float, float], seed: Tensor
+    ) -> Tensor:
         """One step of the optimizer; returns the mean loss of each seed's network. They share nothing."""
         start = time.process_time()
         x, y, ids = batch
@@ -176,9 +178,7 @@ class Trainer:
     def load(self, state: dict[str, Any]) -> None:
         """Continue from ``state``."""
         for arm in self.arms:
-            for part, saved in zip(
-                (arm.selector, arm.networks, arm.optimizer), state["arms"][arm.key()], strict=True
-            ):
+            for part, saved in zip((arm.selector, arm.networks, arm.optimizer), state["arms"][arm.key()], strict=True):
                 part.load_state_dict(saved)
             arm.seconds = state["seconds"][arm.key()]
         self.generator.set_state(state["generator"])

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 
 class Networks(nn.Module):
-    """R perceptrons with one hidden layer: ``(..., R, B, inputs)`` -> logits of the classes ``(..., R, B, classes)``."""
+    """R perceptrons with one hidden layer: ``(..., R, B, inputs)`` -> logits ``(..., R, B, classes)``."""
 
     def __init__(self, count: int, inputs: int, width: int, classes: int, generator: torch.Generator) -> None:
         super().__init__()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from typing import Any
 
-
 from softdraw.recipes.runs.figures import png, subplots
 from softdraw.recipes.selector.loop import CONCRETE, Trainer
 
@@ -29,7 +28,9 @@ def _pixels(trainer: Trainer) -> Any:
     """A row for each k, a column for each selector."""
     names, sizes, shape = trainer.names, trainer.sizes, trainer.features.shape
     assert shape is not None
-    figure, axes = subplots(1.45 * len(names), 1.6 * len(sizes) + 0.9, nrows=len(sizes), ncols=len(names), squeeze=False)
+    figure, axes = subplots(
+        1.45 * len(names), 1.6 * len(sizes) + 0.9, nrows=len(sizes), ncols=len(names), squeeze=False
+    )
     for row, k in zip(axes, sizes, strict=True):
         for place, name in zip(row, names, strict=True):
             place.imshow(_share(trainer, name, k).reshape(shape), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
@@ -66,7 +67,9 @@ def _curves(trainer: Trainer) -> Any:
     learned = [name for name in trainer.names if f"{name} k={sizes[0]} error" in history[-1]]
     for place, k in zip(axes[0], sizes, strict=True):
         for i, name in enumerate(learned):
-            style = {"color": "black", "linestyle": "--"} if name == CONCRETE else {"color": _COLOURS[i % len(_COLOURS)]}
+            style = (
+                {"color": "black", "linestyle": "--"} if name == CONCRETE else {"color": _COLOURS[i % len(_COLOURS)]}
+            )
             errors = [100 * record[f"{name} k={k} error"] for record in history]
             place.plot([record["epoch"] for record in history], errors, label=name, **style)
         place.set(title=f"k = {k}", xlabel="epoch")

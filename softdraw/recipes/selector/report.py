@@ -96,5 +96,8 @@ def _picture(trainer: Trainer) -> list[str]:
     width = max(2 * trainer.features.shape[1], *(len(_shown(name, trainer)) for name in chosen)) + 4
     pixels = [of.view(trainer.features.shape).tolist() for of in chosen.values()]
     heading = "".join(_shown(name, trainer).ljust(width) for name in chosen)
-    rows = ["".join("".join("██" if on else "··" for on in row).ljust(width) for row in rows) for rows in zip(*pixels, strict=True)]
+    rows = [
+        "".join("".join("██" if on else "··" for on in row).ljust(width) for row in rows)
+        for rows in zip(*pixels, strict=True)
+    ]
     return [f"The {k} pixels of the first seed:", heading.rstrip(), *(row.rstrip() for row in rows)]

@@ -25,7 +25,9 @@ class Settings:
     What is not the rule's own was chosen on other splits (seed 100), for the concrete selector as for k-subsets.
     """
 
-    data: str = "digits"  # scikit-learn's 1,797 scanned digits: 64 pixels, 10 classes; bundled, so nothing is downloaded
+    data: str = (
+        "digits"  # scikit-learn's 1,797 scanned digits: 64 pixels, 10 classes; bundled, so nothing is downloaded
+    )
     sizes: str = "5,10,20"  # the numbers k of features
     rules: str = RULES  # every rule that serves Subset without enumeration
     seeds: int = 5  # how often all is repeated: another split, other first weights, other noise
