@@ -13,6 +13,7 @@ import pytest
 
 import softdraw
 from softdraw import cli, diagnosis
+from softdraw.cli.train import RECIPES
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -114,7 +115,8 @@ def test_a_page_has_no_code_that_nothing_runs(page):
 def test_the_page_of_the_command_line_lists_every_command_and_prints_what_sample_prints(capsys):
     page = (DOCS / "command-line.md").read_text()
     names = [command.name or command.callback.__name__ for command in cli.app.registered_commands]  # pyright: ignore
-    assert sorted(re.findall(r"^\| `softdraw (\w+)`", page, re.MULTILINE)) == sorted(names)
+    names += ["train", *(f"train {recipe.__name__}" for recipe in RECIPES)]
+    assert sorted(re.findall(r"^\| `softdraw (\w+(?: \w+)?)`", page, re.MULTILINE)) == sorted(names)
     assert cli.run(["sample", "1,2,3; 2,1,0.5"]) == 0
     assert textwrap.indent(capsys.readouterr().out.strip("\n"), "    ") in page
 

@@ -26,7 +26,7 @@ from softdraw.cli.flags import line
 from softdraw.cli.info import info
 from softdraw.cli.reproduce import reproduce
 from softdraw.cli.sample import sample
-from softdraw.cli.train import train
+from softdraw.cli.train import app as train
 from softdraw.errors import InputError
 
 app = typer.Typer(
@@ -36,7 +36,8 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for command in (train, compare, diagnose, conformance, reproduce, doctor, bench, info):
+app.add_typer(train)
+for command in (compare, diagnose, conformance, reproduce, doctor, bench, info):
     app.command()(command)
 app.command(context_settings={"ignore_unknown_options": True})(sample)  # logits may begin with a minus
 

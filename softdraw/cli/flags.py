@@ -13,6 +13,7 @@ FLAGS = {
     "tau_start": "--tau",
     "tau_end": "--tau",
     "schedule": "--schedule",
+    "sizes": "--sizes",
     "epochs": "--epochs",
     "batch_size": "--batch",
     "learning_rate": "--lr",

@@ -1,4 +1,4 @@
-"""The options that ``softdraw train`` and ``softdraw compare`` share, and how they become settings."""
+"""The options that several commands share: those of the autoencoder and of its comparison, those of any recipe."""
 
 from __future__ import annotations
 
@@ -13,10 +13,16 @@ import typer
 
 from softdraw.errors import InputError
 
+Seed = Annotated[int | None, typer.Option(help="Decides the split, the weights, the order and every draw.  [0]")]
+Resume = Annotated[
+    bool,
+    typer.Option("--resume", help="Continue the run in --out, or start it if there is none; more --epochs extend it."),
+]
+
 
 @dataclass(frozen=True)
 class Options:
-    """What was chosen; None stands for the default of the settings."""
+    """What was chosen of an autoencoder; None stands for the default of the settings."""
 
     data: Annotated[
         str | None,

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from statistics import fmean
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -21,38 +21,10 @@ if TYPE_CHECKING:
 
     from softdraw.recipes.runs.compare import Run
     from softdraw.recipes.runs.comparison import Compared
-    from softdraw.recipes.runs.recipe import Recipe
+    from softdraw.recipes.runs.recipe import Recipe, Report
     from softdraw.recipes.runs.run import Start
 
 _LINES = 10  # printed over a run where there is no terminal
-
-
-class Report(Protocol):
-    """What a recipe says of a run, in words: a module such as ``softdraw.recipes.autoencoder.report``."""
-
-    def headline(self, trainer: Any) -> str:
-        """What is about to be trained."""
-        ...
-
-    def extension(self, trainer: Any, start: Start) -> str:
-        """What changes for a run that is made longer."""
-        ...
-
-    def summary(self, trainer: Any) -> str:
-        """The last epoch in a few words."""
-        ...
-
-    def table(self, trainer: Any) -> list[tuple[str, ...]]:
-        """The last epoch in full: the headings of the columns, then the rows."""
-        ...
-
-    def remarks(self, trainer: Any) -> list[str]:
-        """What a reader of the table should know."""
-        ...
-
-    def failure(self, trainer: Any) -> str | None:
-        """Why the result is of no use, if it is of none."""
-        ...
 
 
 def console(quiet: bool = False) -> Console:
@@ -101,10 +73,10 @@ class _Screen:
 class TrainScreen(_Screen):
     """What the user sees of one run."""
 
-    def __init__(self, report: Report, out: Path, console: Console, loaded: Callable[[], None]) -> None:
+    def __init__(self, report: Report, command: str, out: Path, console: Console, loaded: Callable[[], None]) -> None:
         super().__init__(report, console, loaded)
         self.out = out
-        self.stopped = f"stopped; softdraw train --out {out} --resume goes on after the last full epoch"
+        self.stopped = f"stopped; {command} --out {out} --resume goes on after the last full epoch"
 
     def start(self, trainer: Any, start: Start) -> None:
         """Say what is about to be trained, and show the bar."""
@@ -136,7 +108,7 @@ class TrainScreen(_Screen):
         self.console.print(table)
         for remark in self.report.remarks(trainer):
             self.console.print(remark)
-        self.console.print(f"Pictures, metrics.jsonl and checkpoint.pt are in {self.out}")
+        self.console.print(f"{self.report.FILES} are in {self.out}")
 
 
 class CompareScreen(_Screen):

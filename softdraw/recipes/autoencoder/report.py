@@ -10,6 +10,7 @@ from softdraw.errors import counted
 from softdraw.recipes.autoencoder.loop import LEAST, Trainer
 from softdraw.recipes.runs.run import Start
 
+FILES: str = "Pictures, metrics.jsonl and checkpoint.pt"
 _TAU = "`tau_start`:`tau_end`"
 
 

@@ -1,14 +1,17 @@
-"""The contract between a recipe and its runs: settings, a trainer, metrics, pictures."""
+"""The contract between a recipe and its runs: settings, a trainer, metrics, pictures; and words, for a command."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
 from softdraw.recipes.runs.ranks import Ranks
+
+if TYPE_CHECKING:
+    from softdraw.recipes.runs.run import Start
 
 
 class Trainer(Protocol):
@@ -69,3 +72,33 @@ class Recipe:
     pictures: tuple[str, ...] = ()
     draw: Callable[[Any], dict[str, bytes]] = _nothing
     notes: Callable[[Any], dict[str, Any]] = _nothing
+
+
+class Report(Protocol):
+    """What a recipe says of a run, in words: the module ``report`` of its package. A command shows them."""
+
+    FILES: str  # what a run leaves in its folder, at the start of the last line
+
+    def headline(self, trainer: Any) -> str:
+        """What is about to be trained."""
+        ...
+
+    def extension(self, trainer: Any, start: Start) -> str:
+        """What changes for a run that is made longer."""
+        ...
+
+    def summary(self, trainer: Any) -> str:
+        """The last epoch in a few words."""
+        ...
+
+    def table(self, trainer: Any) -> list[tuple[str, ...]]:
+        """The last epoch in full: the headings of the columns, then the rows."""
+        ...
+
+    def remarks(self, trainer: Any) -> list[str]:
+        """What a reader of the table should know."""
+        ...
+
+    def failure(self, trainer: Any) -> str | None:
+        """Why the result is of no use, if it is of none."""
+        ...
