@@ -91,6 +91,17 @@ def log_probs(x: Tensor) -> Tensor:
     return x.masked_fill(nothing, 0).log_softmax(-1).masked_fill(nothing, -math.inf)
 
 
+def mixed(x: Tensor, share: float) -> Tensor:
+    """log of the mixture of softmax with ``share`` of the uniform law over the allowed categories.
+
+    No probability is formed, so the gradient, at most that of log_probs, is finite where a probability underflows.
+    """
+    forbidden = x.detach() == -math.inf
+    allowed = (~forbidden).sum(-1, keepdim=True).clamp_min(1).to(x.dtype)
+    log_p = torch.logaddexp(log_probs(x) + math.log1p(-share), math.log(share) - allowed.log())
+    return log_p.masked_fill(forbidden, -math.inf)
+
+
 def probs(x: Tensor) -> Tensor:
     """exp(log_probs(x)), by torch's own softmax where every row is finite."""
     if _readable(x):

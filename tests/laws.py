@@ -11,6 +11,8 @@ MASK = torch.tensor([True, False, True, True])
 LAWS = {
     "one-hot": lambda x: softdraw.OneHotCategorical(x),
     "masked one-hot": lambda x: softdraw.OneHotCategorical(x, MASK),
+    "mixed one-hot": lambda x: softdraw.OneHotCategorical(x, uniform=0.1),
+    "masked mixed one-hot": lambda x: softdraw.OneHotCategorical(x, MASK, uniform=0.3),
     "bits": lambda x: softdraw.Bernoulli(x),
     "masked bits": lambda x: softdraw.Bernoulli(x, MASK),
     "2 of 4": lambda x: softdraw.Subset(x, 2),

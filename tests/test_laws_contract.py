@@ -36,11 +36,19 @@ def test_probabilities_sum_to_one_and_the_mean_is_theirs(make):
     assert_close(-torch.special.xlogy(p, p).sum(0), law.entropy())
 
 
+def family(law):
+    """The natural parameters of the law, and the law that has them as ``theta``: of a mixture another one."""
+    if not getattr(law, "mixing", 0):
+        return law.theta, law
+    eta = law.scores().detach().requires_grad_()
+    return eta, softdraw.OneHotCategorical(eta)
+
+
 @every_family
 def test_the_family_is_the_derivatives_of_its_log_normalizer(make):
-    theta, g = logits().requires_grad_(), one_hot_logits(3, 4, seed=1)
-    law = make(theta)
-    (mean,) = torch.autograd.grad(law.log_normalizer().sum(), theta, create_graph=True)
+    law, g = make(logits().requires_grad_()), one_hot_logits(3, 4, seed=1)
+    theta, natural = family(law)
+    (mean,) = torch.autograd.grad(natural.log_normalizer().sum(), theta, create_graph=True)
     assert_close(mean, law.mean)
     (hessian_product,) = torch.autograd.grad(mean, theta, g)
     assert_close(law.covariance_product(g), hessian_product)
@@ -53,7 +61,7 @@ def test_log_prob_is_the_exponential_family(make):
     law = make(logits())
     every, p = states(law)
     possible = p > 0
-    inner = torch.where(every > 0, every * law.theta, 0)
+    inner = torch.where(every > 0, every * family(law)[0], 0)
     inner = inner.sum(-1) if law.event_dims else inner
     assert_close(law.log_prob(every)[possible], (inner - law.log_normalizer())[possible])
 
@@ -133,6 +141,7 @@ def test_expand_keeps_a_subclass_and_what_it_has(make):
         def __init__(self, *parameters):
             super().__init__(*parameters)
             self.extra = "mine"
+            self.mixing = getattr(base, "mixing", 0)
 
     own = [vars(base)[name] for name in ("k", "length") if name in vars(base)]
     law = Own(base.theta, *own, base.allowed)

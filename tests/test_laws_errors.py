@@ -75,6 +75,10 @@ def of_construction(kind, make):
     yield "logits", lambda v: make(v, validate_args=True), [X * NAN]
 
 
+def of_a_mixture():
+    yield "uniform", lambda v: softdraw.OneHotCategorical(X, uniform=v), [None, *NOT_A_NUMBER, -0.1, 1, 1.5, NAN, X]
+
+
 def of_a_subset():
     yield "logits", lambda v: softdraw.Subset(v, 2), BAD["logits to draw from"]
     yield "k", lambda v: softdraw.Subset(X, v), BAD["k"]
@@ -186,6 +190,7 @@ GROUPS |= {f"{kind}: methods": lambda k=kind: of_every_law(LAWS[k]) for kind in 
 GROUPS |= {f"{k}: rules": lambda k=k: of_a_law_with_rules(LAWS[k], MAKE[k]) for k in ("one-hot", "bits")}
 SUBSET = softdraw.Subset(X, 2)
 GROUPS |= {
+    "mixture: construction": lambda: of_a_mixture(),
     "subset: construction": lambda: of_a_subset(),
     "subset: methods": lambda: of_every_law(SUBSET),
     "subset: rules": lambda: of_a_law_with_rules(SUBSET, lambda x, **named: softdraw.Subset(x, 2, **named)),

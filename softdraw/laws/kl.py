@@ -28,8 +28,8 @@ def _ours(law: Any) -> Any:
 @register_kl(distributions.OneHotCategorical, OneHotCategorical)
 def _kl_categorical(p: Any, q: Any) -> Tensor:
     _check(p, q)
-    x, y = _ours(p), _ours(q)
-    return passes.kl(Rows(x.theta, y.theta, x.allowed, y.allowed)).to(_dtype(p))
+    (x, x_allowed), (y, y_allowed) = _ours(p).read(), _ours(q).read()
+    return passes.kl(Rows(x, y, x_allowed, y_allowed)).to(_dtype(p))
 
 
 @register_kl(Bernoulli, Bernoulli)

@@ -8,10 +8,12 @@ from torch.distributions import constraints
 
 from softdraw import numerics
 from softdraw.arguments import check_logits, compute_dtype, prepare_mask, tau_tensor
+from softdraw.checks import number
 from softdraw.kernels.native import CHECKS
 from softdraw.kernels.pass_reference import Rows
 from softdraw.laws.categorical import CategoricalLaw, check_probabilities, from_probabilities
 from softdraw.laws.checks import check_one_given, check_value
+from softdraw.laws.law import Law
 from softdraw.operators import draws, passes
 from softdraw.rules.pathwise import Pathwise
 from softdraw.tensors import is_plain
@@ -31,6 +33,9 @@ class OneHotCategorical(CategoricalLaw):
         mask: bool, True = allowed, broadcasts to the logits. A forbidden category has log-probability -inf and zero
             probability, samples and gradient; a row with nothing allowed is all zero.
         rule: the gradient of ``rsample``; default ``ZGR()``. ``has_rsample`` is True where a rule is given.
+        uniform: e, from 0 to below 1, the share of the uniform law that is mixed in. With K categories allowed,
+            :math:`\log \pi_j = \log((1 - e)\, \mathrm{softmax}(\theta)_j + e / K)`: none of them has less than e / K.
+            Every number, draw and gradient of the law is then that of the mixture.
         validate_args: whether samples given to ``log_prob`` must be one-hots. Default: torch's setting, on the CPU;
             True also checks on an accelerator, which waits for it, and that no logit is NaN.
 
@@ -41,7 +46,9 @@ class OneHotCategorical(CategoricalLaw):
         ``log_prob``, ``entropy`` and ``probs``; its samples and its mode are NaN.
 
     Gradient:
-        Of ``log_prob``, ``entropy``, ``mean`` and ``variance``: exact. Of ``rsample``: that of the rule.
+        Of ``log_prob``, ``entropy``, ``mean`` and ``variance``: exact. Of ``rsample``: that of the rule. With
+        ``uniform`` a rule acts on the logits of the mixture, and autograd goes on from there to the given ones. The
+        gradient of ``log_prob`` is then finite for every finite logit.
 
     Raises:
         TypeError, ValueError: naming the argument, what it got and what is allowed.
@@ -54,13 +61,17 @@ class OneHotCategorical(CategoricalLaw):
         tensor([1., 0., 0.])
         >>> law.log_prob(torch.tensor([0.0, 1.0, 0.0])), law.entropy()
         (tensor(-0.3133), tensor(0.5822))
+        >>> softdraw.OneHotCategorical(torch.tensor([0.0, 200.0]), uniform=0.01).probs
+        tensor([0.0050, 0.9950])
 
     Source:
-        Gumbel (1954) for the sampler; ``torch.distributions.OneHotCategorical`` for the interface.
+        Gumbel (1954) for the sampler; ``torch.distributions.OneHotCategorical`` for the interface; Hafner et al.
+        (2023), "Mastering diverse domains through world models", for the mixture with 1 % of the uniform law.
     """
 
     arg_constraints = {"logits": constraints.real_vector}  # noqa: RUF012  # pyright: ignore (torch's own form)
     support = constraints.one_hot  # pyright: ignore
+    mixing = 0.0  # the share of the uniform law; ``uniform`` is a method of every law
 
     def __init__(
         self,
@@ -69,8 +80,11 @@ class OneHotCategorical(CategoricalLaw):
         *,
         probs: Tensor | None = None,
         rule: Pathwise | None = None,
+        uniform: float = 0.0,
         validate_args: bool | None = None,
     ) -> None:
+        if type(uniform) is not float or uniform != 0:
+            self.mixing = _share(uniform)
         theta = parameters(logits, probs)
         dim = check_logits(theta, -1)
         super().__init__(theta, prepare_mask(mask, theta, dim), rule, validate_args)
@@ -81,16 +95,36 @@ class OneHotCategorical(CategoricalLaw):
         return self.theta.shape[-1]
 
     def one_hot_logits(self) -> tuple[Tensor, Tensor | None]:
-        """The logits and mask themselves."""
-        return self.theta, self.allowed
+        """The logits and mask themselves, or the logits of the mixture, -inf where forbidden."""
+        if not self.mixing:
+            return self.theta, self.allowed
+        infinite = (self.scores_given() == torch.inf).any(-1, keepdim=True)  # such a row's samples are NaN
+        return self.scores().masked_fill(infinite, torch.nan), None
+
+    def scores(self) -> Tensor:
+        """The logits of the one-hots that are drawn, in float32 or float64, -inf where forbidden."""
+        x = self.scores_given()
+        return numerics.mixed(x, self.mixing) if self.mixing else x
+
+    def read(self) -> tuple[Tensor, Tensor | None]:
+        """Logits and mask as passes over rows take them, which know the limits at infinite logits."""
+        return (self.scores(), None) if self.mixing else (self.theta, self.allowed)
+
+    def tempered(self, tau: float | Tensor) -> Law:
+        """The law of the logits over tau: those of the mixture where there is one."""
+        if not self.mixing:
+            return super().tempered(tau)
+        new = self.replace(self.scores(), None)
+        new.mixing = 0.0
+        return new.tempered(tau)
 
     def embed(self, value: Tensor) -> Tensor:
         """The sample itself."""
         return value
 
     def extract(self, one_hot: Tensor) -> Tensor:
-        """The one-hot itself."""
-        return one_hot
+        """The one-hot itself, in the dtype of the law."""
+        return one_hot.to(self.theta.dtype) if self.mixing else one_hot
 
     @property
     def logits(self) -> Tensor:
@@ -120,24 +154,37 @@ class OneHotCategorical(CategoricalLaw):
 
     def entropy(self) -> Tensor:
         """Entropy in nats, ``batch``; a forbidden category counts for nothing."""
-        return passes.entropy(Rows(self.theta, mask=self.allowed), -1.0, 0.0).to(self.theta.dtype)
+        x, allowed = self.read()
+        return passes.entropy(Rows(x, mask=allowed), -1.0, 0.0).to(self.theta.dtype)
 
     def log_prob_wide(self, value: Tensor) -> Tensor:
         """log p(value), ``(..., *batch)``; -inf for a forbidden category."""
         value = value.to(compute_dtype(self.theta.dtype))
-        return passes.nll(Rows(self.theta, value, self.allowed), -1.0, CHECKS["Anything"], 0.0)
+        x, allowed = self.read()
+        return passes.nll(Rows(x, value, allowed), -1.0, CHECKS["Anything"], 0.0)
 
     def log_normalizer(self) -> Tensor:
-        """A(theta) = log sum exp(theta) over what is allowed, ``batch``; -inf where nothing is."""
+        """A(theta) = log sum exp(theta) over what is allowed, ``batch``; -inf where nothing is. 0 for a mixture."""
         x = self.scores()
-        nothing = (x == -torch.inf).all(-1)
-        return numerics.logsumexp(x).squeeze(-1).masked_fill(nothing, -torch.inf).to(self.theta.dtype)
+        nothing, total = (x == -torch.inf).all(-1), numerics.logsumexp(x).squeeze(-1)
+        total = total - total.detach() if self.mixing else total  # the logits of the mixture are normalised: it is 0
+        return total.masked_fill(nothing, -torch.inf).to(self.theta.dtype)
 
     def covariance_product(self, grad: Tensor) -> Tensor:
         """J(p) g = p (g - <p, g>)."""
         check_value("grad", grad, self)
         p = numerics.probs(self.scores())
         return numerics.softmax_vjp(p, grad.to(p.dtype)).to(self.theta.dtype)
+
+
+def _share(uniform: object) -> float:
+    """The share of the uniform law, after a check."""
+    share = float(number("uniform", uniform, "a number from 0 to below 1"))
+    if not 0 <= share < 1:
+        raise ValueError(
+            f"uniform must be from 0 to below 1, got {share}: it is the share of the uniform law, such as 0.01"
+        )
+    return share
 
 
 def parameters(logits: Tensor | None, probs: Tensor | None) -> Tensor:
