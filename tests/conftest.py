@@ -1,8 +1,17 @@
 """Fixtures that more than one test file uses."""
 
+import itertools
 import socket
 
 import pytest
+
+_numbers = itertools.count()
+
+
+@pytest.fixture(autouse=True)
+def _doctor_cache(tmp_path_factory, monkeypatch):
+    """Every test begins with no results of the doctor; the folder is made by the first result."""
+    monkeypatch.setenv("SOFTDRAW_DOCTOR_CACHE", str(tmp_path_factory.getbasetemp() / f"doctor-{next(_numbers)}"))
 
 
 @pytest.fixture

@@ -10,11 +10,11 @@ import pytest
 import torch
 from doctor_cases import BAD, GOOD
 
-from softdraw.cli import run
-from softdraw.doctor.checks import CHECKS
-from softdraw.doctor.engine import examine, repair
-from softdraw.doctor.explain import explain
-from softdraw.errors import InputError
+from softdraw_doctor.command import run
+from softdraw_doctor.checks import CHECKS
+from softdraw_doctor.engine import examine, repair
+from softdraw_doctor.explain import explain
+from softdraw_doctor.errors import InputError
 
 SAME = [case for case in BAD if case.same]
 
@@ -78,7 +78,7 @@ def test_the_rest_of_a_file_stays_as_it_was(tmp_path):
         file = tmp_path / name
         file.write_bytes((start + head + line).encode(encoding))
         file.chmod(0o640)
-        assert run(["doctor", "--fix", str(file)]) == 0
+        assert run(["--fix", str(file)]) == 0
         wanted = start + head.replace("import torch\r\n", "") + line.replace("torch.sigmoid(x)", "x")
         wanted = wanted.replace("cross_entropy(", "cross_entropy_with_logits(")
         assert file.read_bytes() == wanted.encode(encoding)
@@ -90,7 +90,7 @@ def test_an_interrupted_write_leaves_the_old_file(tmp_path, monkeypatch):
     file = tmp_path / "a.py"
     file.write_text(BAD[0].bad)
     monkeypatch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
-    assert run(["doctor", "--fix", str(file)]) == 2
+    assert run(["--fix", str(file)]) == 2
     assert file.read_text() == BAD[0].bad
     assert [p.name for p in tmp_path.iterdir()] == ["a.py"]
 
@@ -101,7 +101,7 @@ def test_bad_files_are_named_and_the_run_goes_on(tmp_path, capsys):
     (tmp_path / "syntax.py").write_text("import torch\nF.binary_cross_entropy(torch.sigmoid(x) y)\n")
     (tmp_path / "deep.py").write_text("import torch.nn.BCELoss, Sigmoid\n" + "x = " + "(" * 5000 + ")" * 5000)
     (tmp_path / "found.py").write_text(BAD[0].bad)
-    assert run(["doctor", str(tmp_path)]) == 2
+    assert run([str(tmp_path)]) == 2
     out, err = capsys.readouterr()
     assert "found.py:2:8 SD101" in out
     for line in ("broken.py: a broken link", "latin.py: not UTF-8", "syntax.py:2: does not parse", "deep.py"):
@@ -111,24 +111,24 @@ def test_bad_files_are_named_and_the_run_goes_on(tmp_path, capsys):
 
 def test_exit_codes_and_selection(tmp_path, capsys, monkeypatch):
     (tmp_path / "a.py").write_text(BAD[0].bad)
-    (tmp_path / "pyproject.toml").write_text('[tool.softdraw.doctor]\nignore = ["SD103"]\nexclude = ["skip*"]\n')
+    (tmp_path / "pyproject.toml").write_text('[tool.softdraw_doctor]\nignore = ["SD103"]\nexclude = ["skip*"]\n')
     (tmp_path / "skipped.py").write_text(BAD[0].bad)
     (tmp_path / "b.py").write_text(BAD[1].bad)
     here = str(tmp_path)
-    assert run(["doctor", here]) == 1
+    assert run([here]) == 1
     assert capsys.readouterr().out.count("SD") == 1
-    assert run(["doctor", "--select", "SD2", here]) == 0
-    assert run(["doctor", "--select", "SD999", here]) == 2
+    assert run(["--select", "SD2", here]) == 0
+    assert run(["--select", "SD999", here]) == 2
     assert "no check has the code SD999" in capsys.readouterr().err
-    assert run(["doctor"]) == 2
-    assert run(["doctor", "--unsafe-fixes", here]) == 2
-    assert run(["doctor", "--fix", here]) == 0
+    assert run([]) == 2
+    assert run(["--unsafe-fixes", here]) == 2
+    assert run(["--fix", here]) == 0
     shown = capsys.readouterr().out
     assert "-loss = nn.functional.binary_cross_entropy(nn.functional.sigmoid(output), target)" in shown
     assert (tmp_path / "a.py").read_text() == BAD[0].fixed
     assert (tmp_path / "skipped.py").read_text() == BAD[0].bad
-    (tmp_path / "pyproject.toml").write_text("[tool.softdraw.doctor]\nselct = []\n")
-    assert run(["doctor", here]) == 2
+    (tmp_path / "pyproject.toml").write_text("[tool.softdraw_doctor]\nselct = []\n")
+    assert run([here]) == 2
     assert "has no selct" in capsys.readouterr().err
 
 
@@ -137,7 +137,7 @@ def test_many_files_in_many_processes_give_the_same(tmp_path, capsys):
         (tmp_path / f"{i:03}.py").write_text(BAD[i % 2].bad)
     outputs = []
     for jobs in ("1", "2"):
-        assert run(["doctor", "--jobs", jobs, str(tmp_path)]) == 1
+        assert run(["--jobs", jobs, str(tmp_path)]) == 1
         outputs.append(capsys.readouterr().out)
     assert outputs[0] == outputs[1]
     assert outputs[0].count("SD10") == 100
@@ -146,14 +146,14 @@ def test_many_files_in_many_processes_give_the_same(tmp_path, capsys):
 def test_formats(tmp_path, capsys):
     file = tmp_path / "a.py"
     file.write_text(BAD[0].bad)
-    run(["doctor", "--format", "json", str(file)])
+    run(["--format", "json", str(file)])
     (row,) = json.loads(capsys.readouterr().out)
     assert set(row) == {"path", "line", "column", "code", "message", "fixable", "explanation"}
     assert (row["path"], row["line"], row["column"], row["code"]) == (str(file), 2, 8, "SD101")
     assert row["fixable"] is True
-    run(["doctor", "--format", "github", str(file)])
+    run(["--format", "github", str(file)])
     assert capsys.readouterr().out.startswith(f"::warning file={file},line=2,col=8,title=SD101::sigmoid into")
-    run(["doctor", "--format", "sarif", str(file)])
+    run(["--format", "sarif", str(file)])
     log = json.loads(capsys.readouterr().out)
     (result,) = log["runs"][0]["results"]
     assert log["version"] == "2.1.0"
@@ -181,13 +181,13 @@ def test_explain_by_code_by_message_and_by_traceback(capsys):
 
 def test_a_traceback_on_standard_input():
     text = "Traceback (most recent call last):\n  File ...\nRuntimeError: ... are unsafe to autocast.\n"
-    command = [sys.executable, "-m", "softdraw", "doctor", "--explain", "-"]
+    command = [sys.executable, "-m", "softdraw_doctor", "--explain", "-"]
     result = subprocess.run(command, input=text, capture_output=True, text=True, check=True)
     assert result.stdout.startswith("SD102 BCEInAutocast")
 
 
 def test_flake8_plugin():
-    from softdraw.doctor.flake8 import Plugin
+    from softdraw_doctor.flake8 import Plugin
 
     ((line, column, message, kind),) = Plugin(ast.parse(BAD[0].bad), BAD[0].bad.splitlines(True), "a.py").run()
     assert (line, column, kind) == (2, 7, Plugin)

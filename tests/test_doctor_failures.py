@@ -8,10 +8,10 @@ import os
 import pytest
 from doctor_cases import BAD, IMPORTS
 
-from softdraw.cli import run
-from softdraw.doctor import runner
-from softdraw.doctor.checks import CHECKS
-from softdraw.doctor.engine import examine
+from softdraw_doctor.command import run
+from softdraw_doctor import runner
+from softdraw_doctor.checks import CHECKS
+from softdraw_doctor.engine import examine
 
 
 def codes(text):
@@ -36,7 +36,7 @@ def test_a_fault_in_one_file_is_one_line_and_the_others_are_rewritten(tmp_path, 
         (tmp_path / name).write_text(BAD[0].bad)
     for name, work in failing("b.py", fault).items():
         monkeypatch.setattr(runner, name, work)
-    assert run(["doctor", "--fix", str(tmp_path)]) == 2
+    assert run(["--fix", str(tmp_path)]) == 2
     out, err = capsys.readouterr()
     assert [(tmp_path / name).read_text() == BAD[0].fixed for name in ("a.py", "b.py", "c.py")] == [True, False, True]
     assert (tmp_path / "b.py").read_text() == BAD[0].bad
@@ -52,8 +52,8 @@ def test_a_fault_in_one_file_is_one_line_and_the_others_are_rewritten(tmp_path, 
 def test_a_rewrite_that_would_not_parse_is_not_written(tmp_path, capsys, monkeypatch):
     file = tmp_path / "a.py"
     file.write_text(BAD[0].bad)
-    monkeypatch.setattr("softdraw.doctor.engine.applied", lambda data, groups: (data + b"(", 1))
-    assert run(["doctor", "--fix", str(file)]) == 2
+    monkeypatch.setattr("softdraw_doctor.engine.applied", lambda data, groups: (data + b"(", 1))
+    assert run(["--fix", str(file)]) == 2
     assert file.read_text() == BAD[0].bad
     assert "the rewritten text would not parse" in capsys.readouterr().err
 
@@ -67,7 +67,7 @@ def test_an_interrupted_run_shows_what_it_has_rewritten(tmp_path, capsys, monkey
     for name, work in failing("b.py", interrupted).items():
         monkeypatch.setattr(runner, name, work)
     with contextlib.suppress(KeyboardInterrupt):
-        assert run(["doctor", "--fix", str(tmp_path)]) != 0
+        assert run(["--fix", str(tmp_path)]) != 0
     assert f"+++ {tmp_path / 'a.py'}" in capsys.readouterr().out
 
 
@@ -77,7 +77,7 @@ def test_a_process_that_dies_costs_results_and_not_the_run(tmp_path, capsys, mon
         (tmp_path / f"{i:03}.py").write_text(BAD[0].bad)
     for name, work in failing("099.py", lambda: os._exit(1)).items():
         monkeypatch.setattr(runner, name, work)
-    assert run(["doctor", "--jobs", "2", str(tmp_path)]) == 2
+    assert run(["--jobs", "2", str(tmp_path)]) == 2
     out, err = capsys.readouterr()
     died = err.count("a process of the doctor died")
     assert died >= 1
@@ -91,7 +91,7 @@ def test_a_notebook_is_not_python(tmp_path, capsys, name):
     file = tmp_path / name
     file.write_text(json.dumps({"cells": [cell], "nbformat": 4, "nbformat_minor": 5}))
     for options in ([], ["--fix"]):
-        assert run(["doctor", *options, str(file)]) == 2
+        assert run([*options, str(file)]) == 2
         assert f"{file}: not Python: notebooks are not examined" in capsys.readouterr().err
 
 

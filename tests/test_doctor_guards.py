@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from doctor_cases import BAD
 
-from softdraw.doctor import checks
-from softdraw.doctor.checks import CHECKS
-from softdraw.doctor.finding import Check
+from softdraw_doctor import checks
+from softdraw_doctor.checks import CHECKS
+from softdraw_doctor.finding import Check
 
 FILES = sorted(path.stem for path in Path(checks.__file__).parent.glob("sd*.py"))
 CODES = [check.code for check in CHECKS]
@@ -20,7 +20,7 @@ WORDS = {"fourteen": 14, "fifteen": 15, "sixteen": 16, "seventeen": 17, "eightee
 
 def own(module):
     """The checks that a file defines."""
-    members = vars(importlib.import_module(f"softdraw.doctor.checks.{module}")).values()
+    members = vars(importlib.import_module(f"softdraw_doctor.checks.{module}")).values()
     return [m for m in members if inspect.isclass(m) and issubclass(m, Check) and m.__module__.endswith(module)]
 
 

@@ -8,9 +8,9 @@ import torch
 from doctor_cases import BAD, IMPORTS
 from test_doctor_spellings import BETWEEN, respelled
 
-from softdraw.cli import run
-from softdraw.doctor.checks import CHECKS
-from softdraw.doctor.engine import examine, repair
+from softdraw_doctor.command import run
+from softdraw_doctor.checks import CHECKS
+from softdraw_doctor.engine import examine, repair
 
 
 def value(text, name="f"):
@@ -149,7 +149,7 @@ def test_an_import_that_another_file_takes_stays(tmp_path, line, fix_folder):
     call = "def f(x, y):\n    return binary_cross_entropy(sigmoid(x), y)\n"
     (tmp_path / "ops.py").write_text("from torch import sigmoid\n" + loss + call)
     (tmp_path / "other.py").write_text(f"if True:\n{line}\n" if line.startswith(" ") else line + "\n")
-    assert run(["doctor", "--fix", str(tmp_path if fix_folder else tmp_path / "ops.py")]) == 0
+    assert run(["--fix", str(tmp_path if fix_folder else tmp_path / "ops.py")]) == 0
     after = (tmp_path / "ops.py").read_text()
     assert "from torch import sigmoid\n" in after
     assert "binary_cross_entropy_with_logits(x, y)" in after

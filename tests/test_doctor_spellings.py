@@ -9,9 +9,9 @@ import tokenize
 import pytest
 from doctor_cases import BAD, GOOD, IMPORTS
 
-from softdraw.doctor.checks import CHECKS
-from softdraw.doctor.engine import examine, relevant
-from softdraw.doctor.operations import Program
+from softdraw_doctor.checks import CHECKS
+from softdraw_doctor.engine import examine, relevant
+from softdraw_doctor.operations import Program
 
 TEXTS = [*(case.bad for case in BAD), *GOOD]
 # Aliases and layouts change no finding; comments may (noqa).
@@ -172,6 +172,6 @@ def test_what_is_spread_over_a_file_is_found(name):
 
 
 def test_a_file_without_the_words_is_not_analysed(monkeypatch):
-    monkeypatch.setattr("softdraw.doctor.engine.Program", lambda *_: pytest.fail("analysed"))
+    monkeypatch.setattr("softdraw_doctor.engine.Program", lambda *_: pytest.fail("analysed"))
     text = HEAD + "# BCELoss, sigmoid, softmax().log(), rand, detach, gumbel tau *=\nlogits = torch.zeros(3)\n"
     assert examine(text, "case.py", CHECKS) == []

@@ -32,7 +32,6 @@ LAYERS = [
     ["verbs"],
     ["diagnosis", "conformance", "reproduce", "recipes", "bench"],
     ["public"],
-    ["doctor"],
     ["cli"],
     ["__main__"],
 ]

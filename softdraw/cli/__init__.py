@@ -37,9 +37,12 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(train)
-for command in (compare, diagnose, conformance, reproduce, doctor, bench, info):
+for command in (compare, diagnose, conformance, reproduce, bench, info):
     app.command()(command)
 app.command(context_settings={"ignore_unknown_options": True})(sample)  # logits may begin with a minus
+app.command(
+    add_help_option=False, context_settings={"ignore_unknown_options": True, "allow_extra_args": True, "allow_interspersed_args": False}
+)(doctor)  # it has options of its own
 
 
 def _print_version(wanted: bool) -> None:

@@ -1,0 +1,239 @@
+"""A parsed file: names as torch knows them, and the value that reaches an expression."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterator, Sequence
+from functools import cache, cached_property
+from typing import Any
+
+import libcst as cst
+from libcst.metadata import (
+    Assignment,
+    ByteSpanPositionProvider,
+    ClassScope,
+    GlobalScope,
+    ImportAssignment,
+    MetadataWrapper,
+    QualifiedNameSource,
+    ScopeProvider,
+)
+
+from softdraw_doctor.glance import parsed
+
+LINE_END = re.compile("\r\n|\r|\n")  # str.splitlines knows more of them than Python's grammar does
+_LOOPS = (cst.For, cst.While)
+
+
+class Source:
+    """One file's syntax tree with scopes, parents and byte spans; each is computed when it is first asked for."""
+
+    def __init__(self, text: str, path: str = "<string>") -> None:
+        self.path = path
+        self.text = text
+        self.data = text.encode()
+        parsed(text)  # refuses what LibCST would not survive
+        self._wrapper = MetadataWrapper(cst.parse_module(text), unsafe_skip_copy=True)
+        self.module = self._wrapper.module
+
+    @cached_property
+    def parents(self) -> dict[cst.CSTNode, cst.CSTNode]:
+        """The parent of every node but the module, in the order of the source; LibCST's provider is slower."""
+        found: dict[cst.CSTNode, cst.CSTNode] = {}
+        left: list[cst.CSTNode] = [self.module]
+        while left:
+            node = left.pop()
+            children = _children(node)
+            found.update((child, node) for child in children)
+            left.extend(reversed(children))
+        return found
+
+    @cached_property
+    def scopes(self) -> Any:
+        return self._wrapper.resolve(ScopeProvider)
+
+    @cached_property
+    def _spans(self) -> Any:
+        return self._wrapper.resolve(ByteSpanPositionProvider)
+
+    @cached_property
+    def globals(self) -> GlobalScope:
+        return self.scopes[self.module.body[0]] if self.module.body else next(iter(self.scopes.values()))
+
+    def nodes(self, *kinds: type) -> Iterator[Any]:
+        return (node for node in self.parents if isinstance(node, kinds))
+
+    def span(self, node: cst.CSTNode) -> tuple[int, int]:
+        """First byte and the one after the last; the node's own parentheses, which LibCST leaves out, are inside."""
+        span = self._spans[node]
+        left, right = getattr(node, "lpar", None), getattr(node, "rpar", None)
+        if not (isinstance(left, Sequence) and isinstance(right, Sequence) and left and right):
+            return span.start, span.start + span.length
+        last = self._spans[right[-1]]
+        return self._spans[left[0]].start, last.start + last.length
+
+    def text_of(self, node: cst.CSTNode) -> str:
+        start, end = self.span(node)
+        return self.data[start:end].decode()
+
+    def position(self, node: cst.CSTNode) -> tuple[int, int]:
+        """Line and column, both from 1."""
+        before = self.data[: self.span(node)[0]].decode().replace("\r\n", "\n").replace("\r", "\n")
+        return before.count("\n") + 1, len(before) - (before.rfind("\n") + 1) + 1
+
+    def comment(self, line: int) -> str:
+        """The comment at the end of a line, or nothing."""
+        comments = (node for node in self.nodes(cst.Comment) if self.position(node)[0] == line)
+        return next((node.value for node in comments), "")
+
+    def ancestors(self, node: cst.CSTNode) -> Iterator[cst.CSTNode]:
+        while (parent := self.parents.get(node)) is not None:
+            yield parent
+            node = parent
+
+    def enclosing(self, node: cst.CSTNode, *kinds: type) -> Any:
+        return next((a for a in self.ancestors(node) if isinstance(a, kinds)), None)
+
+    # Names
+
+    def name(self, node: cst.CSTNode) -> str | None:
+        """The full name of what ``node`` refers to, if it was imported and nothing else is bound to that name."""
+        root = node
+        while isinstance(root, cst.Attribute):
+            root = root.value
+        scope = self.scopes.get(node) if isinstance(root, cst.Name) else None
+        if scope is None:
+            return None
+        found = scope.get_qualified_names_for(node)
+        if len(found) != 1 or next(iter(found)).source is not QualifiedNameSource.IMPORT:
+            return None
+        return next(iter(found)).name
+
+    def seen(self, node: cst.CSTNode, name: str) -> list[Any]:
+        """What the word ``name`` would refer to if it stood at ``node``."""
+        scope = self.scopes.get(node)
+        return list(scope[name]) if scope is not None else []
+
+    def assignments(self, name: cst.Name) -> list[Assignment]:
+        """Everything bound to this name in the scope it is read from."""
+        scope = self.scopes.get(name)
+        found = scope[name.value] if scope is not None else ()
+        return [a for a in found if isinstance(a, Assignment)]
+
+    def reads(self, name: cst.Name) -> list[cst.CSTNode]:
+        """Every place where the variable that ``name`` belongs to is read or deleted."""
+        return list({id(access.node): access.node for a in self.assignments(name) for access in a.references}.values())
+
+    # Values
+
+    def definition(self, name: cst.Name) -> cst.BaseExpression | None:
+        """The one expression whose value ``name`` has here, or None where that is not known."""
+        assignments = self.assignments(name)
+        if not assignments or any(isinstance(a, ImportAssignment) for a in assignments):
+            return None
+        scope = assignments[0].scope
+        if isinstance(scope, (GlobalScope, ClassScope)) and scope is not self.scopes.get(name):
+            return self._assigned(assignments[0].node) if len(assignments) == 1 else None
+        if isinstance(self.scopes.get(name), GlobalScope) or scope is self.scopes.get(name):
+            return self._reaching(name, [a.node for a in assignments])
+        return None
+
+    def _reaching(self, name: cst.Name, bindings: list[Any]) -> cst.BaseExpression | None:
+        """Walk back over the statements before ``name``; a binding inside a branch or a loop ends the search."""
+        binding = {id(a) for b in bindings for a in (b, *self.ancestors(b))}  # every node that binds the name somewhere
+        node: cst.CSTNode = name
+        for parent in self.ancestors(name):
+            if isinstance(parent, (cst.Module, cst.IndentedBlock)):
+                before = parent.body[: next(i for i, s in enumerate(parent.body) if s is node)]
+                last = next((s for s in reversed(before) if id(s) in binding), None)
+                if last is not None:
+                    return self._only_binding(last, bindings)
+            elif self._obscures(parent, bindings, id(parent) in binding):
+                return None
+            node = parent
+        return None
+
+    def _obscures(self, parent: cst.CSTNode, bindings: list[Any], binds: bool) -> bool:
+        """Whether what stands before ``parent`` need not be what its inside sees."""
+        if isinstance(parent, (cst.FunctionDef, cst.Lambda, cst.ClassDef)):
+            return True
+        if isinstance(parent, cst.SimpleStatementLine):
+            return binds and len(parent.body) > 1
+        if isinstance(parent, (cst.With, cst.Try, cst.TryStar, cst.Match)):
+            return binds and self._binds_itself(parent, bindings)
+        return binds and isinstance(parent, _LOOPS)
+
+    def _only_binding(self, statement: cst.CSTNode, bindings: list[Any]) -> cst.BaseExpression | None:
+        if not isinstance(statement, cst.SimpleStatementLine):
+            return None
+        here = [b for b in bindings if statement in self.ancestors(b)]
+        return self._assigned(here[0]) if len(here) == 1 else None
+
+    def _binds_itself(self, node: cst.CSTNode, bindings: list[Any]) -> bool:
+        """A ``with ... as``, ``except ... as`` or pattern binds; a statement of the body is found on the way."""
+        return any(
+            node in (above := list(self.ancestors(b)))
+            and not any(isinstance(a, cst.IndentedBlock) for a in above[: above.index(node)])
+            for b in bindings
+        )
+
+    def _assigned(self, target: cst.CSTNode) -> cst.BaseExpression | None:
+        """The value of ``target = value`` and ``target: T = value``."""
+        parent = self.parents.get(target)
+        if isinstance(parent, cst.AssignTarget):
+            parent = self.parents[parent]
+        return parent.value if isinstance(parent, (cst.Assign, cst.AnnAssign)) else None
+
+    # Classes
+
+    def class_of(self, name: cst.CSTNode) -> cst.ClassDef | None:
+        """The class of this file that ``name`` refers to."""
+        if not isinstance(name, cst.Name):
+            return None
+        found = [a.node for a in self.assignments(name)]
+        return found[0] if len(found) == 1 and isinstance(found[0], cst.ClassDef) else None
+
+    def own_class(self, node: cst.CSTNode) -> cst.ClassDef | None:
+        """The class whose instance ``self`` is, for a node ``self`` in a method."""
+        if not (isinstance(node, cst.Name) and node.value == "self"):
+            return None
+        function = self.enclosing(node, cst.FunctionDef)
+        return self.enclosing(function, cst.ClassDef) if function is not None else None
+
+    @cached_property
+    def _attributes(self) -> dict[int, dict[str, list[cst.BaseExpression | None]]]:
+        """For every class, what its methods store in each attribute of ``self``."""
+        found: dict[int, dict[str, list[cst.BaseExpression | None]]] = {}
+        for node in self.nodes(cst.Attribute):
+            parent = self.parents[node]
+            stored = isinstance(parent, (cst.AssignTarget, cst.AnnAssign, cst.AugAssign)) and parent.target is node
+            if stored and (owner := self.own_class(node.value)) is not None:
+                found.setdefault(id(owner), {}).setdefault(node.attr.value, []).append(self._assigned(node))
+        return found
+
+    def attribute(self, node: cst.Attribute) -> cst.BaseExpression | None:
+        """What ``self.name`` was given, if it is assigned once in its class."""
+        owner = self.own_class(node.value)
+        values = self._attributes.get(id(owner), {}).get(node.attr.value, [])
+        return values[0] if len(values) == 1 else None
+
+    def method(self, owner: cst.ClassDef, name: str) -> cst.FunctionDef | None:
+        body = owner.body.body
+        return next((s for s in body if isinstance(s, cst.FunctionDef) and s.name.value == name), None)
+
+
+def _children(node: cst.CSTNode) -> list[cst.CSTNode]:
+    found: list[cst.CSTNode] = []
+    for name in _fields(type(node)):
+        value = getattr(node, name)
+        if isinstance(value, cst.CSTNode):
+            found.append(value)
+        elif isinstance(value, (list, tuple)):
+            found += [item for item in value if isinstance(item, cst.CSTNode)]
+    return found
+
+
+@cache
+def _fields(kind: type[cst.CSTNode]) -> tuple[str, ...]:
+    return tuple(field.name for field in dataclasses.fields(kind))
