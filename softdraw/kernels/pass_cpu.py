@@ -14,6 +14,7 @@ from softdraw.kernels.pass_reference import Rows
 _pack, _threads, _empty, _empty_like = PASS.pack, torch.get_num_threads, torch.empty, torch.empty_like
 _CODES = {getattr(torch, name): code for name, code in STORAGE.items()}
 _WIDE = {dtype: torch.float64 if dtype == torch.float64 else torch.float32 for dtype in _CODES}
+_KEPT = {"entropy": 3, "index_nll": 2, "nll": 3, "kl": 5, "kl_with_slope": 5}  # numbers of a row for its gradient
 _CPU, _SAVED = torch.device("cpu"), torch.float64  # the kernels write to the CPU, whatever the default device is
 
 Made = tuple[Tensor, Tensor]  # numbers of rows, or what they reduce to, and what backward needs
@@ -23,7 +24,7 @@ Gradients = tuple[Tensor, Tensor | None]  # of x and of the second operand
 
 def entropy(rows: Rows, reduction: str, scale: float, shift: float) -> Made | None:
     """scale sum p (log p + shift), batch, and what its backward pass needs."""
-    return _forward("entropy", rows, 3, reduction, scale, shift)
+    return _forward("entropy", rows, reduction, scale, shift)
 
 
 def entropy_backward(
@@ -35,7 +36,7 @@ def entropy_backward(
 
 def index_nll(rows: Rows, reduction: str) -> Made | None:
     """-log p of each row's category, batch."""
-    return _forward("index_nll", rows, 2, reduction)
+    return _forward("index_nll", rows, reduction)
 
 
 def index_nll_backward(rows: Rows, grad: Tensor, saved: Tensor, reduction: str, wanted: Wanted) -> Gradients:
@@ -45,7 +46,7 @@ def index_nll_backward(rows: Rows, grad: Tensor, saved: Tensor, reduction: str, 
 
 def nll(rows: Rows, reduction: str, scale: float, check: int, slack: float) -> Made | None:
     """-scale sum t log p, batch; None if a t is not what ``check`` names."""
-    return _forward("nll", rows, 3, reduction, scale, slack, check)
+    return _forward("nll", rows, reduction, scale, slack, check)
 
 
 def nll_backward(
@@ -57,7 +58,7 @@ def nll_backward(
 
 def kl(rows: Rows, reduction: str) -> Made | None:
     """v = sum p (log p - log q), batch."""
-    return _forward("kl", rows, 5, reduction)
+    return _forward("kl", rows, reduction)
 
 
 def kl_backward(rows: Rows, grad: Tensor, saved: Tensor, reduction: str, wanted: Wanted) -> Gradients:
@@ -80,13 +81,10 @@ def drawn_backward(rows: Rows, grad: Tensor, saved: Tensor, reduction: str, want
 def usage(rows: Rows, reduction: str, loss: int, grouped: bool) -> Made | None:
     """The loss of each group, and the slopes of it for the mean law, with (largest x, 1 / sum exp (x - largest))."""
     x = rows.x
-    *batch, cols = x.shape
-    groups = batch[0] if grouped else 1
+    groups = x.shape[0] if grouped else 1
     out = _empty((groups,) if grouped and reduction == "none" else (), dtype=_WIDE[x.dtype], device=_CPU)
-    count = x.numel() // cols
-    slopes, kept = groups * (-cols // 16 * -16), count * (2 if x.dtype == torch.float64 else 1)
-    saved = _empty(1 + slopes + kept, dtype=_SAVED, device=_CPU)
-    refused = _run("usage", rows, x.shape, count, out, None, None, saved, reduction, 1.0, 0.0, loss, groups)
+    saved = _empty(saved_words("usage", rows, reduction, (loss, grouped)), dtype=_SAVED, device=_CPU)
+    refused = _run("usage", rows, x.shape, x.numel() // x.shape[-1], out, None, None, saved, reduction, 1.0, 0.0, loss, groups)
     return None if refused else (out, saved)
 
 
@@ -99,22 +97,42 @@ def usage_backward(
 
 
 def _forward(
-    name: str, rows: Rows, kept: int, reduction: str, scale: float = 1.0, shift: float = 0.0, check: int = 0
+    name: str, rows: Rows, reduction: str, scale: float = 1.0, shift: float = 0.0, check: int = 0
 ) -> Made | None:
-    """A number a row and the ``kept`` numbers that its backward pass needs, if the kernel knows every row."""
+    """A number a row and those that its backward pass needs, if the kernel knows every row."""
     x, other = rows[0], rows[1]
     dtype = x.dtype
     shape = x.shape if other is None else _shape(x, other)
     count = x.numel() // shape[-1] if other is None else shape[:-1].numel()
-    words = count * kept if dtype is torch.float64 else (count * kept + 1) // 2
-    if reduction == "none":
-        out = _empty(shape[:-1], dtype=_WIDE[dtype], device=_CPU)
-    else:
-        out = _empty((), dtype=_WIDE[dtype], device=_CPU)
-        words += count + 1
-    saved = _empty(words, dtype=_SAVED, device=_CPU)
+    out = _empty(shape[:-1] if reduction == "none" else (), dtype=_WIDE[dtype], device=_CPU)
+    saved = _empty(_words(name, count, dtype, reduction), dtype=_SAVED, device=_CPU)
     refused = _run(name, rows, shape, count, out, None, None, saved, reduction, scale, shift, check)
     return None if refused else (out, saved)
+
+
+def _words(name: str, count: int, dtype: torch.dtype, reduction: str) -> int:
+    """float64 numbers that a pass keeps of ``count`` rows: some of each, in the dtype of the computation, and more for
+    a reduction."""
+    kept = count * _KEPT[name]
+    return (kept if dtype is torch.float64 else (kept + 1) // 2) + (0 if reduction == "none" else count + 1)
+
+
+def saved_words(name: str, rows: Rows, reduction: str, numbers: tuple) -> int:
+    """How many float64 numbers a pass keeps for its gradient."""
+    x = rows.x
+    if name != "usage":
+        return _words(name, result_shape(name, rows, numbers).numel(), x.dtype, reduction)
+    cols = x.shape[-1]
+    kept = x.numel() // cols * (2 if x.dtype == torch.float64 else 1)
+    return 1 + (x.shape[0] if numbers[1] else 1) * (-cols // 16 * -16) + kept
+
+
+def result_shape(name: str, rows: Rows, numbers: tuple) -> torch.Size:
+    """The shape of a pass that nothing reduces."""
+    x, other = rows.x, rows.other
+    if name == "usage":
+        return x.shape[: int(bool(numbers[1]))]
+    return (x.shape if other is None else _shape(x, other))[:-1]
 
 
 def _backward(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.compiler import is_compiling
 from torch.nn.functional import logsigmoid
 
 from softdraw.arguments import compute_dtype
@@ -85,7 +86,7 @@ def _in_one_pass(
     p, number = None, 1.0
     if pos_weight is not None:
         p = _pos_weight(pos_weight, x, dtype)
-        p, number = (None, p.item()) if p.dim() == 0 else (p.expand(x.shape), 1.0)
+        p, number = (p.expand(x.shape), 1.0) if p.dim() or is_compiling() else (None, p.item())
     check_reduction(reduction)
     if weight is not None:
         weight = aligned("weight", weight, logits, "the unreduced loss").to(dtype)

@@ -1,7 +1,8 @@
-"""Passes over the logits of bits in eager code: one forward, one backward, where a fast body has them.
+"""Passes over the logits of bits: one forward, one backward, where a fast body has them.
 
-``takes`` says whether a call may come here. Everything that inspects the operations (torch.func, torch.compile,
-tracers, DTensors), and every gradient except that of the logits, gets the plain-torch formulas of laws and losses. A
+``takes`` says whether a call may come here: in eager code, or in a graph of torch.compile, which has a pass as one
+operator (``graph``). Everything else that inspects the operations (torch.func, tracers, DTensors), and every gradient
+except that of the logits, gets the plain-torch formulas of laws and losses. A
 backward pass that is itself differentiated or mapped gets the formula of the slope, which is here.
 """
 
@@ -12,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, is_grad_enabled
+from torch.compiler import is_compiling
 
 from softdraw import kernels
 from softdraw.arguments import compute_dtype
@@ -19,7 +21,8 @@ from softdraw.kernels import bits_cpu
 from softdraw.kernels.bits_cpu import ANY_NUMBER, CODES, UNIT_INTERVAL, ZERO_OR_ONE, Bits
 from softdraw.kernels.native import REDUCTIONS
 from softdraw.numerics import times
-from softdraw.private_torch import has_storage, quick_apply
+from softdraw.operators import graph
+from softdraw.private_torch import assert_later, has_storage, quick_apply
 from softdraw.tensors import PLAIN, is_plain
 
 __all__ = [
@@ -37,11 +40,14 @@ __all__ = [
     "variance",
 ]
 
+_REFUSED = {UNIT_INTERVAL: "target must be from 0 to 1", ZERO_OR_ONE: "value must be 0 or 1"}
+
 
 def takes(x: Tensor, *rest: Any) -> bool:
     """Whether the passes take logits ``x`` and the other operands, none of which may want a gradient."""
     if not (is_plain(x) and x.is_cpu):
-        return False
+        learned = any(isinstance(t, Tensor) and t.requires_grad and is_grad_enabled() for t in rest)
+        return not learned and graph.takes(x, *rest)
     for t in rest:
         if isinstance(t, Tensor) and (type(t) not in PLAIN or not t.is_cpu or (t.requires_grad and is_grad_enabled())):
             return False
@@ -53,6 +59,11 @@ def takes(x: Tensor, *rest: Any) -> bool:
 def nll(bits: Bits, refuse: Callable[[], object]) -> Tensor:
     """The negative log-likelihood of ``bits.other``. ``refuse`` is called where a value is not allowed."""
     x = bits.x
+    if is_compiling():
+        out, legal = graph.bits_pass("nll", bits)
+        if bits.allowed != ANY_NUMBER:
+            assert_later(legal, _REFUSED[bits.allowed])
+        return out
     if x.requires_grad and is_grad_enabled():
         return _nll(x, bits, refuse)
     out, _, legal = bits_cpu.nll(bits)
@@ -63,16 +74,22 @@ def nll(bits: Bits, refuse: Callable[[], object]) -> Tensor:
 
 def entropy(x: Tensor) -> Tensor:
     """The entropy of each bit."""
+    if is_compiling():
+        return graph.bits_pass("entropy", Bits(x))[0]
     return _entropy(x) if x.requires_grad and is_grad_enabled() else bits_cpu.entropy(Bits(x))
 
 
 def variance(x: Tensor) -> Tensor:
     """The variance of each bit."""
+    if is_compiling():
+        return graph.bits_pass("variance", Bits(x))[0]
     return _variance(x) if x.requires_grad and is_grad_enabled() else bits_cpu.variance(Bits(x))
 
 
 def kl(x: Tensor, z: Tensor) -> Tensor:
     """The divergence of bits with logits x from bits with logits z, of one shape; z is in the wide dtype."""
+    if is_compiling():
+        return graph.bits_pass("kl", Bits(x, z))[0]
     if (x.requires_grad or z.requires_grad) and is_grad_enabled():
         return _kl(x, z)
     return bits_cpu.kl(Bits(x, z))
@@ -81,6 +98,8 @@ def kl(x: Tensor, z: Tensor) -> Tensor:
 def share(bits: Bits) -> Tensor:
     """(share - number)^2 for the share of 1s that is expected in each row."""
     x = bits.x
+    if is_compiling():
+        return graph.bits_pass("share", bits)[0]
     return _share(x, bits) if x.requires_grad and is_grad_enabled() else bits_cpu.share(bits)[0]
 
 

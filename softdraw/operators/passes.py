@@ -2,10 +2,10 @@
 logits; and one more pass for the gradient.
 
 In eager code a pass is the fast body of ``kernels``, with its gradient in a plain ``autograd.Function``. Where there is
-none, where it does not know a value, and for everything that inspects the operations (torch.compile, export,
-torch.func,
-forward mode, function and dispatch modes, DTensors), the pass is its formula in torch's own operations
-(``pass_reference``), which have every derivative. A gradient that is differentiated again is taken through it too.
+none, where it does not know a value, and for everything else that inspects the operations (export, torch.func, forward
+mode, function and dispatch modes, DTensors), the pass is its formula in torch's own operations (``pass_reference``),
+which have every derivative. A gradient that is differentiated again is taken through it too. In a graph of torch.compile
+a pass is one operator (``graph``).
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from softdraw.arguments import compute_dtype
 from softdraw.kernels import pass_reference
 from softdraw.kernels.native import STORAGE
 from softdraw.kernels.pass_reference import Rows
+from softdraw.operators import graph
 from softdraw.private_torch import function_modes, has_storage, quick_apply
 from softdraw.tensors import PLAIN, is_plain
 
@@ -32,6 +33,7 @@ class Pass:
 
     def __init__(self, name: str, formula: Callable[..., Any]) -> None:
         self._name, self._formula, self._backward = name, formula, f"{name}_backward"
+        graph.PASSES[name] = self
 
     def __call__(
         self, rows: Rows, *numbers: Any, reduction: str = "none", check: Callable[[], Any] | None = None
@@ -61,7 +63,9 @@ class Pass:
                 return made[0]
         if check is not None:
             check()
-        return self._value(rows, numbers, reduction)
+        if graph.takes(*rows):
+            return graph.rows_pass(self._name, rows, numbers, reduction)
+        return self.value(rows, numbers, reduction)
 
     def _of_learned_weights(
         self, rows: Rows, numbers: tuple, reduction: str, check: Callable[[], Any] | None
@@ -70,7 +74,7 @@ class Pass:
         each = self(rows._replace(weight=None), *numbers, check=check)
         return pass_reference.reduced(each, rows.keep, rows.weight, reduction)
 
-    def _value(self, rows: Rows, numbers: tuple, reduction: str) -> Tensor:
+    def value(self, rows: Rows, numbers: tuple, reduction: str) -> Tensor:
         """By the formula."""
         return pass_reference.reduced(self._formula(rows, *numbers), rows.keep, rows.weight, reduction)
 
@@ -93,16 +97,22 @@ class Pass:
         saved, *rest = ctx.saved_tensors
         rows, (_, body, reduction, numbers) = tuple.__new__(Rows, rest), ctx.what
         if is_grad_enabled() or not has_storage(grad) or not is_plain(grad):
-            return (*self._by_formula(rows, grad, numbers, reduction, ctx.needs_input_grad), None)
-        return (*getattr(body, self._backward)(rows, grad, saved, reduction, ctx.needs_input_grad, *numbers), None)
+            return (*self.by_formula(rows, grad, numbers, reduction, ctx.needs_input_grad), None)
+        return (*self.by_body(body, rows, grad, saved, reduction, ctx.needs_input_grad, numbers), None)
 
-    def _by_formula(
+    def by_body(
+        self, body: Any, rows: Rows, grad: Tensor, saved: Tensor, reduction: str, wanted: tuple, numbers: tuple
+    ) -> tuple[Tensor, Tensor | None]:
+        """Both gradients by the fast body."""
+        return getattr(body, self._backward)(rows, grad, saved, reduction, wanted, *numbers)
+
+    def by_formula(
         self, rows: Rows, grad: Tensor, numbers: tuple, reduction: str, needed: tuple
     ) -> tuple[Tensor | None, Tensor | None]:
         """Through views of the operands, so that what one of them was made from is not followed here."""
         with torch.enable_grad():
             given = [t if t is None else t.view_as(t) for t in (rows.x, rows.other)]
-            y = self._value(Rows(*given, *rows[2:]), numbers, reduction)  # pyright: ignore
+            y = self.value(Rows(*given, *rows[2:]), numbers, reduction)  # pyright: ignore
         wanted: Any = [t for t, asked in zip(given, needed, strict=False) if asked]
         made = iter(torch.autograd.grad(y, wanted, grad, create_graph=is_grad_enabled()))
         return next(made) if needed[0] else None, next(made) if needed[1] else None
@@ -114,9 +124,9 @@ class Usage(Pass):
     def _of_learned_weights(
         self, rows: Rows, numbers: tuple, reduction: str, check: Callable[[], Any] | None
     ) -> Tensor:
-        return self._value(rows, numbers, reduction)
+        return self.value(rows, numbers, reduction)
 
-    def _value(self, rows: Rows, numbers: tuple, reduction: str) -> Tensor:
+    def value(self, rows: Rows, numbers: tuple, reduction: str) -> Tensor:
         loss, total = self._formula(rows, *numbers)
         return pass_reference.reduced(loss, total != 0, None, reduction)
 
