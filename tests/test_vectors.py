@@ -1,4 +1,4 @@
-"""Recorded calls, which tools/check-wheels replays on other systems: every operation is recorded, and here all agree."""
+"""Recorded calls that tools/check-wheels replays on other systems: every operation is recorded, and all agree here."""
 
 from __future__ import annotations
 
