@@ -19,7 +19,7 @@ from softdraw.arguments import Draw
 from softdraw.kernels import native, reference
 
 # Categories, and rows in millions.
-SHAPES = ((2, 200), (10, 100), (320, 20), (8192, 1))
+SHAPES = ((2, 200), (10, 100), (320, 10), (8192, 0.5))
 NEAR = 1e-4
 CHUNK = 2**22  # elements at once
 SEED = 20

@@ -253,7 +253,8 @@ EXPORT void softdraw_subset_mean(const Subset* subset) { softdraw::subsets(subse
 EXPORT void softdraw_subset_covariance(const Subset* subset) { softdraw::subsets(subset, chosen->subset->covariance); }
 EXPORT void softdraw_subset_sample(const Subset* subset) { softdraw::subsets(subset, chosen->subset->sample); }
 
-// Which version of call.h, pass.h, bits.h and subset.h this library was built from (CMakeLists.txt makes the number). A caller asks first of all.
+// Which version of call.h, pass.h, bits.h and subset.h this library was built from (CMakeLists.txt makes the number). A
+// caller checks it first.
 EXPORT uint32_t softdraw_abi() { return SOFTDRAW_ABI; }
 
 // The instruction set in use (null: this CPU has none that was compiled), and a way to take another, for tests and

@@ -59,15 +59,16 @@ class Pool {
       std::thread worker([this] { serve(); });
       handles_.push_back(worker.native_handle());
       worker.detach();
-    } catch (...) {  // no thread to be had: the job runs on fewer
+    } catch (...) {  // no thread can be started: the job runs on fewer
       return false;
     }
     return true;
   }
 
-  // A thread that is woken after a pause is often put on its waker's own CPU, above all in virtual machines, where a
-  // halted CPU does not pass for a free one; there it waits for milliseconds, until the scheduler sees it. So workers are
-  // kept off the CPU of the caller, which seldom changes, and share the other CPUs that the caller may use.
+  // After a pause the scheduler often puts a woken thread on the CPU of the thread that woke it, especially in virtual
+  // machines, where a halted CPU does not count as free. There it waits for milliseconds until the scheduler moves it.
+  // So workers are kept off the CPU of the caller, which seldom changes, and share the other CPUs that the caller may
+  // use.
   void keep_off_my_cpu() {
 #ifdef __linux__
     const int cpu = sched_getcpu();

@@ -18,7 +18,7 @@ inline Rule rule_of(const Call& call) {
   return plain ? softdraw::kZgr : (Rule)call.rule;
 }
 
-// What a row of exponentials comes to: 1 / sum, and the mean of g under it.
+// Of a row of exponentials: 1 / sum, and the mean of g under it.
 template <class T>
 struct Mass {
   T scale = 0, dot = 0;

@@ -18,8 +18,8 @@ constexpr int kAbreast = 64 / sizeof(T);
 template <class T>
 using Abreast = Vec<T, kAbreast<T>>;
 
-// What is less likely than this is as good as impossible, and left out: of rows side by side, where it saves nothing, only
-// what would come near to subnormal numbers; of a row alone, what narrows its band.
+// Terms less likely than this are left out. For rows side by side, where that saves nothing, the bound only avoids
+// subnormal numbers; for a row alone it narrows the band.
 template <class T, bool kRows>
 constexpr T kTiny = sizeof(T) == 4 ? T(0x1p-110) : kRows ? T(0x1p-900) : T(0x1p-200);
 
@@ -109,7 +109,7 @@ struct TiltedBits {
     const bool limit = infinite > 0 && infinite >= k;  // the law is then uniform over the items at +inf
     for (int64_t i = 0; i < n; ++i) *item(x.at, i, lane) = !limit ? logits[i] : logits[i] == inf ? T(0) : -inf;
     if (limit) finite = infinite, infinite = 0, least = largest = total = 0;
-    constexpr double margin = 40;  // of logits: a bit is as good as certain there
+    constexpr double margin = 40;  // of logits: a bit is practically certain there
     row.goal = double(k - infinite), row.finite = double(finite), row.forced = double(infinite);
     row.low = (finite ? -largest : 0) - margin, row.high = (finite ? -least : 0) + margin;
     row.found = k <= infinite || k - infinite >= finite;

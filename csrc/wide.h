@@ -1,7 +1,7 @@
 // Rows of many columns, in parts that several threads may work on.
 //
-// A row has the same parts whatever the number of threads is, and what it comes to is put together from them in their
-// order: no bit of a result depends on the threads, nor on the rows beside it.
+// A row has the same parts whatever the number of threads is, and its result is combined from them in their order, so
+// no bit of it depends on the threads or on other rows.
 #pragma once
 #include "pool.h"
 #include "rows.h"

@@ -1,8 +1,9 @@
 """The noise contract, in plain torch: noise is a pure function of (seed, row, column, stream).
 
-Every draw of the library takes its randomness from here, or from a kernel that equals this file word for word, so a
-draw does not depend on batch order, launch shape, thread, rank, device or dtype, and can be made again in a backward
-pass without having been stored.
+Every draw of the library takes its randomness from here, or from a kernel that equals this file word for word, so the
+words of a draw do not depend on batch order, launch shape, thread, rank, device or dtype. A draw can be made again in a
+backward pass without having been stored, and differs between devices only where two scores are nearly equal
+(docs/noise.md).
 
     words = Philox4x32-10(counter = (col >> 2, row_lo, row_hi, stream), key = (seed_lo, seed_hi))
     x     = words[col & 3]                                                           uint32

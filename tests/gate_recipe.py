@@ -1,6 +1,6 @@
 """A second recipe, as small as one can be: which of some features does a target depend on? A gate for each, drawn.
 
-It shows that the runs need nothing of the autoencoder's: what is here is all that a recipe gives.
+It shows that the runs need nothing of the autoencoder: this file is all that a recipe defines.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""The comparison of a fast kernel body with plain torch before its first use: it sees faults, and nothing sees it."""
+"""The comparison of a fast kernel body with plain torch before its first use: it finds faults, and no mode of torch
+notices it."""
 
 from __future__ import annotations
 
@@ -238,7 +239,7 @@ def _no_thread(*_):
 
 
 class Recording(TorchDispatchMode):
-    """Notes every operation that it sees."""
+    """Records every operation."""
 
     def __init__(self) -> None:
         super().__init__()

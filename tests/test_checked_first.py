@@ -58,7 +58,8 @@ def test_ids_of_samples_leave_room_for_their_rows(first):
 
 @pytest.mark.parametrize("bad", [-1.0, 0.0, math.nan, math.inf])
 def test_a_tensor_tau_is_refused_when_the_rule_is_made_or_used(bad):
-    """Not in the backward pass, where no line of the user's is to be seen; the tensor may change in between."""
+    """Not in the backward pass, whose traceback does not show the line of the draw. The tensor may change in
+    between."""
     makers = {type(rule) for rule in PATHWISE if hasattr(rule, "tau")}
     assert len(makers) > 5
     logits = torch.zeros(2, 3, requires_grad=True)

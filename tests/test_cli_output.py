@@ -71,7 +71,7 @@ def test_a_full_disk_is_one_line():
 
 
 def test_a_reader_that_goes_ends_the_command_in_silence():
-    """As in `softdraw sample ... | head`: nobody reads any more."""
+    """As in `softdraw sample ... | head`: the reader has ended."""
     ours, theirs = os.pipe()
     os.close(ours)
     command = [sys.executable, "-m", "softdraw", "sample", "1,2", "--draws", "9"]

@@ -224,7 +224,7 @@ def test_killed_and_continued_equals_uninterrupted(whole, pixels, tmp_path, writ
 
 
 def test_rules_and_seeds_may_be_added(whole, pixels, tmp_path, capsys):
-    """What is there is not trained again, and the end is that of one comparison of all."""
+    """Finished runs are not trained again, and the result equals that of one comparison of all."""
     out = tmp_path / "out"
     assert run(command(pixels, out, rules="gumbel-softmax", seeds=1)) == 0
     printed = capsys.readouterr().out

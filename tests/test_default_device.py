@@ -1,4 +1,4 @@
-"""What reads values makes its own tensors on the CPU, whatever torch's default device is."""
+"""Functions that read values make their own tensors on the CPU, whatever torch's default device is."""
 
 from __future__ import annotations
 

@@ -164,7 +164,7 @@ def test_a_subclass_of_tensor_stays_one():
 
 
 def test_a_mode_sees_the_operations_of_torch():
-    """Its calls are torch's own: a default device, or a log of operations, is not cut off by a function of ours."""
+    """Its calls are torch's own: a default device or a log of operations also works inside our functions."""
 
     class Log(torch.overrides.TorchFunctionMode):
         seen = ()

@@ -208,12 +208,14 @@ def test_a_library_for_another_processor_gives_one_warning_and_plain_torch(tmp_p
 
 @compiled
 @pytest.mark.skipif(sys.platform != "linux", reason="cuts an ELF file off")
-@pytest.mark.parametrize("part", [0.5, 0.02])
-def test_a_library_that_was_cut_off_gives_one_warning_and_plain_torch(part, tmp_path):
-    """Not a bus error: Linux maps such a file without a complaint."""
+def test_a_library_that_was_cut_off_gives_one_warning_and_plain_torch(tmp_path):
+    """Without a bus error: Linux maps such a file without an error."""
     path, library = tmp_path / "libshim.so", native._path().read_bytes()
     assert elf.missing_bytes(native._path()) == 0
-    path.write_bytes(library[: int(part * len(library))])
+    for part in (0.9, 0.02):
+        path.write_bytes(library[: int(part * len(library))])
+        assert elf.missing_bytes(path) > 0
+    path.write_bytes(library[: len(library) // 2])
     assert "was cut off: it lacks" in _refused(path, by="variable")
 
 

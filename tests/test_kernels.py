@@ -251,7 +251,7 @@ def test_no_gradient_from_a_category_of_no_mass():
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("cols", [10, 100, 2100])
 def test_the_hard_gradient_is_rounded_once(dtype, cols):
-    """It is that of float32, cast: y, which no one sees, is not rounded on the way."""
+    """It is that of float32, cast: y, which is never stored, is not rounded."""
     g = torch.Generator().manual_seed(0)
     x, grad = (torch.randn(40, cols, generator=g).to(dtype) for _ in range(2))
     draw = Draw(x, 0.7, torch.tensor(4))

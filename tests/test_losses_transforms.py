@@ -190,7 +190,7 @@ DEAD = {"bernoulli_nll": INF, "categorical_nll": INF, "cross_entropy": INF, "div
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_a_row_of_minus_infinity_alone(name):
-    """It has no law, so its loss is that of nothing and moves nothing; bits have one each, which are 0 for sure."""
+    """It has no law, so its loss has no gradient; each bit has a law, which is 0 with certainty."""
     x = torch.cat([torch.full((1, 4), -INF, dtype=torch.float64), ROWS[-1:]])
     loss = EACH[name]
     got = loss(x)[0]

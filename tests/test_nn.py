@@ -1,4 +1,4 @@
-"""Modules: the functions, with a state that is saved and a train/eval switch that is obeyed."""
+"""Modules: the functions, with a state that is saved, that follow train() and eval()."""
 
 import math
 import warnings
@@ -119,7 +119,7 @@ def test_two_modules_under_one_seed():
     seeds = torch.randint(2**63 - 1, (2,), generator=torch.Generator().manual_seed(0))
     zeros = torch.zeros(20_000, 2)
     a, b = (module(zeros, hard=True, seed=s)[:, 0] for module, s in zip((first, second), seeds, strict=True))
-    # Independent fair coins agree half of the time: 5 standard deviations of the mean are .018.
+    # Independent fair coins agree half of the time: 5 standard deviations of the mean are 0.018.
     assert abs((a == b).double().mean().item() - 0.5) < 0.018
     ids = torch.arange(20_000)
     a, b = (module(zeros, hard=True, seed=1, rows=2 * ids + i)[:, 0] for i, module in enumerate((first, second)))

@@ -63,5 +63,5 @@ def test_workflows_call_scripts_that_are_here(workflow):
 def test_every_system_that_has_a_wheel_is_checked():
     built = set(re.findall(r"^[\w-]+ +(\S+) +(?:Linux|Darwin|Windows) ", text("tools/wheels"), re.MULTILINE))
     replayed = set(re.findall(r"\breplay (\S+-\S+) ", text("tools/check-wheels")))
-    said_not_to_run = {"aarch64-linux-musl", "aarch64-macos.11.0", "x86_64-macos.11.0"}
+    said_not_to_run = {"aarch64-macos.11.0", "x86_64-macos.11.0"}
     assert built == replayed | said_not_to_run

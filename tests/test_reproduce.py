@@ -85,13 +85,13 @@ def test_polynomial_ranks_the_rules_as_published():
 
 
 def test_polynomial_step_by_hand():
-    # At theta = 0 the derivative is (.55^2 - .45^2) / 4 = .025 for each latent, over 128.
+    # At theta = 0 the derivative is (0.55^2 - 0.45^2) / 4 = 0.025 for each latent, over 128.
     theta = torch.zeros(128, 2, requires_grad=True)
     (exact,) = torch.autograd.grad(polynomial.exact_loss(theta, 2.0), theta)
     assert exact[0, 0].item() * 128 == pytest.approx(0.025, rel=1e-5)
     g = torch.Generator().manual_seed(0)
     steps = [torch.autograd.grad(polynomial.loss(ReinMax(1.0), theta, 2.0, g), theta)[0] for _ in range(50)]
-    mean = torch.stack(steps)[..., 0].mean() * 128  # of 50 steps, 64 samples, 128 latents: 409,600 draws of s.d. .25
+    mean = torch.stack(steps)[..., 0].mean() * 128  # of 50 steps, 64 samples, 128 latents: 409,600 draws of s.d. 0.25
     assert mean.item() == pytest.approx(0.025, abs=4 * 0.25 / 409_600**0.5)
 
 

@@ -215,7 +215,7 @@ def test_gumbel_rao_with_one_sample_is_straight_through_gumbel():
 
 
 def test_gumbel_rao_tends_to_zgr():
-    # Per sample: the mean over the noise is within O(tau) of ZGR; standard error about sqrt(.1 / (tau K)).
+    # Per sample: the mean over the noise is within O(tau) of ZGR; standard error about sqrt(0.1 / (tau K)).
     theta = LOGITS.clone().requires_grad_()
     for x in torch.eye(4, dtype=torch.float64):
         grads = [

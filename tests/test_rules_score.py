@@ -78,7 +78,7 @@ def test_black_box_f(rule):
 
 
 def test_variance_of_one_bit():
-    # Reference C at t = .45: RLOO with two samples 6.25e-4, REINFORCE 1.594e-2, DisARM nothing at all.
+    # Reference C at t = 0.45: RLOO with two samples 6.25e-4, REINFORCE 1.594e-2, DisARM nothing at all.
     from softdraw.reproduce import bernoulli
 
     for _, rule, published in bernoulli.PUBLISHED:

@@ -27,7 +27,7 @@ def test_values():
 
 
 def test_the_floor_is_reached_where_it_should_be():
-    # The case of a compounding schedule that reached .5 at step 11,801: rate 1e-6 reaches it at log(2) / 1e-6.
+    # The case of a compounding schedule that reached 0.5 at step 11,801: rate 1e-6 reaches it at log(2) / 1e-6.
     tau = schedules.exponential(1.0, 0.5, 1e-6)
     assert tau(693_147) > 0.5
     assert tau(693_148) == 0.5

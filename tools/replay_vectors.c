@@ -52,8 +52,10 @@ static double element(const void* data, int64_t kind, int64_t i) {
   }
 }
 
-// Whether what was written is what was recorded; sums up how many results have the same bits.
-static int equal(const void* got, const void* want, int64_t kind, int64_t bytes, int64_t* same, int64_t* all) {
+// Whether what was written is what was recorded, to the precision of `computed`, which is that of float32 for doubles that
+// were summed from float32 numbers; sums up how many results have the same bits.
+static int equal(const void* got, const void* want, int64_t kind, int64_t computed, int64_t bytes, int64_t* same,
+                 int64_t* all) {
   static const double close[] = {4e-6, 1e-13, 0x1p-7, 0x1p-10};
   *same += memcmp(got, want, (size_t)bytes) == 0;
   ++*all;
@@ -64,7 +66,7 @@ static int equal(const void* got, const void* want, int64_t kind, int64_t bytes,
     if (isfinite(element(want, kind, i))) largest = fmax(largest, fabs(element(want, kind, i)));
   for (int64_t i = 0; i < count; ++i) {
     const double a = element(got, kind, i), b = element(want, kind, i);
-    if (a != b && !(isnan(a) && isnan(b)) && !(fabs(a - b) <= close[kind] * largest)) return 0;
+    if (a != b && !(isnan(a) && isnan(b)) && !(fabs(a - b) <= close[computed] * largest)) return 0;
   }
   return 1;
 }
@@ -79,6 +81,7 @@ static int replay(void* library, int64_t* same, int64_t* all) {
   memcpy(call, skip(8 * call_words), 8 * (size_t)call_words);
   const int64_t returned = next(), count = next();
   void* made[16];
+  int64_t logits = kFloat64;  // their kind, in word 1 of every call
   struct {
     int64_t kind, bytes;
     const void* want;
@@ -90,6 +93,7 @@ static int replay(void* library, int64_t* same, int64_t* all) {
     for (int word = 0; word < call_words; ++word)
       if (places >> word & 1) call[word] = (int64_t)(intptr_t)made[i];
     operands[i].kind = kind, operands[i].bytes = bytes;
+    if (places >> 1 & 1) logits = kind;
     operands[i].want = written ? skip(bytes) : NULL;
   }
   Operation operation = (Operation)find(library, name);
@@ -97,8 +101,8 @@ static int replay(void* library, int64_t* same, int64_t* all) {
   const int64_t got = operation(call, layout_words ? layout : NULL);
   int right = returned < 0 || got == returned;
   for (int64_t i = 0; i < count; ++i) {
-    if (operands[i].want)
-      right &= equal(made[i], operands[i].want, operands[i].kind, operands[i].bytes, same, all);
+    const int64_t kind = operands[i].kind, computed = kind == kFloat64 && logits != kFloat64 ? kFloat32 : kind;
+    if (operands[i].want) right &= equal(made[i], operands[i].want, kind, computed, operands[i].bytes, same, all);
     free(made[i]);
   }
   if (!right) printf("%s differs\n", name);

@@ -43,7 +43,7 @@ def multinomial(
 
     Args:
         weights: w >= 0, ``(..., K)`` (K at ``dim``), floating or integer. A weight of 0 is never drawn.
-        n: how many indices are drawn from each row, an int >= 0. Fewer of them are a beginning of more.
+        n: how many indices are drawn from each row, an int >= 0. A smaller n gives the first indices of a larger one.
         replacement: whether an index may be drawn again.
         dim: the dimension of the categories.
         seed, generator, rows: as for :func:`gumbel_softmax`.

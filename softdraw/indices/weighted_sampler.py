@@ -108,7 +108,7 @@ class WeightedSampler(Sampler[int]):
         return {"epoch": self.epoch, "taken": given_out * self.ranks}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Go on where ``state_dict`` was taken. The number of ranks may be another one that divides what was taken."""
+        """Continue where ``state_dict`` was taken, also with another number of ranks that divides what was taken."""
         taken = count("taken", state["taken"], 0, "how many indices all ranks have taken")
         if taken % self.ranks:
             raise ValueError(

@@ -213,7 +213,7 @@ def _readable(tau: Tensor) -> bool:
 def _tau(value: Any) -> float:
     """``value`` as a positive number that float32 can hold."""
     if isinstance(value, (nn.Module, nn.Parameter)) or (isinstance(value, Tensor) and value.requires_grad):
-        raise TypeError(f"tau must be a number, got {given(value)}: pass a learned tau to the call, as tau=...")
+        raise TypeError(f"tau must be a number, got {given(value)}: pass a learned tau to the call, tau=...")
     logits = isinstance(value, Tensor) and value.dim() > 0
     tau = scalar("tau", value, "logits go to the call, as in GumbelSoftmax()(logits)" if logits else "write a float")
     if not 0 < tau < math.inf:

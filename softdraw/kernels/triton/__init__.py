@@ -35,7 +35,8 @@ def soft(draw: Fields) -> Tensor:
 
 
 def hard(draw: Fields) -> Tensor:
-    """The exact draw as a one-hot, in the dtype and layout of the logits; tau is checked, and moves no draw."""
+    """The exact draw as a one-hot, in the dtype and layout of the logits; tau is checked but does not change the
+    draw."""
     draw = Draw(*draw)
     if isinstance(draw.tau, Tensor):
         reference.checked(draw.tau, compute_dtype(draw.logits.dtype))

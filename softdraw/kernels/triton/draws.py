@@ -1,6 +1,6 @@
 """Draws in Triton. A program scores a tile, reduces it and writes it: whole rows, or one of the splits of a wider row.
 
-A split row takes three kernels: ``part`` leaves what each split comes to, ``combine`` brings a row's splits together,
+A split row takes three kernels: ``part`` stores the sums of each split, ``combine`` brings a row's splits together,
 and ``write`` makes the noise again and writes; for an index ``index``, ``combine_index`` and, for a dense result,
 ``one_hot``. tau, widths and strides are run-time arguments that specialise nothing.
 

@@ -1,4 +1,4 @@
-"""Images as arrays, as they are in a file or a folder; what a format lets stay on the disk stays there."""
+"""Images as arrays, as they are in a file or a folder. Files of a format that can be mapped stay on the disk."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def _digits() -> np.ndarray:
 
 
 def _numpy(path: Path) -> np.ndarray:
-    content = np.load(path, mmap_mode="r", allow_pickle=False)  # an .npz is compressed: of that, nothing is mapped
+    content = np.load(path, mmap_mode="r", allow_pickle=False)  # an .npz is compressed and is never mapped
     if isinstance(content, np.ndarray):
         return content
     with content:

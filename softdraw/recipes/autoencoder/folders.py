@@ -1,4 +1,5 @@
-"""A folder of image files as one array: grey or in colour, all of one size. Pillow reads them: matplotlib brings it."""
+"""A folder of image files as one array: grey or in colour, all of one size. Pillow reads them, which matplotlib
+installs."""
 
 from __future__ import annotations
 

@@ -24,11 +24,13 @@ _CHUNK = 512  # images evaluated at once
 
 
 class Trainer:
-    """A run: ``epoch`` goes on by one, ``history`` has a record for each; ``state`` and ``load`` are its checkpoint.
+    """A run: ``epoch`` trains one more epoch, ``history`` has a record for each; ``state`` and ``load`` are its
+    checkpoint.
 
     The generator, seeded once, gives in this order: the split, the weights, the seed of all evaluations, then for each
     epoch the order of the images and for each step the seed of its draws. Every rank has a copy of it in the same
-    state, so all agree on the global batch without a word. An image's draws are keyed by its id: they depend neither on
+    state, so all agree on the global batch without communication. An image's draws are keyed by its id: they depend
+    neither on
     its place in the batch nor on the number of ranks.
     """
 

@@ -1,4 +1,4 @@
-"""A run of the autoencoder in words: what is trained, how it goes, what came of it."""
+"""A run of the autoencoder in words: what is trained, its progress, its result."""
 
 from __future__ import annotations
 
@@ -114,9 +114,9 @@ def _way_out(trainer: Trainer) -> str:
 def failure(trainer: Trainer) -> str | None:
     """That the run diverged, if it did.
 
-    A decoder that knows nothing gives every pixel a half: log 2 nats each. With a code that carries all that it can,
-    L log K, the negative ELBO is D log 2 + L log K. A training that ends above that on its own images did not fail to
-    learn: it was thrown out.
+    A decoder that knows nothing gives every pixel the probability 0.5, which costs log 2 nats. With a code of the
+    largest information, L log K, the negative ELBO is D log 2 + L log K. A training that ends above that on its own
+    images has diverged.
     """
     s, nelbo = trainer.settings, trainer.history[-1]["train_nelbo"]
     if nelbo <= trainer.train.shape[1] * math.log(2) + s.groups * math.log(s.categories):

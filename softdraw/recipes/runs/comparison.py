@@ -40,7 +40,8 @@ def estimate(values: Sequence[float]) -> tuple[float, float | None]:
 
 
 def as_json(compared: Sequence[Compared], recipe: Recipe) -> list[dict[str, Any]]:
-    """The figures of the variants, the best first. No clock is among them: stopped and continued, they are the same."""
+    """The figures of the variants, the best first. They include no times, so a comparison that was stopped and
+    continued gives the same file."""
     first, *others = recipe.metrics
     return [
         {

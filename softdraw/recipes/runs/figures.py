@@ -17,7 +17,7 @@ def require() -> None:
 
 
 def subplots(width: float, height: float, **layout: Any) -> tuple[Any, Any]:
-    """A figure on the Agg canvas by itself: no window, and no state of pyplot's that a user's program might share."""
+    """A figure on the Agg canvas by itself: no window, and no state of pyplot that a user's program might share."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

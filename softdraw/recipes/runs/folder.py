@@ -152,7 +152,7 @@ class Folder:
         try:
             state = torch.load(file, map_location="cpu", weights_only=True)
             lines = "".join(json.dumps(record) + "\n" for record in state["history"])
-        except Exception:  # a broken archive shows itself in many ways
+        except Exception:  # a broken archive can fail in many ways
             raise InputError(f"{file} cannot be read: give another `out` to start again") from None
         self.write("metrics.jsonl", lines.encode())
         return state

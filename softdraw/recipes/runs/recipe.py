@@ -31,7 +31,7 @@ class Trainer(Protocol):
         ...
 
     def load(self, state: dict[str, Any]) -> None:
-        """Go on from ``state``: the next epochs are those of a training that was never stopped."""
+        """Continue from ``state``: the next epochs are those of a training that was never stopped."""
         ...
 
 

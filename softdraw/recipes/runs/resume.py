@@ -68,7 +68,7 @@ def restore(trainer: Trainer, state: dict[str, Any], out: Path) -> None:
     """Load a checkpoint that was read, or say that it belongs to something else."""
     try:
         trainer.load(state)
-    except Exception:  # an edited state shows itself in as many ways as it has parts
+    except Exception:  # an edited state can fail in as many ways as it has parts
         raise InputError(f"{out / 'checkpoint.pt'} is not of this run: give another `out` to start again") from None
 
 
