@@ -63,6 +63,7 @@ def draws(place):
         make((N,)).sigmoid(),
     )
     yield "index draw", backward(said.log_prob + said.entropy, w[:, 0], x)
+    k, p = torch.arange(N) % K + 1, make((N,)).sigmoid()
     said = softdraw.draw_index(x, temperature=p, top_k=k, top_p=p, min_p=0.01, mask=mask, seed=4)
     yield "truncated by row", backward(said.log_prob.clamp_min(-9) + said.entropy, w[:, 0], x)
     yield "truncated by placed numbers", [softdraw.draw_index(x, top_k=place(k), top_p=place(p), seed=4).index]
