@@ -12,7 +12,7 @@ enum Storage : int64_t { kFloat32 = 0, kFloat64 = 1, kBFloat16 = 2, kFloat16 = 3
 enum Reduction : int64_t { kNone = 0, kSum = 1, kMean = 2 };
 
 struct Call {
-  void* out;            // tempered: numbers in double, of each draw and then two of each row
+  void* out;            // tempered: numbers in double, of each draw and then three of each row
   const void* in;       // logits; y in the soft backward; null in gumbel
   const void* grad;     // the gradient that arrives at the draw; null in a forward pass
   const void* sample;   // the bits that were drawn, in the gradient of bits

@@ -84,8 +84,9 @@ class Tempered {
   T temperature_;
 };
 
-// The index of every draw; and in out, in double, the logit there, and after those for every row log sum exp x and
-// sum p log p of the law without temperature. A row that has no draw has NaN or, where nothing is allowed, -inf, 0, 0.
+// The index of every draw; and in out, in double, the logit there, and after those for every row max x, log sum exp of
+// x - max x and sum p log p of the law without temperature. Max and logarithm are apart because a large max would round the
+// logarithm away. A row that has no draw has NaN or, where nothing is allowed, -inf and zeros.
 template <class S>
 class TemperedIndex {
  public:
@@ -112,11 +113,12 @@ class TemperedIndex {
     give_index(row, top);
     const double nan = __builtin_nan("");
     const bool drawn = !top.bad && top.column >= 0;
-    double *chosen = (double*)call_.out + number, *of_row = (double*)call_.out + call_.rows * call_.samples + 2 * number;
+    double *chosen = (double*)call_.out + number, *of_row = (double*)call_.out + call_.rows * call_.samples + 3 * number;
     *chosen = top.bad ? nan : drawn ? (double)logit_at(row, top.column) : -__builtin_inf();
     if (!summed) return;
-    of_row[0] = top.bad ? nan : drawn ? (double)law.top() + law.log_sum() : 0;
-    of_row[1] = top.bad ? nan : drawn ? law.mean_log() : 0;
+    of_row[0] = top.bad ? nan : drawn ? (double)law.top() : 0;
+    of_row[1] = top.bad ? nan : drawn ? law.log_sum() : 0;
+    of_row[2] = top.bad ? nan : drawn ? law.mean_log() : 0;
   }
 
   const Call& call_;

@@ -19,7 +19,7 @@ class DrawnBackward {
   }
 
   bool row(int64_t r) {
-    const double lse = pass_.saved[2 * r], v = pass_.saved[2 * r + 1];
+    const double top = pass_.saved[3 * r], log_sum = pass_.saved[3 * r + 1], v = pass_.saved[3 * r + 2];
     const T* grad = (const T*)pass_.grad;
     double sum = 0;
     for (int64_t s = 0; s < samples_; ++s)
@@ -27,12 +27,12 @@ class DrawnBackward {
     x_.place(r);
     return each_block(pass_.cols, [&](int64_t first, int64_t n) {
       x_.read(block_, first, n);
-      turn(block_, n, Normalizer<T>{(T)lse, (T)(lse - (T)lse)}, (T)v, (T)sum, grad[samples_ * pass_.rows + r]);
+      turn(block_, n, Normalizer<T>{(T)top, (T)log_sum}, (T)v, (T)sum, grad[samples_ * pass_.rows + r]);
       for (int64_t s = 0; s < samples_; ++s) {
         const int64_t k = category(s, r) - first;
         if (k >= 0 && k < n) block_[k] += grad[s * pass_.rows + r];
       }
-      if (lse != lse) turn_bad(block_, n);
+      if (top != top) turn_bad(block_, n);
       dx_.write(r, block_, first, n, T(1));
       return true;
     });

@@ -235,6 +235,10 @@ def uniform_at(
 
 
 def _look_up(index: Tensor, seed: Any, rows: Any, stream: int, dtype: torch.dtype, uniform: bool) -> Tensor:
+    if is_dtensor(index):
+        raise TypeError(
+            "index must be a plain tensor, got a DTensor: write index.to_local(), with the ids of its rows as rows="
+        )
     index = _indices("index", index, 2**32)
     check_dtype("dtype", dtype)
     which = _stream(stream, index.device)

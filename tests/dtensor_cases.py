@@ -57,6 +57,17 @@ def draws(place):
     yield "index", [softdraw.gumbel_max(x, seed=4)]
     yield "samples", [softdraw.gumbel_max(x, sample_shape=(2, 3), mask=mask, rows=ids, seed=4)]
     yield "samples by their seeds", [softdraw.gumbel_max(x, sample_shape=(2,), seed=softdraw.fold_in(4, ids))]
+    said, k, p = (
+        softdraw.draw_index(x, temperature=0.5, seed=4, rows=ids),
+        torch.arange(N) % K + 1,
+        make((N,)).sigmoid(),
+    )
+    yield "index draw", backward(said.log_prob + said.entropy, w[:, 0], x)
+    k, p = torch.arange(N) % K + 1, make((N,)).sigmoid()
+    said = softdraw.draw_index(x, temperature=p, top_k=k, top_p=p, min_p=0.01, mask=mask, seed=4)
+    yield "truncated by row", backward(said.log_prob.clamp_min(-9) + said.entropy, w[:, 0], x)
+    yield "truncated by placed numbers", [softdraw.draw_index(x, top_k=place(k), top_p=place(p), seed=4).index]
+    yield "samples in order", [softdraw.gumbel_topk(x, 3, temperature=p, seed=4, sample_shape=(2,))]
     yield "straight through", backward(softdraw.straight_through(w, x), w, x)
     yield "bfloat16", [softdraw.gumbel_softmax(place(make((N, K), torch.bfloat16)), seed=4)]
     torch.manual_seed(11)

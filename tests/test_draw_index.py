@@ -153,7 +153,7 @@ def test_one_pass_keeps_the_logits_alone():
         softdraw.draw_index(logits, seed=1)
     beyond = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in saved}
     beyond.pop(logits.untyped_storage().data_ptr())
-    assert sum(beyond.values()) <= 8 * (8 + 8 + 16)  # an index, a logit and two numbers a row
+    assert sum(beyond.values()) <= 8 * (8 + 8 + 24)  # an index, a logit and three numbers a row
 
 
 # Rows without a draw
@@ -189,6 +189,25 @@ def test_a_forbidden_category_is_never_drawn():
         index = softdraw.draw_index(logits, mask=mask, seed=2, **options).index
         assert mask[allowed].gather(-1, index[allowed].unsqueeze(-1)).all()
         assert (index[~allowed] == -1).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("size", [1e9, 1e15, 3e38, -1e15])
+@pytest.mark.usefixtures("each_body")
+def test_equal_logits_of_any_size_keep_their_logarithm(size, dtype):
+    x = torch.tensor([[size, size, -3e38], [size, size, size]], dtype=dtype).requires_grad_()
+    said = softdraw.draw_index(x, seed=1)
+    want = torch.tensor([2.0, 3.0], dtype=said.entropy.dtype).log()
+    torch.testing.assert_close(-said.log_prob, want)
+    torch.testing.assert_close(said.entropy, want)
+    (gradient,) = torch.autograd.grad(said.log_prob.sum(), x)
+    p = torch.tensor([[1 / 2, 1 / 2, 0], [1 / 3] * 3])
+    torch.testing.assert_close(
+        gradient.float(),
+        torch.nn.functional.one_hot(said.index, 3) - p,
+        rtol=0.01 if dtype == torch.bfloat16 else 1e-6,
+        atol=1e-6,
+    )
 
 
 # Transforms

@@ -123,6 +123,11 @@ def refusals(rank, world):
         "mask": lambda: softdraw.gumbel_softmax(plain, mask=rows > 0),
         "tau": lambda: softdraw.gumbel_softmax(plain, rows[:, :1].exp()),
         "rows": lambda: softdraw.gumbel_max(plain, rows=rows[:, 0].long()),
+        "index": lambda: softdraw.noise_at(rows[:, 0].long(), seed=1),
+        "weights": lambda: softdraw.multinomial(rows.exp(), 2),
+        "ids": lambda: softdraw.fold_in(1, rows[:, 0].long()),
+        "k": lambda: softdraw.gumbel_topk(rows, torch.tensor([1, 2, 3, 1, 2, 3])),
+        "top_k": lambda: softdraw.draw_index(rows, top_k=torch.tensor([1, 2, 0, 1, 2, 3])),
         "loss": lambda: softdraw.losses.categorical_nll(rows, plain[:4, 0].long()),
     }
     state, said = torch.get_rng_state(), {}
@@ -141,6 +146,11 @@ def test_what_is_refused(tmp_path, ranks_results):
     assert "not yet summed over ranks: redistribute it first" in said["unsummed"]
     for name in ("mask", "tau", "rows"):
         assert said[name].startswith(f"TypeError: {name} is a DTensor and logits a plain tensor")
+    assert said["index"].startswith("TypeError: index must be a plain tensor, got a DTensor")
+    assert said["weights"].startswith("TypeError: weights must be a plain tensor, got a DTensor")
+    assert said["ids"].startswith("TypeError: ids must be plain tensors, got a DTensor")
+    assert said["k"].startswith("ValueError: k must be an int where its values cannot be read")
+    assert said["top_k"].startswith("ValueError: top_k must be at least 1, got 0 in 1 of 6 rows")
     assert said["loss"].startswith("ValueError: target must")
     assert untouched  # a refused call draws no seed
 

@@ -109,8 +109,8 @@ def _prepare_k(k: int | Tensor, x: Tensor) -> tuple[int, Tensor | None]:
         )
     if not is_plain(k) or not is_plain(x) or k.is_meta:
         raise ValueError(
-            "k must be an int where its values cannot be read (torch.compile, torch.func, a meta tensor), got "
-            f"{given(k)}: draw the largest k, and drop the columns of a row from its own k on"
+            "k must be an int where its values cannot be read (torch.compile, torch.func, DTensors, a meta tensor), "
+            f"got {given(k)}: draw the largest k, and drop the columns of a row from its own k on"
         )
     k = k.long()
     least = int(k.min()) if k.numel() else 0

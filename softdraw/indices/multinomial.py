@@ -15,7 +15,7 @@ from softdraw.operators.operator import under_torch_func
 from softdraw.overrides import overridable
 from softdraw.private_torch import assert_later
 from softdraw.seeds import seed_for
-from softdraw.tensors import is_plain
+from softdraw.tensors import is_dtensor, is_plain
 
 _BITS = 61  # of the sum of all weights as integers
 
@@ -85,6 +85,10 @@ def multinomial(
 def _prepare_weights(weights: Tensor, dim: int) -> Tensor:
     """The weights in float64 with the categories last, after a check of their values where they can be read."""
     check_real("weights", weights)
+    if is_dtensor(weights):
+        raise TypeError(
+            "weights must be a plain tensor, got a DTensor: write weights.to_local(), with the ids of its rows as rows="
+        )
     w = last(weights, _dim_of(weights, dim)).detach().double()
     if under_torch_func():
         return w  # where nothing can be read or asserted: a row that is not legal is all -1

@@ -25,7 +25,7 @@ from softdraw.indices.temperature import by_row
 from softdraw.numerics import masked
 from softdraw.operators.operator import under_torch_func
 from softdraw.private_torch import assert_later
-from softdraw.tensors import is_plain
+from softdraw.tensors import is_dtensor, is_plain
 
 _CHUNK = 2**22  # logits that are sorted at once
 
@@ -55,30 +55,34 @@ def _whole_number(top_k: Any, logits: Tensor, dim: int) -> int | Tensor:
     check_tensor("top_k", top_k)
     if top_k.dtype not in INTEGERS:
         raise TypeError(f"top_k must be an int or a tensor of integers, got {given(top_k)}: write top_k.long()")
-    return _checked("top_k", a_row("top_k", by_row(top_k, logits, dim), logits, dim).long())
+    placed = a_row("top_k", by_row(top_k, logits, dim), logits, dim)
+    _check_values("top_k", top_k)
+    return placed.long()
 
 
 def _share(name: str, x: Any, logits: Tensor, dim: int) -> float | Tensor:
     if isinstance(x, Tensor) and (x.dim() or not is_plain(x)):
-        return _checked(name, number_a_row(name, by_row(x, logits, dim), logits, dim).detach().double())
+        placed = number_a_row(name, by_row(x, logits, dim), logits, dim)
+        _check_values(name, x.detach())
+        return placed.detach().double()
     x = scalar(name, x, "write a float, or a floating-point tensor with one for each row")
     if not _RANGES[name][0](x):
         raise _range_error(name, f"got {x}")
     return x
 
 
-def _checked(name: str, x: Tensor) -> Tensor:
-    """``x`` after a check of its values: now where they can be read, later on an accelerator and in compiled code.
-    Under torch.func neither is possible, and a bound that is not legal keeps the largest logits alone."""
+def _check_values(name: str, x: Tensor) -> None:
+    """Checks values: now where they can be read, later on an accelerator and in compiled code. Under torch.func neither
+    is possible, and a bound that is not legal keeps the largest logits alone."""
+    x = x.to_local() if is_dtensor(x) else x  # pyright: ignore[reportCallIssue] (which a DTensor has)
     if under_torch_func() or x.is_meta:
-        return x
+        return
     right = _RANGES[name][0](x)
     if not is_plain(x) or not x.is_cpu:
         assert_later(right.all(), f"{name} must be {_RANGES[name][1]}")
     elif not right.all():
         wrong = x[~right]
         raise _range_error(name, f"got {wrong[0].item()} in {len(wrong)} of {x.numel()} rows")
-    return x
 
 
 def _range_error(name: str, got: str) -> ValueError:

@@ -114,10 +114,10 @@ def _indices(body: Any, draw: Draw, noise: Tensor) -> Iterator[Result]:
     at, chosen, numbers = body.drawn(draw, n)
     given = _allowed(x.to(wide), mask)
     log_p = given.log_softmax(-1)
-    mean = (log_p.exp() * log_p.clamp_min(-1e4)).sum(-1)
+    top, mean = given.amax(-1), (log_p.exp() * log_p.clamp_min(-1e4)).sum(-1)
     yield "drawn", at, best
     yield "drawn", chosen.to(wide), given.expand_as(scores).gather(-1, best.unsqueeze(-1)).squeeze(-1)
-    yield "drawn", numbers.to(wide), torch.stack(((given - log_p)[:, 1], mean), -1)
+    yield "drawn", numbers.to(wide), torch.stack((top, (given - log_p)[:, 1] - top, mean), -1)
 
 
 def _dense(body: Any, draw: Draw, scores: Tensor) -> Iterator[Result]:

@@ -64,7 +64,8 @@ def _over_rows(passes: Any, x: Tensor) -> Iterator[Result]:
         yield from _usage(passes, one, p, q)
     if hasattr(passes, "drawn_backward"):
         lse = ((x.to(wide) - log_p) * hit).nan_to_num(0, 0, 0).sum(-1)
-        numbers, arriving = torch.stack((lse, mean.squeeze(-1)), -1).double(), torch.stack((g, 2 * g))
+        numbers = torch.stack((lse - 0.25, torch.full_like(lse, 0.25), mean.squeeze(-1)), -1).double()
+        arriving = torch.stack((g, 2 * g))
         at = one._replace(category=category.unsqueeze(0))
         dx = up * (hit.to(wide) - p - 2 * p * (safe_p - mean))
         yield "drawn_backward", passes.drawn_backward(at, arriving, numbers, "none", _BOTH)[0], dx.to(x.dtype)

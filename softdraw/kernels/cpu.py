@@ -60,13 +60,13 @@ def tempered(draw: Fields, samples: int) -> Tensor:
 
 
 def drawn(draw: Fields, samples: int) -> tuple[Tensor, Tensor, Tensor]:
-    """``tempered``; the logits at the indices, ``(samples, *batch)``; and log sum exp x and sum p log p of the law
-    without temperature, ``(*batch, 2)``. Numbers are float64."""
+    """``tempered``; the logits at the indices, ``(samples, *batch)``; and max x, log sum exp(x - max x) and
+    sum p log p of the law without temperature, ``(*batch, 3)``. Numbers are float64."""
     batch = draw[0].shape[:-1]
     at = torch.empty((samples, *batch), dtype=torch.int64, device="cpu")
-    numbers = torch.empty(at.numel() + 2 * batch.numel(), dtype=torch.float64, device="cpu")
+    numbers = torch.empty(at.numel() + 3 * batch.numel(), dtype=torch.float64, device="cpu")
     _run("tempered", numbers, _at_temperature(draw), samples=samples, more=_indexaddress(at))
-    return at, numbers[: at.numel()].view(at.shape), numbers[at.numel() :].view(*batch, 2)
+    return at, numbers[: at.numel()].view(at.shape), numbers[at.numel() :].view(*batch, 3)
 
 
 def topk(draw: Fields, samples: int, k: int) -> Tensor:

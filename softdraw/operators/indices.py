@@ -45,7 +45,7 @@ def drawn(
     key = seed_for(x, seed, generator)
     at, chosen, numbers = body.drawn((x, temperature, key, rows, mask, col_start), samples)
     wide = compute_dtype(x.dtype)
-    log_prob, entropy = (chosen - numbers[..., 0]).to(wide), (0 - numbers[..., 1]).to(wide)
+    log_prob, entropy = (chosen - numbers[..., 0] - numbers[..., 1]).to(wide), (0 - numbers[..., 2]).to(wide)
     if x.requires_grad and is_grad_enabled():
         return at, *_record((log_prob, entropy, at, numbers, mask), x)
     return at, log_prob, entropy

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
+import torch
 from matplotlib.axes import Axes
 
-from softdraw.reproduce.precision import step
+from softdraw.reproduce.precision import VOCABULARY, step
 
 SHARE = 1 / 1024
 # (label, colour, line, where the noise begins, whether it lies on a grid)
@@ -17,11 +20,14 @@ LINES = [
 
 
 def draw(axes: Axes) -> None:
-    """A line for each noise: tokens from the rarest to the most likely, and the ratio of their rates."""
+    """A line for each noise through some 300 tokens: their probability, and the ratio of their rates."""
+    shown = torch.logspace(0, math.log10(VOCABULARY), 400).long().sub(1).unique()
     for label, colour, line, first, grid in LINES:
         found = step(SHARE, first, grid)
         ratio = found.drawn * found.rate / found.true
-        axes.plot((SHARE * found.true).numpy(), ratio.numpy(), line, color=colour, linewidth=1.8, label=label)
+        axes.plot(
+            (SHARE * found.true)[shown].numpy(), ratio[shown].numpy(), line, color=colour, linewidth=1.8, label=label
+        )
     axes.set(xscale="log", ylim=(-0.03, 1.08))
     axes.set_xlabel("probability of a token in one step")
     axes.set_ylabel("how often it is drawn,\nover how often it should be")

@@ -56,8 +56,8 @@ def tempered(draw: Fields, samples: int) -> Tensor:
 
 
 def drawn(draw: Fields, samples: int) -> tuple[Tensor, Tensor, Tensor]:
-    """``tempered``; the logits at the indices, ``(samples, *batch)``; and log sum exp x and sum p log p of the law
-    without temperature, ``(*batch, 2)``. Numbers are float64.
+    """``tempered``; the logits at the indices, ``(samples, *batch)``; and max x, log sum exp(x - max x) and
+    sum p log p of the law without temperature, ``(*batch, 3)``. Numbers are float64.
 
     A row that has no draw has NaN or, where nothing is allowed, the logit -inf and the numbers 0.
     """
@@ -66,7 +66,8 @@ def drawn(draw: Fields, samples: int) -> tuple[Tensor, Tensor, Tensor]:
     top = x.amax(-1)
     bad, nothing = top.isnan() | (top == math.inf), top == -math.inf
     log_p = numerics.log_probs(x)
-    numbers = torch.stack((x.logsumexp(-1), numerics.times(log_p.exp(), log_p).sum(-1)), -1)
+    log_sum = (x - top.unsqueeze(-1)).logsumexp(-1)
+    numbers = torch.stack((top, log_sum, numerics.times(log_p.exp(), log_p).sum(-1)), -1)
     numbers = numbers.masked_fill(nothing.unsqueeze(-1), 0).masked_fill(bad.unsqueeze(-1), math.nan)
     chosen = x.expand(samples, *x.shape).gather(-1, at.clamp_min(0).unsqueeze(-1)).squeeze(-1)
     return at, chosen.masked_fill(bad, math.nan), numbers
