@@ -103,6 +103,7 @@ def neural_sort(scores: Tensor, tau: float | Tensor = 1.0, mask: Tensor | None =
 def sorted_rows(x: Tensor, tau: float | Tensor, length: int) -> Tensor:
     """The first ``length`` rows of ``soft_sort`` of scores in float32 or float64."""
     tau = number_or_checked(tau, x)
+    x = x.masked_fill(x == math.inf, math.nan)
     forbidden = x == -math.inf
     n = (~forbidden).sum(-1, keepdim=True)
     best = x.sort(dim=-1, descending=True, stable=True).values[..., :length]
