@@ -86,6 +86,8 @@ BAD = {
     "top_p": [*NOT_A_NUMBER, 0.0, -0.5, 1.5, float("nan"), X],
     "min_p": [*NOT_A_NUMBER, -0.5, 1.5, float("nan"), X],
     "count": [None, *NOT_AN_INT, -1],
+    "max_iterations": [None, *NOT_AN_INT, 0, -1],
+    "tol": [None, *NOT_A_NUMBER, 0.0, -1.0, float("nan"), float("inf"), X],
     "rank": [*NOT_AN_INT, -1, 2],
     "k": [None, *NOT_AN_INT[:-2], -1, torch.tensor(1.0), torch.tensor([1, 2]), torch.tensor([1, -1, 1])],
     "weights": [

@@ -18,7 +18,6 @@ from softdraw.relaxations.arguments import check_scores, number_or_checked
 from softdraw.rules.conditional_noise import Noise
 from softdraw.seeds import keyed
 
-_FIXED = 1e-15
 _REGULAR = 1e-12  # beside 1: what keeps the system of a matrix that falls into blocks solvable
 
 
@@ -250,5 +249,4 @@ def _derivative(p: Tensor, g: Tensor) -> Tensor:
     wanted = q.sum(-1, keepdim=True) - by_columns @ q.sum(-2).unsqueeze(-1)
     a = torch.linalg.solve_ex(system, wanted)[0]
     b = (q.sum(-2).unsqueeze(-1) - p.mT @ a).mT / c.unsqueeze(-2)
-    # Where the plan is all but 0 or 1 it does not move, and what is left of the difference is rounding, times 1 / tau.
-    return (q - p * (a + b)).masked_fill((p * (1 - p)).abs() < _FIXED, 0)
+    return q - p * (a + b)
