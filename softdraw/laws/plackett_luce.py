@@ -79,8 +79,8 @@ class PlackettLuce(Law):
     Example:
         >>> law = softdraw.PlackettLuce(torch.tensor([0.5, -1.0, 1.2, 0.0, 0.3]), length=3)
         >>> law.sample((2,), seed=0)
-        tensor([[2, 0, 4],
-                [3, 4, 2]])
+        tensor([[0, 2, 3],
+                [0, 1, 3]])
         >>> law.log_prob(torch.tensor([2, 0, 4])).exp(), law.mode
         (tensor(0.0810), tensor([2, 0, 4]))
 
