@@ -172,17 +172,23 @@ int64_t over_bits(const Bits* bits, BitsOperation operation, Finish finish, bool
   return refused;
 }
 
-// Rows in groups that are worked on together; an element takes some nanoseconds for each number of ones up to k.
-void subsets(const Subset* subset, SubsetOperation operation) {
-  if (subset->rows == 0) return;
-  const Chunk chunk = [](void* context, int64_t index) {
-    const auto& [all, run] = *(const std::pair<const Subset*, SubsetOperation>*)context;
+// 0 if there was memory for everything. Rows in groups that are worked on together; an element takes some nanoseconds for
+// each number of ones up to k.
+int64_t subsets(const Subset* subset, SubsetOperation operation) {
+  if (subset->rows == 0) return 0;
+  struct Context {
+    const Subset* all;
+    SubsetOperation run;
+    int64_t failed;
+  } context{subset, operation, 0};
+  const Chunk chunk = [](void* data, int64_t index) {
+    Context& c = *(Context*)data;
     const int64_t first = index * kTogether, end = first + kTogether;
-    run(*all, first, end < all->rows ? end : all->rows);
+    if (!c.run(*c.all, first, end < c.all->rows ? end : c.all->rows)) __atomic_store_n(&c.failed, 1, __ATOMIC_RELAXED);
   };
-  std::pair<const Subset*, SubsetOperation> context{subset, operation};
   const int64_t work = subset->rows * subset->n * (subset->most + 1);
   for_each_chunk((subset->rows + kTogether - 1) / kTogether, subset->threads, work >= kWake, chunk, &context);
+  return context.failed;
 }
 
 }  // namespace
@@ -248,10 +254,10 @@ OVER_EACH_BIT(kl_backward)
 OVER_EACH_BIT(share_backward)
 
 // The laws of k of n items.
-EXPORT void softdraw_subset_normalizer(const Subset* subset) { softdraw::subsets(subset, chosen->subset->normalizer); }
-EXPORT void softdraw_subset_mean(const Subset* subset) { softdraw::subsets(subset, chosen->subset->mean); }
-EXPORT void softdraw_subset_covariance(const Subset* subset) { softdraw::subsets(subset, chosen->subset->covariance); }
-EXPORT void softdraw_subset_sample(const Subset* subset) { softdraw::subsets(subset, chosen->subset->sample); }
+EXPORT int64_t softdraw_subset_normalizer(const Subset* subset) { return softdraw::subsets(subset, chosen->subset->normalizer); }
+EXPORT int64_t softdraw_subset_mean(const Subset* subset) { return softdraw::subsets(subset, chosen->subset->mean); }
+EXPORT int64_t softdraw_subset_covariance(const Subset* subset) { return softdraw::subsets(subset, chosen->subset->covariance); }
+EXPORT int64_t softdraw_subset_sample(const Subset* subset) { return softdraw::subsets(subset, chosen->subset->sample); }
 
 // Which version of call.h, pass.h, bits.h and subset.h this library was built from (CMakeLists.txt makes the number). A
 // caller checks it first.

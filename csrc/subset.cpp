@@ -18,6 +18,13 @@ struct Rows {
 
   explicit Rows(const Subset& call, const Shape& shape) : call(call), bits(call.n), tree(shape) {}
 
+  // Whether there is memory for an operation. All of it is taken here, before anything is written.
+  bool take_room(bool outside, bool slopes) {
+    const int64_t count = bits.vectors * Bits::N;
+    return bits.has_room && tree.has_room && (!outside || tree.take_room(slopes)) &&
+           (!slopes || (grad.take(count) && slope.take(count)));
+  }
+
   template <class Each>
   void run(int64_t first, int64_t last, Each each) {
     for (int64_t row = first; row < last; row += kLanesOfRows) {
@@ -55,7 +62,6 @@ struct Rows {
   }
 
   void covariance(int64_t first, int64_t last) {
-    grad.take(bits.vectors * Bits::N), slope.take(bits.vectors * Bits::N);
     run(first, last, [&](int64_t row, int64_t count) {
       for (int64_t lane = 0; lane < count; ++lane) read_grad((const T*)call.grad + (row + lane) * call.n, lane);
       tree.up_slopes((const E*)slope.at);
@@ -131,28 +137,31 @@ struct Rows {
 };
 
 template <class Body, class T, bool kRows>
-void with(const Subset& call, const Shape& shape, int64_t first, int64_t last) {
+bool with(const Subset& call, const Shape& shape, int64_t first, int64_t last) {
   Rows<T, kRows> rows(call, shape);
+  if (!rows.take_room(Body::kOutside, Body::kSlopes)) return false;
   Body::run(rows, first, last);
+  return true;
 }
 
 template <class Body>
-void each(const Subset& call, int64_t first, int64_t last) {
+bool each(const Subset& call, int64_t first, int64_t last) {
   const Shape shape(call.n, call.most);
   const auto run = shape.total <= kShort ? (call.storage == kFloat32 ? with<Body, float, true> : with<Body, double, true>)
                                          : (call.storage == kFloat32 ? with<Body, float, false> : with<Body, double, false>);
-  run(call, shape, first, last);
+  return run(call, shape, first, last);
 }
 
-#define OPERATION(Name, name)                                        \
+#define OPERATION(Name, name, outside, slopes)                       \
   struct Name {                                                      \
+    static constexpr bool kOutside = outside, kSlopes = slopes;      \
     template <class R>                                               \
     static void run(R& rows, int64_t first, int64_t last) { rows.name(first, last); } \
   };
-OPERATION(Normalizer, normalizer)
-OPERATION(Mean, mean)
-OPERATION(Covariance, covariance)
-OPERATION(Sample, sample)
+OPERATION(Normalizer, normalizer, false, false)
+OPERATION(Mean, mean, true, false)
+OPERATION(Covariance, covariance, true, true)
+OPERATION(Sample, sample, false, false)
 
 }  // namespace
 

@@ -23,8 +23,8 @@ struct Subset {
 static_assert(std::is_standard_layout<Subset>::value && sizeof(Subset) == 12 * 8, "the fields of Subset are 12 words of 64 bits");
 static_assert(offsetof(Subset, rows) == 6 * 8, "pointers, then integers");
 
-// Works on rows [first, last).
-using SubsetOperation = void (*)(const Subset&, int64_t first, int64_t last);
+// Works on rows [first, last); false: there was no memory to work in.
+using SubsetOperation = bool (*)(const Subset&, int64_t first, int64_t last);
 
 struct SubsetOperations {
   SubsetOperation normalizer, mean, covariance, sample;

@@ -38,18 +38,18 @@ struct Memory {
   Memory& operator=(const Memory&) = delete;
   ~Memory() { free(held); }
 
-  // Room for `count`, all of it zero.
-  void take(int64_t count) {
+  // Room for `count`, all of it zero; false: there is no memory. What was taken once is there the next time.
+  bool take(int64_t count) {
     const size_t bytes = count * sizeof(T);
     if (count > room) {
       free(held);
       held = calloc(1, bytes + 64);
-      if (!held) abort();
-      room = count;
-      at = (T*)round_up((int64_t)held, 64);
+      room = held ? count : 0;
+      at = held ? (T*)round_up((int64_t)held, 64) : nullptr;
     } else {
       memset((void*)at, 0, bytes);
     }
+    return at || count == 0;
   }
 
   void* held = nullptr;
@@ -75,7 +75,7 @@ struct TiltedBits {
   using V = Abreast<T>;
 
   explicit TiltedBits(int64_t n) : n(n), vectors(kRows ? n : (n + N - 1) / N) {
-    x.take(vectors * N), on.take(vectors * N), off.take(vectors * N);
+    has_room = x.take(vectors * N) && on.take(vectors * N) && off.take(vectors * N);
   }
 
   // Reads `count` rows (one, where they lie alone) and finds their bits.
@@ -193,6 +193,7 @@ struct TiltedBits {
   static V load_at(const T* at, int64_t i) { return load<V>(at + i * N); }
 
   int64_t n, vectors;
+  bool has_room;
   Row rows[kLanesOfRows];
   Memory<T> x, on, off;
 };

@@ -84,7 +84,16 @@ struct Tree {
   using E = typename Element<T, kRows>::type;
   static constexpr int kLanesOfRows = Bits::kLanesOfRows;
 
-  explicit Tree(const Shape& shape) : shape(shape) { ranges.take(shape.nodes), polynomials.take(shape.total * kLanesOfRows); }
+  explicit Tree(const Shape& shape) : shape(shape) {
+    has_room = ranges.take(shape.nodes) && polynomials.take(shape.total * kLanesOfRows);
+  }
+
+  // Whether there is memory for what `down` writes, and with `with_slopes` for what `up_slopes` does.
+  bool take_room(bool with_slopes) {
+    const int64_t room = shape.widest * kLanesOfRows;
+    if (!outside.take(room) || !below.take(room)) return false;
+    return !with_slopes || (slopes.take(shape.total * kLanesOfRows) && d_outside.take(room) && d_below.take(room));
+  }
 
   E* node(Memory<T>& of, int l, int64_t i) const { return (E*)of.at + shape.at[l] + i * shape.width(l); }
   Range& range(int l, int64_t i) { return ranges.at[shape.first[l] + i]; }
@@ -211,6 +220,7 @@ struct Tree {
   }
 
   Shape shape;
+  bool has_room;
   Memory<Range> ranges;
   Memory<T> polynomials, slopes, outside, below, d_outside, d_below;
 };

@@ -190,6 +190,11 @@ def check_items(k: int | Tensor, logits: Tensor) -> tuple[int | Tensor, int]:
                 f"k of shape {tuple(k.shape)} does not broadcast to the batch {tuple(batch)} of the logits: "
                 "it is one number for every row"
             )
+        if torch.compiler.is_compiling() or k.is_meta:
+            raise ValueError(
+                f"k must be an int where its values cannot be read (torch.compile, a meta tensor), got {given(k)}: "
+                "one graph for each k, or a law made outside of the compiled function"
+            )
         least, most = (int(k.min()), int(k.max())) if k.numel() else (0, 0)
         k = most if least == most else k.long()
     else:

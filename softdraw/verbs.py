@@ -101,8 +101,8 @@ def expect(
         f: maps samples of shape ``(S, *batch, *event)`` to values of shape ``(S, *batch)``: real numbers of any dtype,
             bool included. A score-function rule needs values only, so f may leave torch; a pathwise rule
             differentiates f.
-        law: as for :func:`draw`. Several variables under one value of f: ``torch.distributions.Independent(law, n)``
-            makes the last n batch dimensions part of the event.
+        law: as for :func:`draw`, or our ``PlackettLuce``. Several variables under one value of f:
+            ``torch.distributions.Independent(law, n)`` makes the last n batch dimensions part of the event.
         rule: any rule. Default, the first that applies: the law's own rule if the user gave it one and f is
             differentiable at its sample; ``Exact()`` (no bias) if f sees at most 16 joint states (``samples``, if
             given); ``ZGR()`` (biased unless f is quadratic) if f is differentiable at its sample; for a black box
@@ -188,8 +188,8 @@ def as_law(law: Any) -> tuple[Law, int]:
     if ours is not None:
         return ours, 0
     raise TypeError(
-        "law must be softdraw's or torch's OneHotCategorical or Bernoulli, softdraw's Subset or PlackettLuce, torch's Categorical "
-        "(drawn as one-hots), Independent of one, or logits, got "
+        "law must be softdraw's or torch's OneHotCategorical or Bernoulli, softdraw's Subset or PlackettLuce, torch's "
+        "Categorical (drawn as one-hots), Independent of one, or logits, got "
         f"{given(law) if isinstance(law, type) else type(law).__name__}"
         + (": a relaxed law has its own gradient, law.rsample()" if "Relaxed" in type(law).__name__ else "")
     )

@@ -98,6 +98,8 @@ BAD = {
         torch.ones(3, device="meta"),
     ],
     "count": [None, *NOT_AN_INT, -1],
+    "max_iterations": [None, *NOT_AN_INT, 0, -1],
+    "tol": [None, *NOT_A_NUMBER, 0.0, -1.0, float("nan"), float("inf"), X],
     "rank": [*NOT_AN_INT, -1, 2],
     "k": [None, *NOT_AN_INT[:-2], -1, torch.tensor(1.0), torch.tensor([1, 2]), torch.tensor([1, -1, 1])],
     "weights": [

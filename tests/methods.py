@@ -30,7 +30,7 @@ SCORE = [
     softdraw.SumAndSample(summed=3, samples=2),
     softdraw.Exact(),
 ]
-OF_SUBSETS = [softdraw.IMLE(lam=1.5, tau=0.8), softdraw.RelaxedTopK(tau=0.6)]  # tests/test_subset_rules.py
+OF_SUBSETS = [softdraw.IMLE(lam=1.5, tau=0.8), softdraw.RelaxedTopK(tau=0.6)]  # tests/test_rules_of_subsets.py
 HARD = [rule for rule in PATHWISE if not isinstance(rule, softdraw.GumbelSoftmax)]
 
 

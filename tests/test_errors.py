@@ -13,7 +13,7 @@ import torch
 from bad_values import BAD
 
 import softdraw
-from softdraw import indices, losses
+from softdraw import indices, losses, relaxations
 
 X = torch.zeros(3, 4)
 DRAW, INDEX, NOISE, THROUGH = (
@@ -129,6 +129,7 @@ CASES = [
     (lambda: softdraw.draw_index(X, top_p=1.5), ValueError, ["top_p", "at most 1", "got 1.5"]),
     (lambda: softdraw.draw_index(X, top_k=0), ValueError, ["top_k", "at least 1", "got 0"]),
     (lambda: softdraw.draw_index(X, min_p=2), ValueError, ["min_p", "0 to 1", "got 2"]),
+    (lambda: softdraw.sinkhorn(X), ValueError, ["scores", "square", "(3, 4)"]),
     (lambda: softdraw.gumbel_topk(X, -1), ValueError, ["k", "at least 0", "got -1"]),
     (lambda: softdraw.gumbel_topk(X, torch.tensor([1, -2, 3])), ValueError, ["k", "0 or more", "got -2"]),
     (lambda: softdraw.multinomial(X - 1, 2), ValueError, ["weights", "0 or more", "-1.0", "logits"]),
@@ -155,6 +156,10 @@ CALLS = {
     softdraw.multinomial: {"weights": X + 1, "n": 2},
     softdraw.WeightedSampler: {"weights": [1.0, 2.0], "num_samples": 2, "seed": 0, "rank": 0, "ranks": 2},
     softdraw.soft_topk: {"logits": X, "k": 2},
+    softdraw.soft_sort: {"scores": X},
+    softdraw.neural_sort: {"scores": X},
+    softdraw.sinkhorn: {"scores": X[:, :3]},
+    softdraw.gumbel_sinkhorn: {"scores": X[:, :3]},
     losses.bernoulli_nll: {"logits": X, "target": X},
     losses.categorical_nll: {"logits": X, "target": torch.tensor([0, 1, 2])},
     losses.kl_to_uniform: {"logits": X},
@@ -166,7 +171,7 @@ CALLS = {
 }
 KINDS = {"replacement": "flag", "drop_last": "flag", "n": "count", "num_samples": "count", "ranks": "count"}
 KINDS |= {"noise": "flag", "sample_shape": "shape", "soft": "logits", "prior_logits": "prior"}
-KINDS |= {"logits": "logits to draw from", "mask": "row mask", "weight": "row weight"}
+KINDS |= {"scores": "logits to draw from", "logits": "logits to draw from", "mask": "row mask", "weight": "row weight"}
 GATES = {"logits": "logits", "mask": "gate mask", "weight": "gate weight", "dim": "dim or None"}
 SPECIAL = {
     DRAW: {"mask": "mask", "hard": "flag", "seed": "seed of a draw"},
@@ -179,6 +184,10 @@ SPECIAL = {
     softdraw.multinomial: {"seed": "seed of a draw"},
     softdraw.WeightedSampler: {"weights": "weights of samples"},
     softdraw.soft_topk: {"mask": "mask", "k": "k of items"},
+    softdraw.soft_sort: {"mask": "mask"},
+    softdraw.neural_sort: {"mask": "mask"},
+    softdraw.sinkhorn: {"mask": "mask"},
+    softdraw.gumbel_sinkhorn: {"mask": "mask", "seed": "seed of a draw"},
     losses.bernoulli_nll: {**GATES, "target": "bits"},
     losses.categorical_nll: {"target": "classes"},
     losses.keep_ratio: GATES,
@@ -214,7 +223,9 @@ def test_every_public_function_is_asked():
     assert {getattr(losses, name) for name in losses.__all__} <= set(CALLS)
     for module in (softdraw.functional, softdraw.keyed):
         assert {getattr(module, name) for name in module.__all__} <= set(CALLS)
-    assert {getattr(softdraw, name) for name in indices.__all__ if name != "IndexDraw"} <= set(CALLS)
+    results = {"IndexDraw", "SinkhornPlan"}
+    for names in (indices.__all__, relaxations.__all__):
+        assert {getattr(softdraw, name) for name in set(names) - results} <= set(CALLS)
 
 
 def same(a, b):

@@ -87,10 +87,26 @@ def of_a_subset():
     yield "logits", lambda v: softdraw.Subset(v, 2, validate_args=True), [X * NAN]
 
 
+def of_orders():
+    yield "logits", softdraw.PlackettLuce, BAD["logits to draw from"]
+    yield "length", lambda v: softdraw.PlackettLuce(X, v), [*[v for v in BAD["count"] if v is not None], 5]
+    yield "mask", lambda v: softdraw.PlackettLuce(X, 2, v), BAD["mask"]
+    yield "validate_args", lambda v: softdraw.PlackettLuce(X, validate_args=v), SETTINGS
+    yield "logits", lambda v: softdraw.PlackettLuce(v, validate_args=True), [X * NAN]
+    law = softdraw.PlackettLuce(X, 1)
+    yield "rule", lambda v: law.rsample(rule=v), [*RULES, None]
+    yield "value", law.scores_given, [None, *VALUES, torch.zeros((), dtype=torch.int64)]
+    yield "value", law.matrix, [None, *NOT_A_TENSOR, *layouts(X)]
+    yield "index", law.__getitem__, INDICES
+    yield "index", law.state, STATES
+    yield "expand", law.enumerate_support, BAD["flag"]
+    yield "tau", law.tempered, [v for v in TAUS if not isinstance(v, torch.Tensor) or v.is_meta or v > 0]
+
+
 def of_every_law(law):
     yield "batch_shape", law.expand, [*BAD["shape"], (2,), (2, 3, 5), (-1, *law.batch_shape), ()]
     yield "value", law.log_prob, [None, *VALUES]
-    for draw in (law.sample, law.rsample):
+    for draw in (law.sample,) if isinstance(law, softdraw.PlackettLuce) else (law.sample, law.rsample):
         yield "sample_shape", draw, BAD["shape"]
         yield "seed", lambda v, draw=draw: draw(seed=v), BAD["seed of a draw"]
         yield "generator", lambda v, draw=draw: draw(generator=v), BAD["generator"]
@@ -195,6 +211,7 @@ GROUPS |= {
     "subset: methods": lambda: of_every_law(SUBSET),
     "subset: rules": lambda: of_a_law_with_rules(SUBSET, lambda x, **named: softdraw.Subset(x, 2, **named)),
 }
+GROUPS |= {"orders": of_orders, "orders: methods": lambda: of_every_law(softdraw.PlackettLuce(X))}
 GROUPS |= {"the relaxed law": of_the_relaxed_law, "the verbs": of_the_verbs, "the rules": of_the_rules}
 
 

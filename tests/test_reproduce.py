@@ -1,9 +1,9 @@
-"""The published figures at reduced size: reference A whole but for its Monte Carlo effort, B and C."""
+"""The published figures at reduced size: reference A whole but for its Monte Carlo effort, B, C, and orders."""
 
 import pytest
 import torch
 
-from softdraw.reproduce import bernoulli, bias_variance, polynomial
+from softdraw.reproduce import bernoulli, bias_variance, orders, polynomial
 from softdraw.rules import ReinMax, StraightThrough
 
 EXACT = [row for row in bias_variance.PUBLISHED if row[2] == 1]
@@ -99,3 +99,59 @@ def test_bernoulli_table():
     table = str(bernoulli.run(draws=20_000))
     assert "RLOO, 2 samples" in table
     assert "0.025000" in table  # DisARM's derivative, exact in every draw
+
+
+def test_the_loss_of_orders_has_its_published_ends():
+    uniform, identity = torch.zeros(8, dtype=torch.float64), 60 * torch.arange(8, 0, -1).double()
+    assert orders.exact_loss(uniform).item() == pytest.approx(orders.START, abs=5e-6)
+    assert orders.exact_loss(identity).item() == pytest.approx(orders.OPTIMUM, abs=5e-6)
+    theta = torch.randn(4, generator=torch.Generator().manual_seed(0)).double().requires_grad_()
+    law = orders.PlackettLuce(theta)  # the sum over marginals is the expectation over all orders
+    every = law.enumerate_support()
+    enumerated = (law.log_prob(every).exp() * orders.f(law)(every)).sum()
+    assert orders.exact_loss(theta).item() == pytest.approx(enumerated.item(), rel=1e-12)
+    (g,), (exact,) = (torch.autograd.grad(y, theta) for y in (orders.exact_loss(theta), enumerated))
+    assert torch.allclose(g, exact, rtol=1e-10, atol=1e-12)
+
+
+def test_the_exact_gradient_learns_the_identity():
+    found = orders.train(orders.estimators(8)[0], steps=1200)
+    assert found.loss < orders.OPTIMUM + 0.005
+    assert found.theta.argsort(descending=True).tolist() == list(range(8))
+
+
+@pytest.mark.parametrize("row", range(1, 5), ids=lambda i: orders.estimators(3)[i].label)
+def test_estimators_of_orders_have_no_bias_and_their_own_variance(row):
+    """At theta = 0. The variance of REINFORCE is E |f grad log p|^2 less the square of the mean, by enumeration."""
+    estimator, theta = orders.estimators(3)[row], torch.zeros(3, dtype=torch.float64, requires_grad=True)
+    (exact,) = torch.autograd.grad(orders.exact_loss(theta), theta)
+    each = theta.detach().expand(20_000, 3).clone().requires_grad_()
+    (g,) = torch.autograd.grad(estimator.loss(each, torch.Generator().manual_seed(1)).sum(), each)
+    assert ((g.mean(0) - exact).abs() < 4.5 * g.std(0) / 20_000**0.5).all()
+    law = orders.PlackettLuce(theta)
+    every = law.enumerate_support()
+    score = torch.stack([torch.autograd.grad(law.log_prob(y), theta)[0] for y in every])
+    plain = ((orders.f(law)(every).unsqueeze(-1) * score).square().sum(-1).mean() - exact.square().sum()).item()
+    found = estimator.variance(theta, 20_000)
+    if estimator.label in ("REINFORCE", "RELAX"):  # whose control begins at zero
+        assert found == pytest.approx(plain, rel=0.05)
+    else:
+        assert found < 0.7 * plain
+
+
+def test_controls_of_orders_learn():
+    estimator = orders.estimators(4)[4]
+    before = estimator.variance(torch.zeros(4, dtype=torch.float64), 2000)
+    generator, theta = torch.Generator().manual_seed(0), torch.zeros(4, dtype=torch.float64, requires_grad=True)
+    adam = torch.optim.Adam(estimator.learned, lr=0.05)
+    for _ in range(150):
+        adam.zero_grad()
+        estimator.gradient(theta, generator)
+        adam.step()
+    assert estimator.variance(torch.zeros(4, dtype=torch.float64), 2000) < 0.5 * before
+
+
+def test_the_table_of_orders_prints():
+    table = str(orders.run(steps=2, d=3, draws=50))
+    assert "RELAX" in table
+    assert "Exact: from" in table

@@ -15,7 +15,8 @@ from softdraw.kernels.reference import subset as reference
 from softdraw.kernels.reference.subset import Size
 from softdraw.operators import subset
 from tests.methods import one_hot_logits
-from tests.test_subset import ROWS, recursion
+from tests.test_subset import recursion
+from tests.test_subset_corners import ROWS
 
 pytestmark = pytest.mark.skipif(native.library() is None, reason="the kernels are not compiled here")
 SIDE_BY_SIDE = [(1, 0), (1, 1), (2, 1), (3, 3), (7, 2), (16, 8), (33, 32), (100, 10), (256, 3)]

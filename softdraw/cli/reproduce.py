@@ -21,14 +21,16 @@ class Study(str, Enum):
     polynomial = "polynomial"
     bernoulli = "bernoulli"
     precision = "precision"
+    orders = "orders"
 
 
 def reproduce(
     study: Annotated[Study, typer.Argument(help="Which published figures.")],
     p: Annotated[float, typer.Option(help="polynomial: the power, 1.5, 2 or 3.")] = 2.0,
     steps: Annotated[
-        int, typer.Option(help="polynomial: steps of training; the published figures are after 8000.")
-    ] = 8000,
+        int | None,
+        typer.Option(help="Steps of training; published are polynomial after 8000 and orders after 50000.  [as published]"),
+    ] = None,
     values: Annotated[
         int, typer.Option(help="precision: noise values of the chi-square test, a minute or less; 0 leaves it out.")
     ] = 2**31,
@@ -38,20 +40,22 @@ def reproduce(
 
     precision: the law that is drawn with noise of 24, 31, 53 and 64 bits, and a test of torch.rand and of this library.
     """
-    from softdraw.reproduce import bernoulli, bias_variance, polynomial
+    from softdraw.reproduce import bernoulli, bias_variance, orders, polynomial
 
+    if steps is not None and steps < 1:
+        raise InputError(f"--steps must be at least 1, got {steps}")
     if study is Study.bias_variance:
         print(bias_variance.run(track=_bar))
     elif study is Study.bernoulli:
         print(bernoulli.run())
     elif study is Study.precision:
         _precision(values, out)
+    elif study is Study.orders:
+        print(orders.run(steps or orders.STEPS, track=_bar))
     elif p not in polynomial.OPTIMUM:
         raise InputError(f"--p {p:g} has no published figures: choose 1.5, 2 or 3")
-    elif steps < 1:
-        raise InputError(f"--steps must be at least 1, got {steps}")
     else:
-        print(polynomial.run(p, steps, _bar))
+        print(polynomial.run(p, steps or polynomial.STEPS, _bar))
 
 
 def _precision(values: int, out: Path) -> None:

@@ -20,7 +20,7 @@ from typing import Any
 from softdraw.kernels import elf, openmp
 
 # The first 32 bits of the SHA-256 of call.h, pass.h, bits.h and subset.h of csrc/, as CMakeLists.txt has it.
-ABI = 0x0EFC8D7F
+ABI = 0xF791A990
 CALL = struct.Struct("=9Q2d10q")  # the fields of csrc/call.h in order
 PASS = struct.Struct("=11Q2d11q")  # those of csrc/pass.h
 BITS = struct.Struct("=9Qd9q")  # those of csrc/bits.h
@@ -101,10 +101,10 @@ def _load() -> tuple[ctypes.CDLL | None, str]:
     wrong = _mismatch(loaded)
     if wrong:
         return None, f"{path} {wrong}. {advice()}"
-    for name in (*OPERATIONS, *OF_SUBSETS):
+    for name in OPERATIONS:
         # Without argtypes, which would be checked anew in every call: bytes and None are passed as pointers anyway.
         getattr(loaded, f"softdraw_{name}").restype = None
-    for name in (*PASSES, *OVER_BITS):
+    for name in (*PASSES, *OVER_BITS, *OF_SUBSETS):
         getattr(loaded, f"softdraw_{name}").restype = ctypes.c_int64
     loaded.softdraw_use_isa.argtypes, loaded.softdraw_use_isa.restype = [ctypes.c_char_p], ctypes.c_char_p
     loaded.softdraw_use_openmp.argtypes, loaded.softdraw_use_openmp.restype = [ctypes.c_void_p], None

@@ -84,5 +84,9 @@ def _run(
     ids = None if rows is None else rows.expand(*batch, 1).contiguous()
     at = [address(t) for t in (out, x, grad, each, seed, ids)]
     numbers = (x.numel() // n, n, k.most, _CODES[x.dtype], samples, torch.get_num_threads())
-    function(name)(SUBSET.pack(*at, *numbers))
+    if function(name)(SUBSET.pack(*at, *numbers)):
+        raise MemoryError(
+            f"logits of shape {tuple(x.shape)} with k up to {k.most} need a tree of more numbers than there is memory for "
+            "(about n log k a row, for each thread): take fewer threads, a smaller k, or fewer items"
+        )
     return out

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.distributions import constraints
 
 from softdraw.arguments import check_logits, prepare_mask, row_ids
-from softdraw.checks import check_bool, count
+from softdraw.checks import check_bool, check_real, count
 from softdraw.kernels.reference import orders
 from softdraw.laws.checks import check_sample, check_states, check_support
 from softdraw.laws.law import Law
@@ -79,8 +79,8 @@ class PlackettLuce(Law):
     Example:
         >>> law = softdraw.PlackettLuce(torch.tensor([0.5, -1.0, 1.2, 0.0, 0.3]), length=3)
         >>> law.sample((2,), seed=0)
-        tensor([[2, 0, 4],
-                [3, 4, 2]])
+        tensor([[0, 2, 3],
+                [0, 1, 3]])
         >>> law.log_prob(torch.tensor([2, 0, 4])).exp(), law.mode
         (tensor(0.0810), tensor([2, 0, 4]))
 
@@ -162,31 +162,30 @@ class PlackettLuce(Law):
         self._check_summed("marginals", "law.matrix(law.sample((1000,))).mean(0)")
         return orders.marginals(self.scores().double(), self.length).to(self.theta.dtype)
 
-    def matrix(self, order: Tensor) -> Tensor:
+    def matrix(self, value: Tensor) -> Tensor:
         """An order ``(..., length)`` as the matrix of its one-hots, ``(..., length, n)``, in the dtype of the logits; a
         floating-point matrix as it is, so that one f takes orders and relaxed ones (``Rebar``)."""
-        if order.is_floating_point():
-            return order
-        return one_hot(order, self.theta.shape[-1], self.theta.dtype)
+        check_real("value", value)
+        return value if value.is_floating_point() else one_hot(value, self.theta.shape[-1], self.theta.dtype)
 
     def scores_given(
         self,
-        order: Tensor,
+        value: Tensor,
         *,
         seed: int | Tensor | None = None,
         generator: torch.Generator | None = None,
         rows: int | Tensor = 0,
     ) -> Tensor:
-        """theta + G given that ``order``, ``(*sample_shape, *batch, length)``, was drawn: ``(*sample_shape, *batch, n)``
+        """theta + G given that ``value``, ``(*sample_shape, *batch, length)``, was drawn: ``(*sample_shape, *batch, n)``
         in float32 or float64, exact, reparametrised in theta. Its noise is independent of every draw."""
-        shape = check_sample(order, (), self)
-        check_support(order, self)
+        shape = check_sample(value, (), self)
+        check_support(value, self)
         key, ids = self._source(seed, generator, rows)
         x = self.scores()
         x = x.expand(math.prod(shape), *x.shape)
         ids = row_ids(self.batch_shape, x.device) if ids is None else ids
         g = Noise(key, ids.unsqueeze(0), drawn=False).more(x, 0)[0]
-        z = self.condition(x, order.long().reshape(*x.shape[:-1], self.length), g)
+        z = self.condition(x, value.long().reshape(*x.shape[:-1], self.length), g)
         return z.reshape(*shape, *self.theta.shape)
 
     def condition(self, theta: Tensor, sample: Tensor, noise: Tensor) -> Tensor:

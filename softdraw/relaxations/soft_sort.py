@@ -78,9 +78,9 @@ def neural_sort(scores: Tensor, tau: float | Tensor = 1.0, mask: Tensor | None =
 
     Example:
         >>> softdraw.neural_sort(torch.tensor([1.0, 3.0, 2.0]), tau=1.0)
-        tensor([[0.0159, 0.8668, 0.1173],
-                [0.1065, 0.1065, 0.7870],
-                [0.8668, 0.0159, 0.1173]])
+        tensor([[0.0132, 0.7214, 0.2654],
+                [0.2119, 0.2119, 0.5761],
+                [0.7214, 0.0132, 0.2654]])
 
     Source:
         Grover, Wang, Zweig and Ermon (2019), "Stochastic optimization of sorting networks via continuous relaxations",
@@ -103,6 +103,7 @@ def neural_sort(scores: Tensor, tau: float | Tensor = 1.0, mask: Tensor | None =
 def sorted_rows(x: Tensor, tau: float | Tensor, length: int) -> Tensor:
     """The first ``length`` rows of ``soft_sort`` of scores in float32 or float64."""
     tau = number_or_checked(tau, x)
+    x = x.masked_fill(x == math.inf, math.nan)
     forbidden = x == -math.inf
     n = (~forbidden).sum(-1, keepdim=True)
     best = x.sort(dim=-1, descending=True, stable=True).values[..., :length]

@@ -26,7 +26,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from softdraw.numerics import log_probs, logsumexp, times
+from softdraw.numerics import log_probs, logsumexp, times, value_of
+from softdraw.tensors import is_plain
 
 
 class Left(NamedTuple):
@@ -42,15 +43,19 @@ class Left(NamedTuple):
 def log_density(x: Tensor, order: Tensor) -> Tensor:
     """log p of orders ``(..., m)`` of items with scores x ``(..., n)``, in the dtype of x; -inf for what is no order of
     these items, NaN for a row with NaN. Items at +inf come first, each of them as likely: the limit of large scores."""
-    n, infinite = x.shape[-1], x == math.inf
+    infinite = x.detach() == math.inf
     left = _left(x.masked_fill(infinite, -math.inf), order)
-    first = infinite.to(x.dtype).expand(*order.shape[:-1], n).gather(-1, left.at) * left.there
-    more = infinite.sum(-1, keepdim=True) - first.cumsum(-1) + first  # at +inf, of those that are left
-    step = torch.where(more > 0, -more.clamp_min(1).log(), left.scores - left.total)
-    impossible = left.there & torch.where(more > 0, first == 0, x.expand(*order.shape[:-1], n).gather(-1, left.at) == -math.inf)
-    step = step.masked_fill(~left.there, 0).masked_fill(impossible, -math.inf)
+    step = (left.scores - left.total).masked_fill(left.there & (_of(x, left) == -math.inf), -math.inf)
+    if not (is_plain(x) and x.is_cpu) or bool(infinite.any()):
+        # Items of equal scores among themselves, before all others. The gradient is that of large scores.
+        among = value_of(torch.where(infinite, 0.0, -math.inf).to(x.dtype), x).masked_fill(~infinite, -math.inf)
+        of_them, at_inf = _left(among, order), _of(infinite, left) & left.there
+        waiting = infinite.sum(-1, keepdim=True) > at_inf.cumsum(-1) - at_inf.long()
+        first = torch.where(at_inf, of_them.scores - of_them.total, -math.inf)
+        step = torch.where(waiting, first, step)
     legal = _no_gaps(order, left, (x != -math.inf).sum(-1))
-    return step.sum(-1).masked_fill(~legal, -math.inf).masked_fill(x.isnan().any(-1), math.nan)
+    total = step.masked_fill(~left.there, 0).sum(-1)
+    return total.masked_fill(~legal, -math.inf).masked_fill(x.isnan().any(-1), math.nan)
 
 
 def condition(x: Tensor, order: Tensor, g: Tensor) -> Tensor:
@@ -117,6 +122,11 @@ def _left(x: Tensor, order: Tensor) -> Left:
     none = (rest == -math.inf).all(-1, keepdim=True)
     behind = logsumexp(rest).masked_fill(none, _lowest(x))
     return Left(there, at, y, _sums(torch.cat((y, behind), -1))[..., :-1], chosen)
+
+
+def _of(x: Tensor, left: Left) -> Tensor:
+    """What the items of the order have, of ``(..., n)``."""
+    return x.expand(*left.at.shape[:-1], x.shape[-1]).gather(-1, left.at)
 
 
 def _no_gaps(order: Tensor, left: Left, allowed: Tensor) -> Tensor:
