@@ -144,7 +144,7 @@ class Trainer:
             # Rows of different splits have ids of their own.
             own = ids + self.splits.x.shape[1] * torch.arange(len(ids), device=ids.device).unsqueeze(-1)
             for arm in self.arms:
-                rates = (share * self.settings.learning_rate, share * arm.selector.travel / self.steps)
+                rates = (share * self.settings.learning_rate, share * arm.selector.drift / math.sqrt(self.steps))
                 sums[arm.key()] += float(arm.step((x, y, own), tau, rates, seed).mean()) * ids.shape[1]
             self.done += 1
         return {key: total / self.splits.x.shape[1] for key, total in sums.items()}

@@ -32,12 +32,12 @@ _KEPT = 0.9  # of Reinforce's running baseline, at each step
 class Selector(nn.Module, ABC):
     """``theta`` are the logits, one set for each of R seeds.
 
-    Adam moves a logit by about its learning rate a step, whatever the size of the gradient, so what matters is how far
-    it can go in a run: ``travel``, the sum of the rates if they were constant. A rule of more variance takes less.
+    Adam moves a logit by about its learning rate a step, whatever the size of the gradient, so noise alone carries it
+    as far as rate times the root of the number of steps: ``drift``, of which a rule of more variance bears less.
     """
 
     theta: nn.Parameter
-    travel: float
+    drift: float
     inputs: int  # of the network
 
     @abstractmethod
@@ -66,7 +66,7 @@ class KSubset(Selector):
     def __init__(self, rule: Any, k: int, seeds: int, features: int) -> None:
         super().__init__()
         self.rule, self.k, self.inputs = rule, k, features
-        self.travel = 10.0 if isinstance(rule, (ZGR, ScoreFunction)) else 40.0
+        self.drift = 0.3 if isinstance(rule, (ZGR, ScoreFunction)) else 1.5
         self.theta = nn.Parameter(torch.zeros(seeds, features))
         self.register_buffer("baseline", torch.full((seeds, 1), float("nan")))  # of Reinforce: the loss so far
 
@@ -97,7 +97,7 @@ class Concrete(Selector):
     def __init__(self, k: int, seeds: int, features: int, generator: torch.Generator) -> None:
         super().__init__()
         self.k = self.inputs = k
-        self.travel = 80.0
+        self.drift = 3.0
         self.theta = nn.Parameter(0.01 * torch.randn(seeds, k, features, generator=generator))
 
     def losses(self, networks: Networks, x: Tensor, y: Tensor, tau: float, seed: Tensor, ids: Tensor) -> Tensor:
