@@ -6,6 +6,7 @@ import io
 import itertools
 import json
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -18,7 +19,8 @@ from softdraw.cli import run as command
 from softdraw.errors import InputError
 from softdraw.laws import Subset
 from softdraw.recipes.runs.ranks import Ranks
-from softdraw.recipes.selector import data, filters
+from softdraw.recipes.runs.run import run
+from softdraw.recipes.selector import SELECTOR, data, filters, report
 from softdraw.recipes.selector.loop import CONCRETE, Trainer
 from softdraw.recipes.selector.model import Networks
 from softdraw.recipes.selector.retraining import accuracies
@@ -46,7 +48,15 @@ def table(tmp_path_factory):
 
 
 def options(table, out, *more):
-    given = {"--data": table, "--sizes": "2,3", "--seeds": 2, "--epochs": 16, "--batch": 100, "--lr": 0.02, "--out": out}
+    given = {
+        "--data": table,
+        "--sizes": "2,3",
+        "--seeds": 2,
+        "--epochs": 16,
+        "--batch": 100,
+        "--lr": 0.02,
+        "--out": out,
+    }
     return ["train", "selector", *(str(word) for pair in given.items() for word in pair), *more]
 
 
@@ -82,10 +92,11 @@ def test_the_pictures_show_what_was_chosen(whole):
         assert len(np.unique(pixels)) > 2
 
 
-def test_stopped_and_resumed_equals_uninterrupted(whole, table, tmp_path, monkeypatch):
-    """Stopped in the fifth epoch, and again in the last, within the training of the final networks."""
-    cut = tmp_path / "cut"
-    for name, calls in (("_pass", 5), ("_finish", 1)):
+def test_stopped_and_resumed_equals_uninterrupted(table, tmp_path, monkeypatch):
+    """Stopped in the third epoch, and again in the last, within the training of the final networks."""
+    whole, cut, short = tmp_path / "whole", tmp_path / "cut", ["--rules", "imle,reinforce", "--epochs", "4"]
+    assert command(options(table, whole, *short)) == 0
+    for name, calls in (("_pass", 3), ("_finish", 1)):
         with monkeypatch.context() as patch:
             inner, left = getattr(Trainer, name), [calls]
 
@@ -96,19 +107,21 @@ def test_stopped_and_resumed_equals_uninterrupted(whole, table, tmp_path, monkey
                 return inner(trainer)
 
             patch.setattr(Trainer, name, stopping)
-            assert command(options(table, cut, "--resume")) == 130
-    assert command(options(table, cut, "--resume")) == 0
+            assert command(options(table, cut, "--resume", *short)) == 130
+    assert len((cut / "metrics.jsonl").read_text().splitlines()) == 3
+    assert command(options(table, cut, "--resume", *short)) == 0
     for name in ("metrics.jsonl", "chosen.json", "chosen.png"):
         assert (cut / name).read_bytes() == (whole / name).read_bytes()
 
 
 def test_an_extended_run_goes_on_and_chooses_again(table, tmp_path, capsys):
-    short = ["--rules", "zgr", "--sizes", "2"]
-    assert command(options(table, tmp_path / "run", "--epochs", "2", *short)) == 0
-    assert command(options(table, tmp_path / "run", "--epochs", "4", "--resume", *short)) == 0
+    given = {"data": str(table), "rules": "zgr", "sizes": "2", "seeds": 1, "retraining": 1}
+    recipe = replace(SELECTOR, pictures=(), draw=lambda trainer: {})
+    for epochs in (2, 4):
+        run(recipe, given | {"epochs": epochs}, tmp_path, True, Ranks(), lambda *of: print(report.extension(*of)), str)
     said = capsys.readouterr().out
     assert "it goes on from 1 (it was 0.1)" in " ".join(said.split())
-    records = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    records = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert ["ZGR k=2 accuracy" in record for record in records] == [False, True, False, True]
     assert [round(record["tau"], 6) for record in records] == [1.0, 0.1, 0.316228, 0.1]
 

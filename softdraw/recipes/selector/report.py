@@ -10,7 +10,7 @@ from torch import Tensor
 from softdraw.recipes.runs.run import Start
 from softdraw.recipes.selector.loop import CONCRETE, FILTERS, Trainer
 
-FILES = "chosen.json, pictures, metrics.jsonl and checkpoint.pt"
+FILES: str = "chosen.json, pictures, metrics.jsonl and checkpoint.pt"
 
 
 def headline(trainer: Trainer) -> str:
