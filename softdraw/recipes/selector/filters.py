@@ -49,7 +49,8 @@ def _weights(x: np.ndarray, y: np.ndarray, k: int) -> Tensor:
 def _fitted(x: np.ndarray, y: np.ndarray, c: float) -> Tensor:
     from sklearn.svm import LinearSVC
 
-    model: Any = LinearSVC(penalty="l1", dual=False, C=c, random_state=0)
+    classifier: Any = LinearSVC  # whose stub knows no dual=False
+    model = classifier(penalty="l1", dual=False, C=c, random_state=0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that it has not converged: weights that are 0 by then are 0
         model.fit(x, y)

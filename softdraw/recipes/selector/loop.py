@@ -19,9 +19,9 @@ from softdraw.recipes.selector.retraining import accuracies, batches
 from softdraw.recipes.selector.selectors import Concrete, KSubset, Selector
 from softdraw.recipes.selector.settings import Settings
 
-CONCRETE = "concrete selector"
+CONCRETE = "concrete"
 FILTERS: dict[str, Callable[[Tensor, Tensor, list[int]], list[Tensor]]] = {
-    "mutual information": filters.mutual_information,
+    "mutual info": filters.mutual_information,
     "L1": filters.l1,
 }
 
@@ -77,7 +77,10 @@ class Trainer:
         self.features = data.load(settings.data)
         self.fingerprint, self.sizes = self.features.fingerprint, settings.chosen_sizes
         if self.sizes[-1] > len(self.features.names):
-            raise InputError(f"`sizes` {settings.sizes}: {settings.data} has {len(self.features.names)} features")
+            raise InputError(
+                f"`sizes` {settings.sizes} ask for more features than the {len(self.features.names)} of "
+                f"{settings.data}: leave {self.sizes[-1]} out"
+            )
         self.splits = data.split(self.features, settings.seeds, settings.validation, self.generator).to(device)
         self.steps = settings.epochs * math.ceil(self.splits.x.shape[1] / settings.batch_size)
         self.tau, self.rate = settings.tau(self.steps), settings.rate(self.steps)
@@ -141,7 +144,7 @@ class Trainer:
             # Rows of different splits have ids of their own.
             own = ids + self.splits.x.shape[1] * torch.arange(len(ids), device=ids.device).unsqueeze(-1)
             for arm in self.arms:
-                rates = (share * self.settings.learning_rate, share * arm.selector.rate)
+                rates = (share * self.settings.learning_rate, share * arm.selector.drift / math.sqrt(self.steps))
                 sums[arm.key()] += float(arm.step((x, y, own), tau, rates, seed).mean()) * ids.shape[1]
             self.done += 1
         return {key: total / self.splits.x.shape[1] for key, total in sums.items()}

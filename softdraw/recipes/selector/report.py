@@ -10,7 +10,7 @@ from torch import Tensor
 from softdraw.recipes.runs.run import Start
 from softdraw.recipes.selector.loop import CONCRETE, FILTERS, Trainer
 
-FILES = "chosen.json, pictures, metrics.jsonl and checkpoint.pt"
+FILES: str = "chosen.json, pictures, metrics.jsonl and checkpoint.pt"
 
 
 def headline(trainer: Trainer) -> str:
@@ -45,20 +45,22 @@ def table(trainer: Trainer) -> list[tuple[str, ...]]:
     rows = [("accuracy, %", *(f"{k} of {n}" for k in trainer.sizes), "distinct", "seconds")]
     for name in trainer.names:
         keys = [f"{name} k={k}" for k in trainer.sizes]
-        distinct = ", ".join(_short(trainer.chosen[key].sum(-1).double().mean()) for key in keys)
+        distinct = " ".join(_short(trainer.chosen[key].sum(-1).double().mean()) for key in keys)
         seconds = sum(trainer.seconds[key] for key in keys)
         accuracy = (_percent(trainer.accuracy[key]) for key in keys)
-        rows.append((_shown(name, trainer), *accuracy, distinct, f"{seconds:.1f}"))
+        rows.append((name, *accuracy, distinct, f"{seconds:.1f}"))
     return rows
 
 
 def remarks(trainer: Trainer) -> list[str]:
-    """What the columns are, and the features of the first seed."""
+    """What the rows and columns are, and the features of the first seed."""
     s = trainer.settings
     spread = f"mean ± standard error of {s.seeds} seeds" if s.seeds > 1 else "one seed"
+    rules = [name for name in trainer.names if name not in (CONCRETE, *FILTERS)]
     text = (
-        f"Held out, {spread}; a new network of {s.width} hidden units on the chosen features, the same for every "
-        "selector. distinct: features chosen, by size. seconds: processor time of the selection, all seeds and sizes."
+        f"{', '.join(rules)}: k-subsets with that gradient. Held out, {spread}; a new network of {s.width} hidden "
+        "units on the chosen features, the same for every row. distinct: features chosen, by size. seconds: processor "
+        "time of the selection, all seeds and sizes."
     )
     return [textwrap.fill(text, width=80), "", *_picture(trainer), "", f"{trainer.seconds['total']:.1f} seconds in all"]
 
@@ -66,10 +68,6 @@ def remarks(trainer: Trainer) -> list[str]:
 def failure(trainer: Trainer) -> str | None:
     """No result is of no use: a selector that learns nothing shows it in the table."""
     return None
-
-
-def _shown(name: str, trainer: Trainer) -> str:
-    return name if name in FILTERS or name == CONCRETE else f"k-subset, {name}"
 
 
 def _short(value: Tensor) -> str:
@@ -92,10 +90,10 @@ def _picture(trainer: Trainer) -> list[str]:
             name: ", ".join(trainer.features.names[i] for i in of.nonzero().flatten().tolist())
             for name, of in chosen.items()
         }
-        return [textwrap.fill(f"{_shown(name, trainer)}, k = {k}: {of}", width=80) for name, of in lists.items()]
-    width = max(2 * trainer.features.shape[1], *(len(_shown(name, trainer)) for name in chosen)) + 4
+        return [textwrap.fill(f"{name}, k = {k}: {of}", width=80) for name, of in lists.items()]
+    width = max(2 * trainer.features.shape[1], *(len(name) for name in chosen)) + 4
     pixels = [of.view(trainer.features.shape).tolist() for of in chosen.values()]
-    heading = "".join(_shown(name, trainer).ljust(width) for name in chosen)
+    heading = "".join(name.ljust(width) for name in chosen)
     rows = [
         "".join("".join("██" if on else "··" for on in row).ljust(width) for row in rows)
         for rows in zip(*pixels, strict=True)

@@ -21,19 +21,23 @@ from torch import Tensor, nn
 from softdraw.laws import Subset
 from softdraw.recipes.selector.model import Networks
 from softdraw.rules.gumbel_softmax import GumbelSoftmax
-from softdraw.rules.pathwise import Pathwise
 from softdraw.rules.reinforce import Reinforce
 from softdraw.rules.score_function import ScoreFunction
+from softdraw.rules.zgr import ZGR
 from softdraw.verbs import draw, expect
 
 _KEPT = 0.9  # of Reinforce's running baseline, at each step
 
 
 class Selector(nn.Module, ABC):
-    """``theta`` are the logits, one set for each of R seeds; ``rate`` is their learning rate."""
+    """``theta`` are the logits, one set for each of R seeds.
+
+    Adam moves a logit by about its learning rate a step, whatever the size of the gradient, so noise alone carries it
+    as far as rate times the root of the number of steps: ``drift``, of which a rule of more variance bears less.
+    """
 
     theta: nn.Parameter
-    rate: float
+    drift: float
     inputs: int  # of the network
 
     @abstractmethod
@@ -62,7 +66,7 @@ class KSubset(Selector):
     def __init__(self, rule: Any, k: int, seeds: int, features: int) -> None:
         super().__init__()
         self.rule, self.k, self.inputs = rule, k, features
-        self.rate = 0.1 if isinstance(rule, Pathwise) else 0.03
+        self.drift = 0.3 if isinstance(rule, (ZGR, ScoreFunction)) else 1.5
         self.theta = nn.Parameter(torch.zeros(seeds, features))
         self.register_buffer("baseline", torch.full((seeds, 1), float("nan")))  # of Reinforce: the loss so far
 
@@ -93,7 +97,7 @@ class Concrete(Selector):
     def __init__(self, k: int, seeds: int, features: int, generator: torch.Generator) -> None:
         super().__init__()
         self.k = self.inputs = k
-        self.rate = 0.1
+        self.drift = 3.0
         self.theta = nn.Parameter(0.01 * torch.randn(seeds, k, features, generator=generator))
 
     def losses(self, networks: Networks, x: Tensor, y: Tensor, tau: float, seed: Tensor, ids: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from softdraw.laws import Subset
 from softdraw.rules.needs import Need
 from softdraw.rules.spelling import parse_rules
 
-RULES = "straight-through,zgr,imle:lam=10,relaxed-top-k,leave-one-out,reinforce"
+RULES = "straight-through,zgr,imle:lam=100,relaxed-top-k,leave-one-out,reinforce"
 
 
 @dataclass(frozen=True)
