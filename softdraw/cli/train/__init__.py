@@ -12,9 +12,10 @@ from typing import Any
 import typer
 
 from softdraw.cli.train.autoencoder import autoencoder
+from softdraw.cli.train.diffusion import diffusion
 from softdraw.errors import InputError
 
-RECIPES = (autoencoder,)
+RECIPES = (autoencoder, diffusion)
 
 app = typer.Typer(
     name="train",
