@@ -92,7 +92,7 @@ class Trainer:
             found = (error.detach(), *torch.autograd.grad(error, self.weights))
             torch.cat([x.flatten() for x in found], out=sums[part])
         value, *flat = self.ranks.sum(sums).sum(0).split([1, *(weight.numel() for weight in self.weights)])
-        return [value, *(x.view_as(weight) for x, weight in zip(flat, self.weights, strict=True))]
+        return [value.squeeze(), *(x.view_as(weight) for x, weight in zip(flat, self.weights, strict=True))]
 
     def hidden(self, ids: Tensor, count: Tensor, seed: Tensor) -> Tensor:
         """What is masked of the sequences ``ids``: keyed by the sequence, wherever it is in the batch."""
