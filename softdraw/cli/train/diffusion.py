@@ -33,7 +33,7 @@ def diffusion(
     temperature: Annotated[float, typer.Option(help="Of the characters: 1 is the model's law, 0 its mode.")] = 0.8,
     order: Annotated[
         float, typer.Option(help="Temperature of the order: 0 writes what is surest first, inf is any order.")
-    ] = 0.5,
+    ] = 4.0,
     out: Annotated[Path, typer.Option(help="The run's folder; holds no run yet, unless --resume.")] = Path(
         "runs/diffusion"
     ),

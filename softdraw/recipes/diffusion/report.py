@@ -35,15 +35,15 @@ def extension(trainer: Trainer, start: Start) -> str:
 
 def summary(trainer: Trainer) -> str:
     """The last epoch in a few words."""
-    return f"held-out bound {trainer.history[-1]['valid_bound']:.3f} nats per character"
+    return f"held-out bound {_number(trainer.history[-1]['valid_bound'])} nats per character"
 
 
 def table(trainer: Trainer) -> list[tuple[str, ...]]:
     """The last epoch beside the baselines."""
     last = trainer.history[-1]
     rows = {f"{name}s": (value, "") for name, value in trainer.baselines.items()}
-    rows["masked diffusion, at most"] = (last["valid_bound"], f" ± {last['valid_error']:.3f}")
-    named = [(name, f"{x:.3f}{error}", f"{x / math.log(2):.3f}") for name, (x, error) in rows.items()]
+    rows["masked diffusion, at most"] = (last["valid_bound"], f" ± {_number(last['valid_error'])}")
+    named = [(name, _number(x) + error, _number(x / math.log(2))) for name, (x, error) in rows.items()]
     return [("held-out text", "nats per character", "bits"), *named]
 
 
@@ -67,3 +67,7 @@ def failure(trainer: Trainer) -> str | None:
         f"the run diverged: a held-out character costs {bound:.3g} nats after epoch {len(trainer.history)}, and "
         f"{limit:.2f} if all are equally likely: lower `learning_rate`"
     )
+
+
+def _number(value: float) -> str:
+    return f"{value:.3f}" if abs(value) < 1e5 else f"{value:.2e}"

@@ -28,15 +28,15 @@ class Writing:
         texts: how many.
         steps: in which a text is written; None is one for each character.
         temperature: of the characters. 1 is the model's own law, 0 its most likely character.
-        order: temperature of the choice of places. At 0 the most certain characters are written first. At inf every
-            order is equally likely, and then, with a step for each character at temperature 1, texts have exactly the
-            law that the bound is of.
+        order: temperature of the choice of places. At 0 the surest characters are written first, which here are
+            blanks: texts of this model are then empty. At inf every order is equally likely, and then, with a step for
+            each character at temperature 1, texts have exactly the law that the bound is of.
     """
 
     texts: int = 4
     steps: int | None = None
     temperature: float = 0.8
-    order: float = 0.5
+    order: float = 4.0
 
     def __post_init__(self) -> None:
         if not 0 <= self.texts < 2**31:
