@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
-import signal
-import subprocess
-import sys
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from processes import killed
 
 import softdraw
 from softdraw.cli import run
@@ -24,8 +21,6 @@ from softdraw.recipes.autoencoder.settings import Settings, rule_settings
 from softdraw.recipes.runs.comparison import estimate
 from softdraw.recipes.runs.ranks import Ranks
 
-ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-ENVIRONMENT = {**os.environ, "PYTHONPATH": ROOT, "OMP_NUM_THREADS": "1"}
 pytestmark = pytest.mark.xdist_group("compare")
 
 
@@ -194,28 +189,14 @@ def test_a_comparison_is_that_of_its_runs(whole, pixels, tmp_path):
     assert (whole / "ReinMax_tau=1.3" / "seed-1" / "metrics.jsonl").read_text() == alone
 
 
-# The command line with a SIGKILL at the n-th fsync, as in test_train: a comparison's config.json takes two, a run of 3
-# epochs 2 + 3 * 4 and its four pictures 8.
-KILLED = """
-import os, signal, sys
-from softdraw.cli import run
-fsync, left = os.fsync, int(sys.argv[1])
-def counted(handle):
-    global left
-    left -= 1
-    if left == 0:
-        os.kill(os.getpid(), signal.SIGKILL)
-    fsync(handle)
-os.fsync = counted
-run(sys.argv[2:])
-"""
+# In fsyncs, two of which are a write: a comparison's config.json takes two, a run of 3 epochs 2 + 3 * 4 and its four
+# pictures 8.
 
 
 @pytest.mark.parametrize("writes", [2 + 22 + 9, 2 + 6 * 22 + 1], ids=["second run", "compare.json"])
 def test_killed_and_continued_equals_uninterrupted(whole, pixels, tmp_path, writes):
     arguments = command(pixels, tmp_path / "out")
-    killed = [sys.executable, "-c", KILLED, str(writes), *arguments]
-    assert subprocess.run(killed, env=ENVIRONMENT, capture_output=True).returncode == -signal.SIGKILL
+    killed(writes, arguments)
     assert not (tmp_path / "out" / "compare.json").exists()
     assert run(arguments) == 0
     for name in ("compare.json", "config.json", "ZGR/seed-0/metrics.jsonl"):

@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import signal
-import subprocess
-import sys
 
 import numpy as np
 import pytest
+from processes import killed, torchrun
 from sklearn.datasets import load_digits
 
 from softdraw.cli import run as softdraw
 
-ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-ENVIRONMENT = {**os.environ, "PYTHONPATH": ROOT, "OMP_NUM_THREADS": "1"}
 SMALL = ["--latents", "4x5", "--batch", "32"]
 
 
@@ -66,21 +61,8 @@ def test_a_run_learns_and_writes_its_files(whole):
         assert picture.read_bytes().startswith(b"\x89PNG")
 
 
-# The command line with a SIGKILL at the n-th fsync. A write is two: the new file, then, renamed, its folder. So 1 is in
-# the writing of config.json, 3 and 4 of the first metrics, 5 and 6 of the first checkpoint; each epoch adds four.
-KILLED = """
-import os, signal, sys
-from softdraw.cli import run
-fsync, left = os.fsync, int(sys.argv[1])
-def counted(handle):
-    global left
-    left -= 1
-    if left == 0:
-        os.kill(os.getpid(), signal.SIGKILL)
-    fsync(handle)
-os.fsync = counted
-run(sys.argv[2:])
-"""
+# An fsync is half of a write: 1 is in the writing of config.json, 3 and 4 of the first metrics, 5 and 6 of the first
+# checkpoint; each epoch adds four.
 
 
 @pytest.mark.xdist_group("train")
@@ -89,10 +71,7 @@ def test_killed_and_resumed_equals_uninterrupted(whole, pixels, tmp_path, writes
     """In the first write of all, in the first checkpoint, with metrics ahead of the checkpoint, in a picture."""
     out = tmp_path / "run"
     arguments = ["train", *command(pixels, out, "--epochs", "30", "--resume")]
-    ended = subprocess.run(
-        [sys.executable, "-c", KILLED, str(writes), *arguments], env=ENVIRONMENT, capture_output=True
-    )
-    assert ended.returncode == -signal.SIGKILL
+    killed(writes, arguments)
     assert softdraw(arguments) == 0
     for name in ("metrics.jsonl", "config.json"):
         assert (out / name).read_bytes() == (whole / name).read_bytes()
@@ -119,7 +98,7 @@ def test_two_ranks_train_as_one(pixels, tmp_path):
     options = ["--hard", "--epochs", "3", "--batch", "47"]
     one, two = tmp_path / "one", tmp_path / "two"
     assert softdraw(["train", *command(pixels, one, *options)]) == 0
-    torchrun(2, command(pixels, two, *options))
+    torchrun(2, ["train", *command(pixels, two, *options)])
     assert (one / "config.json").read_bytes() == (two / "config.json").read_bytes()
     for a, b in zip(records(one), records(two), strict=True):
         assert a.keys() == b.keys()
@@ -131,22 +110,12 @@ def test_two_ranks_train_as_one(pixels, tmp_path):
 def test_a_bad_input_ends_every_rank_with_one_line(pixels, tmp_path):
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "notes.txt").touch()
-    ended = torchrun(2, command(pixels, tmp_path / "full"), check=False)
+    ended = torchrun(2, ["train", *command(pixels, tmp_path / "full")], check=False)
     ours = [line for line in ended.stderr.splitlines() if line.startswith("softdraw: ")]
     assert len(ours) == 1
     assert "holds other files (notes.txt)" in ours[0]
     assert "Traceback" not in ended.stderr.partition("ChildFailedError")[0].partition("Traceback")[0]
     assert re.search(r"exitcode\s*:\s*2", ended.stderr)
-
-
-def torchrun(count, arguments, check=True):
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--local-addr", "127.0.0.1"]
-    ended = subprocess.run(
-        [*launcher, "--nproc-per-node", str(count), "-m", "softdraw", "train", *arguments],
-        env=ENVIRONMENT, capture_output=True, text=True, timeout=120,
-    )  # fmt: skip
-    assert not check or ended.returncode == 0, ended.stderr
-    return ended
 
 
 @pytest.mark.xdist_group("train")

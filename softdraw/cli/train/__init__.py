@@ -12,10 +12,11 @@ from typing import Any
 import typer
 
 from softdraw.cli.train.autoencoder import autoencoder
+from softdraw.cli.train.diffusion import diffusion
 from softdraw.cli.train.selector import selector
 from softdraw.errors import InputError
 
-RECIPES = (autoencoder, selector)
+RECIPES = (autoencoder, diffusion, selector)
 
 app = typer.Typer(
     name="train",

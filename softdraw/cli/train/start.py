@@ -30,7 +30,7 @@ def _nothing(trainer: Any, console: Console) -> None:
 class Chosen:
     """What a command line stands for: the recipe with its words, the settings that were given, and the run's folder.
 
-    ``show`` is called last, on every rank, with the trainer and a console that prints on the first alone.
+    ``show`` is called last, on the first rank alone, with the trainer and the console, if the result is of use.
     """
 
     recipe: Recipe
@@ -79,5 +79,7 @@ def _run(chosen: Chosen, command: str, ranks: Ranks, console: Console, loaded: C
     with screen:
         trainer = run(chosen.recipe, chosen.given, chosen.out, chosen.resume, ranks, screen.start, screen.advance)
     screen.end(trainer)
-    chosen.show(trainer, console)
-    return chosen.report.failure(trainer)
+    failure = chosen.report.failure(trainer)
+    if failure is None and ranks.first:
+        chosen.show(trainer, console)
+    return failure
