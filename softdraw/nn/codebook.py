@@ -60,7 +60,6 @@ class Codebook(Chooser):
                 [3, 3]]))
         >>> loss = softdraw.losses.diversity(theta, group_dim=-2)
 
-
     Source:
         Baevski et al. (2020), "wav2vec 2.0", section 3.2; van den Oord et al. (2017), "Neural discrete representation
         learning"; Ramesh et al. (2021), "Zero-shot text-to-image generation".

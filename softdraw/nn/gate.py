@@ -60,15 +60,7 @@ class Gate(Chooser):
                 [0.5328, 0.6312, 0.3788, 1.0000]], grad_fn=<...>)
         >>> gate.expected_l0()
         tensor(3.3273, grad_fn=<...>)
-
-        tensor(3.3273, grad_fn=<...>)
         >>> gate.eval()(torch.ones(4)).value
-        softdraw.nn.gate         tensor(3.3273, grad_fn=<...>)
-
-        tensor([0.5000, 0.5000, 0.5000, 0.5000], grad_fn=<...>)
-
-                tensor(3.3273, grad_fn=<...>)
-
         tensor([0.5000, 0.5000, 0.5000, 0.5000], grad_fn=<...>)
 
     Source:

@@ -51,8 +51,6 @@ class Latent(Chooser):
         >>> softdraw.losses.balanced_kl(after.law, before.law, free=0.1)
         tensor(0.8852, grad_fn=<...>)
 
-        tensor(0.8852, grad_fn=<...>)
-
     Source:
         Hafner, Pasukonis, Ba and Lillicrap (2023), "Mastering diverse domains through world models".
     """

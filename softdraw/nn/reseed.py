@@ -6,11 +6,13 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+import torch.nn.functional as F
 from torch import Tensor
 
-from softdraw.arguments import prepare_rows, row_ids
+from softdraw import numerics
+from softdraw.arguments import compute_dtype, prepare_rows, row_ids
 from softdraw.checks import check_floating, given
-from softdraw.keyed import fold_in, gumbel_noise
+from softdraw.keyed import fold_in, noise_at
 from softdraw.nn.chooser import check_ending
 from softdraw.nn.codebook import Codebook
 from softdraw.nn.lookup import product
@@ -60,15 +62,10 @@ def reseed(
 
     Example:
         >>> _ = torch.manual_seed(0)
-        >>> quantise, usage = softdraw.nn.Codebook(inputs=2, codes=4, width=3), softdraw.metrics.CodeUsage(num_codes=4)
-        >>> x = torch.randn(100, 2) * torch.tensor([9.0, 0.1])
-        >>> usage.update(quantise(x, draw=False).index)
-        >>> usage.hard
-        tensor([[36, 30, 16, 18]])
-        >>> softdraw.nn.reseed(quantise, x, usage.hard, seed=0)
-        tensor([[False, False, False, False]])
-
-        tensor([[False, False, False, False]])
+        >>> quantise, x = softdraw.nn.Codebook(inputs=2, codes=4, width=3), torch.randn(100, 2)
+        >>> usage = torch.tensor([[60, 0, 40, 0]])  # of many batches, as CodeUsage counts it
+        >>> softdraw.nn.reseed(quantise, x, usage, seed=0)
+        tensor([[False,  True, False,  True]])
 
     Source:
         The restarts of Dhariwal et al. (2020), "Jukebox", section 3.1, for codes that are drawn from logits.
@@ -79,11 +76,12 @@ def reseed(
     if not len(slots):
         return unused
     groups, codes = slots // codebook.codes, slots % codebook.codes
-    noise = _noise(seed, ids, slots, codebook.codes)
+    each = slots.expand(len(flat), -1)  # a column of noise for every code
+    noise = noise_at(each, seed=fold_in(seed, "reseed"), rows=ids.expand_as(each))
     best, picked = noise.max(0) if len(flat) else (noise.new_full((len(slots),), -torch.inf), slots * 0)
     held = best == _reduced(best.clone(), "MAX")  # by one rank, unless ids occur twice
     found = flat[picked] if len(flat) else flat.new_zeros(len(slots), flat.shape[-1])
-    content = torch.cat((found, _expected(codebook, found, groups), torch.ones_like(found[:, :1])), -1).float()
+    content = torch.cat((found, _expected(codebook, found, groups), torch.ones_like(found[:, :1])), -1)
     content = _reduced(torch.where(held.unsqueeze(-1), content, 0), "SUM")
     content = content[:, :-1] / content[:, -1:]
     _write(codebook.codebook, (groups, codes), content[:, flat.shape[-1] :])
@@ -111,21 +109,19 @@ def _rows(codebook: Codebook, x: Tensor, rows: int | Tensor | None) -> tuple[Ten
     if rows is None:
         rows = len(flat) * dist.get_rank() if _distributed() else 0
     ids = prepare_rows(rows, x.shape[:-1], x.device) if x.dim() > 1 else None
+    flat = flat.to(compute_dtype(flat.dtype))
     return flat, (row_ids(flat.shape[:1], x.device) if ids is None else ids.reshape(-1, 1))
-
-
-def _noise(seed: Any, ids: Tensor, slots: Tensor, codes: int) -> Tensor:
-    """Gumbel noise ``(rows, slots)``: column k of a seed of the group's own."""
-    last = int(slots.max()) + 1
-    return gumbel_noise((len(ids), last), seed=fold_in(seed, "reseed"), rows=ids.squeeze(-1))[:, slots]
 
 
 def _expected(codebook: Codebook, x: Tensor, groups: Tensor) -> Tensor:
     """What the module expects at the row of each slot, in the slot's group."""
-    if codebook.layer is None:
+    layer: Any = codebook.layer
+    if layer is None:
         value = x.unflatten(-1, (codebook.groups, -1))
-    else:
-        value = product(codebook(x, draw=False).law.probs, _whole(codebook.codebook).to(x.dtype))
+    else:  # not by a call of the module: FSDP2 would leave its parameters whole, and lose what is written into them
+        theta = F.linear(x, _whole(layer.weight).to(x.dtype), _whole(layer.bias).to(x.dtype))
+        p = numerics.softmax(theta.unflatten(-1, (codebook.groups, codebook.codes)))
+        value = product(p, _whole(codebook.codebook).to(x.dtype))
     return value[torch.arange(len(x), device=x.device), groups]
 
 

@@ -38,7 +38,7 @@ class Router(Chooser):
         experts: E, how many there are.
         k: how many a token goes to.
         law: one of the three.
-        noise: whether training draws. False: it decides as evaluation does.
+        noise: whether it draws at all. False: it decides in training too.
         normalize: whether weights are the softmax over the chosen, which sum to 1; False: their part of the softmax
             over all. Default: True for k > 1. With k = 1 it would be 1 whatever the logits, without a gradient.
         rule: for ``"subset"``, a pathwise rule such as ``ZGR()``: the choice itself then has a gradient, through the
@@ -65,14 +65,7 @@ class Router(Chooser):
                 [1, 0]])
         >>> weights.sum(-1)
         tensor([1., 1., 1.], grad_fn=<...>)
-
-        tensor([1., 1., 1.], grad_fn=<...>)
         >>> loss = softdraw.losses.squared_cv(law.probs) + 1e-3 * softdraw.losses.router_z(logits)
-        softdraw.nn.router         tensor([1., 1., 1.], grad_fn=<...>)
-
-
-                tensor([1., 1., 1.], grad_fn=<...>)
-
 
     Source:
         Shazeer et al. (2017), "Outrageously large neural networks", eqs. 3 to 5; Fedus, Zoph and Shazeer (2022),
@@ -143,7 +136,7 @@ class Router(Chooser):
         source = {"seed": seed, "generator": generator, "rows": rows}
         with full_precision(x if logits is None else logits):
             theta, dtype = self.parameters_of(x, logits, (self.experts,))
-            draws = self.draws(draw) and (self.noise or draw is True)
+            draws = self.noise and self.draws(draw)
             law = Subset(theta, self.k, mask) if self.law == "subset" else OneHotCategorical(theta, mask)
             if isinstance(law, Subset):
                 index, weights = self._of_subset(law, draws, source)
