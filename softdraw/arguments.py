@@ -212,6 +212,11 @@ def number_tensor(number: float, like: Tensor) -> Tensor:
 def number_a_row(name: str, x: Tensor, logits: Tensor, dim: int) -> Tensor:
     """A tensor of one number, or of one for each row (categories last); its values are the kernel's to check."""
     check_floating(name, x)
+    return _fitted(name, x, logits, dim)
+
+
+def _fitted(name: str, x: Tensor, logits: Tensor, dim: int) -> Tensor:
+    """``number_a_row`` of a tensor whose type is known to be right."""
     if x.device != logits.device:
         if x.dim() > 0 or x.is_meta:
             check_device(name, x, logits.device)
@@ -299,4 +304,6 @@ def _broadcasts(shape: torch.Size | list[int], target: torch.Size | list[int]) -
 
 def per_row(tau: float | Tensor, logits: Tensor) -> Tensor:
     """``tau`` as a tensor that broadcasts to ``logits`` (categories last), in its dtype."""
+    if isinstance(tau, Tensor):  # a rule's, which has checked its type; in a backward pass Dynamo could not
+        return _fitted("tau", tau, logits, logits.dim() - 1).to(logits.dtype)
     return tau_tensor(tau, logits, logits.dim() - 1).to(logits.dtype)

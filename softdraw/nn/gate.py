@@ -90,8 +90,8 @@ class Gate(Chooser):
             raise TypeError(f"rule is for law='bernoulli', got {given(rule)} with law={law!r}: leave it out")
         gates, numbered = self.shape, None
         if groups is not None:
-            numbered = _numbered(groups, self.shape)
-            gates = (int(numbered.max()) + 1,)
+            self._numbers = _numbered(groups, self.shape).tolist()
+            gates, numbered = (int(groups.max()) + 1,), torch.empty(self.shape, dtype=torch.int64)
         self.register_buffer("groups", numbered, persistent=False)
         self.theta = nn.Parameter(torch.empty(gates))
         self.reset_parameters()
@@ -100,6 +100,8 @@ class Gate(Chooser):
     def reset_parameters(self) -> None:
         """All gates alike: even odds before stretching, a mean of a half, even bits; and tau at its start."""
         self.theta.fill_(LAWS[self.law].start)
+        if self.groups is not None:  # memory without values after to_empty()
+            self.groups.copy_(torch.tensor(self._numbers, device="cpu"))
         self.reset_tau()
 
     def expected_l0(self) -> Tensor:
@@ -174,6 +176,8 @@ def _numbered(groups: Tensor, shape: tuple[int, ...]) -> Tensor:
         raise TypeError(f"groups must be an int64 tensor, got {given(groups)}: write torch.tensor([0, 0, 1])")
     if tuple(groups.shape) != tuple(shape) or not groups.numel():
         raise ValueError(f"groups must have the shape {tuple(shape)}, the number of a gate each, got {given(groups)}")
-    if not groups.is_meta and int(groups.min()) < 0:
+    if groups.is_meta:
+        raise ValueError("groups is on meta, where it has no values, got a tensor of them: make it with device='cpu'")
+    if int(groups.min()) < 0:
         raise ValueError(f"groups must be at least 0, got {int(groups.min())}: gates count from 0")
-    return groups.clone()
+    return groups
