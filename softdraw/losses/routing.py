@@ -7,9 +7,10 @@ from torch import Tensor
 
 from softdraw import numerics
 from softdraw.arguments import compute_dtype
-from softdraw.checks import check_device, check_floating, count, given
+from softdraw.checks import check_device, check_floating, check_tensor, count, given
 from softdraw.losses.common import kept_mask, kept_rows, reduce, without
 from softdraw.overrides import overridable
+from softdraw.tensors import is_plain
 
 
 @overridable
@@ -69,14 +70,17 @@ def squared_cv(
 
 def _collected(a: Tensor, index: Tensor, experts: int | None) -> Tensor:
     """What each expert gets, from amounts and indices."""
-    if not isinstance(index, Tensor) or index.dtype != torch.int64 or index.layout is not torch.strided:
+    if not isinstance(index, Tensor) or index.dtype != torch.int64:
         raise TypeError(f"index must be an int64 tensor, got {given(index)}: write index.long()")
+    check_tensor("index", index)
     check_device("index", index, a.device, "amounts")
     if index.shape != a.shape:
         raise ValueError(f"index must have the shape of amounts, {tuple(a.shape)}, got {tuple(index.shape)}")
     if experts is None:
         raise ValueError("experts must be given with index, got None: it is E, the number of experts")
     n = count("experts", experts, 1, "it is E, the number of experts")
+    if is_plain(index) and index.is_cpu and bool(((index < -1) | (index >= n)).any()):
+        raise ValueError(f"index must be from 0 to {n - 1}, or -1 for none, got {index.min()} to {index.max()}")
     slots = torch.zeros(n + 1, dtype=a.dtype, device=a.device)  # the last one for the index -1
     return slots.index_add(0, torch.where(index < 0, n, index).flatten(), a.flatten())[:n]
 
