@@ -310,4 +310,6 @@ def _broadcasts(shape: torch.Size | list[int], target: torch.Size | list[int]) -
 
 def per_row(tau: float | Tensor, logits: Tensor) -> Tensor:
     """``tau`` as a tensor that broadcasts to ``logits`` (categories last), in its dtype."""
+    if isinstance(tau, Tensor):  # a rule's, which has checked its type; in a backward pass Dynamo could not
+        return a_row("tau", tau, logits, logits.dim() - 1).to(logits.dtype)
     return tau_tensor(tau, logits, logits.dim() - 1).to(logits.dtype)

@@ -168,9 +168,14 @@ CALLS = {
     losses.diversity: {"logits": X},
     losses.load_balance: {"logits": X},
     losses.keep_ratio: {"logits": X, "ratio": 0.5},
+    losses.router_z: {"logits": X},
+    losses.squared_cv: {"amounts": X, "index": torch.zeros(3, 4, dtype=torch.int64), "experts": 4},
+    losses.balanced_kl: dict.fromkeys(("posterior", "prior"), softdraw.OneHotCategorical(torch.zeros(3, 2, 4))),
 }
 KINDS = {"replacement": "flag", "drop_last": "flag", "n": "count", "num_samples": "count", "ranks": "count"}
 KINDS |= {"noise": "flag", "sample_shape": "shape", "soft": "logits", "prior_logits": "prior"}
+KINDS |= dict.fromkeys(("free", "dynamics", "representation"), "number from 0") | {"amounts": "logits to draw from"}
+KINDS |= {"posterior": "law of latents", "prior": "law of latents", "experts": "count from 1"}
 KINDS |= {"scores": "logits to draw from", "logits": "logits to draw from", "mask": "row mask", "weight": "row weight"}
 GATES = {"logits": "logits", "mask": "gate mask", "weight": "gate weight", "dim": "dim or None"}
 SPECIAL = {
@@ -191,6 +196,7 @@ SPECIAL = {
     losses.bernoulli_nll: {**GATES, "target": "bits"},
     losses.categorical_nll: {"target": "classes"},
     losses.keep_ratio: GATES,
+    losses.squared_cv: {"index": "index of experts"},
 }
 
 

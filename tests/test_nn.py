@@ -10,7 +10,8 @@ from compilation import fresh, gradient, graphs
 
 import softdraw
 from softdraw import schedules
-from softdraw.nn import GumbelSoftmax, LearnedTau, gumbel_softmax
+from softdraw.nn import GumbelSoftmax, LearnedTau
+from softdraw.nn.tau import kept
 from softdraw.schedules import TauScheduler
 
 LOGITS = torch.randn(30, 5, generator=torch.Generator().manual_seed(0))
@@ -74,7 +75,7 @@ def test_the_buffer_is_read_anew_by_a_symbolic_trace():
             self.draw = GumbelSoftmax(0.5)
 
         def forward(self, x):
-            return gumbel_softmax._kept(self.draw.tau, x) * x
+            return kept(self.draw.tau, x) * x
 
     holder = Holder()
     traced = torch.fx.symbolic_trace(holder)

@@ -136,6 +136,10 @@ class Law(Distribution):
         vars(new).update(_batch_shape=theta.shape[:batch_dims], _event_shape=new.event_of(theta))
         return new
 
+    def detach(self) -> Any:
+        """The same law, whose parameters get no gradient."""
+        return self.replace(self.theta.detach(), self.allowed)
+
     def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> Any:
         """The law with its batch expanded; the copies' draws are independent."""
         shape = (*prepare_batch(batch_shape, self), *self.theta.shape[len(self.batch_shape) :])

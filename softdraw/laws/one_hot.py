@@ -84,7 +84,7 @@ class OneHotCategorical(CategoricalLaw):
         validate_args: bool | None = None,
     ) -> None:
         if type(uniform) is not float or uniform != 0:
-            self.mixing = _share(uniform)
+            self.mixing = uniform_share("uniform", uniform)
         theta = parameters(logits, probs)
         dim = check_logits(theta, -1)
         super().__init__(theta, prepare_mask(mask, theta, dim), rule, validate_args)
@@ -177,12 +177,12 @@ class OneHotCategorical(CategoricalLaw):
         return numerics.softmax_vjp(p, grad.to(p.dtype)).to(self.theta.dtype)
 
 
-def _share(uniform: object) -> float:
-    """The share of the uniform law, after a check."""
-    share = float(number("uniform", uniform, "a number from 0 to below 1"))
+def uniform_share(name: str, value: object) -> float:
+    """The share of the uniform law that was given as ``name``, after a check."""
+    share = float(number(name, value, "a number from 0 to below 1"))
     if not 0 <= share < 1:
         raise ValueError(
-            f"uniform must be from 0 to below 1, got {share}: it is the share of the uniform law, such as 0.01"
+            f"{name} must be from 0 to below 1, got {share}: it is the share of the uniform law, such as 0.01"
         )
     return share
 

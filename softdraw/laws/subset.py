@@ -168,8 +168,11 @@ class Subset(Law):
     def sample_index(self, sample_shape: tuple[int, ...] = (), **source: Any) -> Tensor:
         """The same subsets as sorted indices, ``(*sample_shape, *batch, k)``; arguments as for ``sample``. Behind a row
         with fewer than the largest k there is -1; so there is in a row without a subset, and in a NaN row."""
-        shape = prepare_shape("sample_shape", sample_shape)
-        z = self.sample(shape, **source).to(compute_dtype(self.theta.dtype)) == 1
+        return self.index_of(self.sample(prepare_shape("sample_shape", sample_shape), **source))
+
+    def index_of(self, z: Tensor) -> Tensor:
+        """Subsets as sorted indices, ``(..., k)``, with -1 behind them as in ``sample_index``."""
+        z = z.to(compute_dtype(self.theta.dtype)) == 1
         place = (z.cumsum(-1) - 1).masked_fill(~z, self.most)
         index = torch.arange(z.shape[-1], device=z.device).expand(z.shape)
         return (

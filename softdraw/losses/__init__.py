@@ -7,10 +7,13 @@ for any finite logit, and at infinite ones they are the limits.
 
 from softdraw.losses.bernoulli import bernoulli_nll
 from softdraw.losses.divergence import entropy, kl_to_prior, kl_to_uniform
+from softdraw.losses.latent import balanced_kl
 from softdraw.losses.likelihood import categorical_nll
+from softdraw.losses.routing import router_z, squared_cv
 from softdraw.losses.usage import diversity, keep_ratio, load_balance
 
 __all__ = [
+    "balanced_kl",
     "bernoulli_nll",
     "categorical_nll",
     "diversity",
@@ -19,4 +22,6 @@ __all__ = [
     "kl_to_prior",
     "kl_to_uniform",
     "load_balance",
+    "router_z",
+    "squared_cv",
 ]

@@ -115,7 +115,7 @@ class _OneHots(torch.autograd.Function):
         if value is None:
             y, index = run(logits, seed, rows, mask, samples)
         else:
-            y, index = value.clone(), _index_of(value)
+            y, index = value.clone(), index_of(value)
         _save(ctx, logits, index, seed, rows, mask, samples, value, how)
         return y
 
@@ -189,7 +189,7 @@ def _formula(
     return dx.squeeze(0) if single else dx
 
 
-def _index_of(value: Tensor) -> Tensor:
+def index_of(value: Tensor) -> Tensor:
     """The category of every one-hot; -1 for a row without one."""
     top, index = value.max(-1)
     return torch.where(top > 0, index, -1)

@@ -50,6 +50,11 @@ class Pathwise(Rule):
         """What is returned in place of the exact sample, differentiable; None (the default) for the sample itself."""
         return None
 
+    @property
+    def relaxes(self) -> bool:
+        """Whether samples are relaxed: the rule has a ``forward`` of its own."""
+        return type(self).forward is not Pathwise.forward
+
     def kernel(self) -> KernelRule | None:
         """The operation of the library that is this rule, for one-hots and bits, where there is one; else None."""
         return None

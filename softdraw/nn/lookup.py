@@ -1,0 +1,69 @@
+"""One-hots times a codebook, looked up by index: the product's value and gradients, without the product."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def look_up(y: Tensor, index: Tensor, codebook: Tensor) -> Tensor:
+    """``y @ codebook`` for exact one-hots y ``(..., G, K)`` of index ``(..., G)``: ``(..., G, D)``.
+
+    The codebook is ``(G, K, D)``, or ``(1, K, D)`` where the groups share one. A row without a code is zero. What
+    arrives at y is what the product would send there, so that a rule sees the value of every code.
+    """
+    return _LookUp.apply(y, index, codebook)
+
+
+def product(y: Tensor, codebook: Tensor) -> Tensor:
+    """``y @ codebook`` for any y ``(..., G, K)``."""
+    if codebook.shape[0] == 1:
+        return y @ codebook[0]
+    return (y.unsqueeze(-2) @ codebook).squeeze(-2) if y.dim() == 2 else _by_group(y, codebook)
+
+
+def _by_group(y: Tensor, codebook: Tensor) -> Tensor:
+    """One product of matrices a group."""
+    rows = y.reshape(-1, *y.shape[-2:]).transpose(0, 1)
+    return (rows @ codebook).transpose(0, 1).reshape(*y.shape[:-1], codebook.shape[-1])
+
+
+def _places(index: Tensor, codebook: Tensor) -> Tensor:
+    """Where in the flattened codebook the codes are."""
+    groups, codes, _ = codebook.shape
+    first = torch.arange(groups, device=index.device) * codes
+    return index.clamp_min(0) + first
+
+
+class _LookUp(torch.autograd.Function):
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(y: Tensor, index: Tensor, codebook: Tensor) -> Tensor:
+        found = codebook.flatten(0, 1)[_places(index, codebook)]
+        # A row without an index is zero or, where its logits were NaN, NaN.
+        return torch.where(index.unsqueeze(-1) < 0, y[..., :1], found)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
+        _, index, codebook = inputs
+        ctx.save_for_backward(index, codebook)
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple:
+        (index, codebook), grad = ctx.saved_tensors, grad_outputs[0]
+        of_y, _, of_codes = ctx.needs_input_grad
+        return (
+            product(grad, codebook.transpose(-2, -1)) if of_y else None,
+            None,
+            _scattered(grad, index, codebook) if of_codes else None,
+        )
+
+
+def _scattered(grad: Tensor, index: Tensor, codebook: Tensor) -> Tensor:
+    """The gradient of the codebook: for each code the sum over the rows that took it."""
+    rows = grad.masked_fill(index.unsqueeze(-1) < 0, 0).reshape(-1, grad.shape[-1])
+    total = torch.zeros(codebook.shape, dtype=grad.dtype, device=grad.device).flatten(0, 1)
+    return total.index_add(0, _places(index, codebook).flatten(), rows).view(codebook.shape)
