@@ -9,12 +9,11 @@ import sys
 import pytest
 import torch
 from doctor_cases import BAD, GOOD
-
-from softdraw_doctor.command import run
 from softdraw_doctor.checks import CHECKS
+from softdraw_doctor.command import run
 from softdraw_doctor.engine import examine, repair
-from softdraw_doctor.explain import explain
 from softdraw_doctor.errors import InputError
+from softdraw_doctor.explain import explain
 
 SAME = [case for case in BAD if case.same]
 

@@ -8,7 +8,6 @@ import tokenize
 
 import pytest
 from doctor_cases import BAD, GOOD, IMPORTS
-
 from softdraw_doctor.checks import CHECKS
 from softdraw_doctor.engine import examine, relevant
 from softdraw_doctor.operations import Program
