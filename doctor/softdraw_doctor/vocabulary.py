@@ -54,9 +54,23 @@ SHAPES = {
     "expand",
     "repeat",
 }
+SHAPES |= {"clone", "cpu", "cuda", "expand_as", "reshape_as", "swapaxes", "unflatten", "view_as"}
+SHAPES_OF = {f"torch.{name}" for name in SHAPES} | {"torch.autograd.Variable"}  # the same as functions
 CASTS = {"float", "double", "half", "bfloat16", "to", "type"}
 
 SEQUENTIAL = "torch.nn.Sequential"
+# What gives back the module that it is called on, and what wraps a module and is called as that is.
+OF_MODULES = {
+    *("apply", "bfloat16", "cpu", "cuda", "double", "eval", "float", "half", "ipu", "mps", "npu", "requires_grad_"),
+    *("share_memory", "to", "to_empty", "train", "type", "xpu"),
+}
+WRAPPERS = {
+    *("torch.compile", "torch.jit.script", "torch.jit.trace", "torch.fx.symbolic_trace"),
+    *("torch.nn.DataParallel", "torch.nn.parallel.DataParallel", "torch.nn.parallel.DistributedDataParallel"),
+    "torch.nn.parallel.distributed.DistributedDataParallel",
+    "torch.distributed.fsdp.FullyShardedDataParallel",
+}
+CONTAINERS = ("torch.nn.ModuleDict", "torch.nn.ModuleList", "dict", "list", "tuple", "collections.OrderedDict")
 AUTOCAST = ("torch.autocast", "torch.amp.autocast", "torch.amp.autocast_mode.autocast", "torch.cuda.amp.autocast")
 
 BY_FUNCTION = {name: kind for kind, names in FUNCTIONS.items() for name in names}

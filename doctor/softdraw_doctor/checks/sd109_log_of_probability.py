@@ -35,7 +35,7 @@ class LogOfProbability(Check):
 
 
 def _edits(program: Program, log: Operation, origin: Origin) -> Edits:
-    if not all(read_once(program, name) for name in origin.names):
+    if origin.forked or not all(read_once(program, name) for name in origin.names):
         return Cannot("the probabilities are used elsewhere too: compute the logarithm from the logits")
     target = program.parents[log.call]
     names = [t.target for t in target.targets] if isinstance(target, cst.Assign) else []
