@@ -321,6 +321,7 @@ BAD = [
             "u = torch.distributions.Uniform(0, 1).sample(x.shape)\nreturn x - torch.log(-u.log())",
             "def log(t, eps=1e-20):\n    return torch.log(t.clamp(min=eps))\n"
             "noise = torch.zeros_like(x).uniform_(0, 1)\nreturn -log(-log(noise))",
+            "u = torch.empty_like(x)\nu.uniform_()\nreturn -(-(u + 1e-6).log()).log()",
             "return -torch.log(1e-9 - torch.log(torch.rand_like(x) + 1e-9))",
         )
     ),

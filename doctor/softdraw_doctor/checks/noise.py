@@ -15,6 +15,8 @@ _EPS = re.compile(r"^_*(eps|epsilon|tiny|small|min_?(value|real)?)_*\d*$", re.IG
 def plain(program: Program, value: cst.BaseExpression) -> cst.BaseExpression:
     """``value`` without variables, reshaping, casts and moves around it."""
     for _ in range(8):
+        if isinstance(value, cst.Name) and _filled(program, value):
+            break
         before, value = value, program.peeled(program.value(value))[0]
         if value is before:
             break
@@ -81,6 +83,8 @@ def of_logarithm(log: Operation) -> cst.BaseExpression | None:
 def uniform(program: Program, value: cst.BaseExpression) -> bool:
     """``torch.rand(...)``, ``x.uniform_()`` and ``Uniform(0, 1).sample()``."""
     value = plain(program, value)
+    if isinstance(value, cst.Name):
+        return _filled(program, value) == "uniform_"
     operation = program.operation(value)
     if operation is not None:
         return operation.kind in ("rand", "uniform_")
@@ -105,7 +109,7 @@ def exponential(program: Program, value: cst.BaseExpression) -> tuple[bool, str]
             return True, outer
         if method in ("pow", "pow_"):
             return exponential(program, value.func.value)
-    if isinstance(value, cst.Name) and _filled(program, value):
+    if isinstance(value, cst.Name) and _filled(program, value) == "exponential_":
         return True, outer
     inner = logarithm(program, negated(program, value))
     if inner is None and outer:  # eps - log(u): what is left is the logarithm itself
@@ -116,14 +120,15 @@ def exponential(program: Program, value: cst.BaseExpression) -> tuple[bool, str]
     return uniform(program, rest), eps or outer
 
 
-def _filled(program: Program, name: cst.Name) -> bool:
-    """Whether a statement ``name.exponential_()`` fills the variable."""
+def _filled(program: Program, name: cst.Name) -> str:
+    """The method of a statement such as ``name.exponential_()`` that fills the variable with noise, or ""."""
     for read in program.reads(name):
-        call = program.parents[program.parents[read]]
-        filled = isinstance(program.parents[read], cst.Attribute) and program.parents[read].attr.value == "exponential_"  # pyright: ignore
-        if filled and isinstance(call, cst.Call) and isinstance(program.parents[call], cst.Expr):
-            return True
-    return False
+        method = program.parents[read]
+        call = program.parents[method]
+        noise = isinstance(method, cst.Attribute) and method.attr.value in ("exponential_", "uniform_")
+        if noise and isinstance(call, cst.Call) and isinstance(program.parents[call], cst.Expr):
+            return method.attr.value
+    return ""
 
 
 def double(program: Program, *values: cst.CSTNode) -> bool:

@@ -61,7 +61,9 @@ def _categories(program: Program, weights: cst.BaseExpression) -> int:
 def _number(program: Program, value: cst.BaseExpression) -> int:
     """A product, power or shift of literal integers."""
     try:
-        tree = ast.parse(program.text_of(program.value(value)), mode="eval").body
+        tree = ast.parse(
+            f"({program.text_of(program.value(value))})", mode="eval"
+        ).body  # it may stand on several lines
     except SyntaxError:
         return 0
     return _evaluated(tree)
