@@ -24,7 +24,11 @@ def install() -> None:
         new = Path(place) / "environment"
         subprocess.run([sys.executable, "-m", "venv", new], check=True)
         subprocess.run([python(new), "-m", "pip", "install", "-q", "--disable-pip-version-check", HERE], check=True)
-        new.replace(ENVIRONMENT)
+        try:
+            new.replace(ENVIRONMENT)
+        except OSError:  # another run was quicker
+            if not python(ENVIRONMENT).exists():
+                raise
 
 
 def main() -> int:

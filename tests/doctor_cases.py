@@ -252,6 +252,131 @@ BAD = [
     pair("SD205", "return x + y - x.detach()", "return y + (x - x.detach())", same=True),
     # SD206
     Case("SD206", "import torch\n# gumbel\ndef f(self):\n    self.tau *= 0.99\n"),
+    # SD109 with an eps, a clamp or 1 - sigmoid: the value changes where the eps counted, so it is not rewritten.
+    *(
+        pair("SD109", f"return {line}", None)
+        for line in (
+            "torch.log(F.softmax(x, -1) + 1e-8)",
+            "torch.log(1e-8 + x.sigmoid())",
+            "(x.softmax(-1) + eps).log()",
+            "x.softmax(-1).clamp(min=1e-7).log()",
+            "torch.log(torch.clamp(torch.sigmoid(x), 1e-6, 1 - 1e-6))",
+            "torch.log(1 - torch.sigmoid(x))",
+            "torch.log(1 - torch.sigmoid(x) + 1e-8)",
+            "torch.log((1.0 - x.sigmoid()).clamp(1e-6))",
+        )
+    ),
+    # SD110
+    pair("SD110", "return F.kl_div(x.softmax(-1), y)", None),
+    pair("SD110", "return nn.KLDivLoss(reduction='batchmean')(x.softmax(-1), y)", None),
+    pair("SD110", "return F.kl_div(y.softmax(-1), x.log_softmax(-1), reduction='sum')", None),
+    pair("SD110", "return F.kl_div(teacher_probs, student_log_probs, reduction='sum')", None),
+    pair(
+        "SD110",
+        "return F.kl_div(x.log_softmax(-1), y, reduction='mean')",
+        'return F.kl_div(x.log_softmax(-1), y, reduction="batchmean")',
+        unsafe=True,
+    ),
+    pair(
+        "SD110",
+        "loss = nn.KLDivLoss(reduction='mean')\nreturn loss(F.log_softmax(x, -1), y)",
+        'loss = nn.KLDivLoss(reduction="batchmean")\nreturn loss(F.log_softmax(x, -1), y)',
+        unsafe=True,
+    ),
+    # SD111
+    *(
+        pair("SD111", f"return F.binary_cross_entropy_with_logits(x, {target})", None)
+        for target in (
+            "torch.full_like(x, -1.0)",
+            "torch.full((5, 3), 1.1)",
+            "x.new_full(x.shape, fill_value=2)",
+            "torch.empty_like(x).fill_(-1)",
+            "torch.tensor([[0.0, 1.0, 5.0]]).expand(5, 3)",
+        )
+    ),
+    pair("SD111", "real = torch.full((5,), -1., device=x.device)\nloss = nn.BCELoss()\nreturn loss(x, real)", None),
+    # SD201 with two outcomes, and by position
+    pair(
+        "SD201",
+        "return torch.distributions.Bernoulli(logits=torch.sigmoid(x))",
+        "return torch.distributions.Bernoulli(probs=torch.sigmoid(x))",
+        unsafe=True,
+    ),
+    pair(
+        "SD201",
+        "return torch.distributions.Categorical(None, x.softmax(-1))",
+        "return torch.distributions.Categorical(None, x)",
+        unsafe=True,
+    ),
+    # SD204 in other words
+    *(
+        pair("SD204", body, None)
+        for body in (
+            "return -torch.log(-torch.log(torch.rand_like(x)))",
+            "return -(-torch.rand_like(x, dtype=torch.float64).log()).log()",
+            "U = torch.rand(x.shape).cuda()\nreturn -torch.autograd.Variable(torch.log(-torch.log(U + 1e-20) + 1e-20))",
+            "u = torch.clamp(torch.rand(x.shape), 1e-10, 1.0)\nreturn -torch.log(-torch.log(u))",
+            "return (torch.rand_like(x) + 1e-9).log().neg().log().neg()",
+            "u = torch.empty_like(x).uniform_(1e-10, 1)\nreturn -torch.log(torch.neg(torch.log(u)))",
+            "u = torch.distributions.Uniform(0, 1).sample(x.shape)\nreturn x - torch.log(-u.log())",
+            "def log(t, eps=1e-20):\n    return torch.log(t.clamp(min=eps))\n"
+            "noise = torch.zeros_like(x).uniform_(0, 1)\nreturn -log(-log(noise))",
+            "u = torch.empty_like(x)\nu.uniform_()\nreturn -(-(u + 1e-6).log()).log()",
+            "return -torch.log(1e-9 - torch.log(torch.rand_like(x) + 1e-9))",
+        )
+    ),
+    # SD205 in other words
+    pair("SD205", "return y + x - x.data", "return y + (x - x.data)", same=True),
+    pair("SD205", "return y + x - torch.detach(x)", "return y + (x - torch.detach(x))", same=True),
+    pair("SD205", "return y[0] + x[0] - x[0].detach()", "return y[0] + (x[0] - x[0].detach())", same=True),
+    # SD207: LLaDA's, MDLM's, vLLM's and gpt-fast's
+    *(
+        pair("SD207", body, None)
+        for body in (
+            "noise = torch.rand_like(x, dtype=torch.float64)\n"
+            "gumbel = (-torch.log(noise)) ** 0.5\nreturn x.exp() / gumbel",
+            "norm = 1e-10 - (torch.rand_like(x) + 1e-10).log()\nreturn (y / norm).argmax(-1)",
+            "x = x.to(torch.float64)\nreturn y / (1e-10 - (torch.rand_like(x) + 1e-10).log())",
+            "q = torch.empty_like(x)\nq.exponential_()\nreturn y.div_(q).argmax(dim=-1)",
+            "return torch.argmax(y / torch.empty_like(y).exponential_(1), dim=-1)",
+            "return torch.div(y, -torch.log(torch.rand_like(y) + 1e-20)).argmax(-1)",
+            "return y / (-torch.rand_like(y).clamp(min=1e-6).log()).pow(2)",
+        )
+    ),
+    # SD208 to SD210
+    pair("SD208", "return torch.multinomial(F.softmax(x / 2, dim=-1), num_samples=1)", None),
+    pair("SD208", "p = x.softmax(-1)\nreturn p.multinomial(1)", None),
+    pair("SD209", "return torch.multinomial(torch.ones(20_000_000), 8)", None),
+    pair("SD209", "w = torch.rand(2**24 + 1).cuda()\nreturn w.multinomial(4, replacement=True)", None),
+    Case(
+        "SD209",
+        "import torch\nfrom torch.utils.data import WeightedRandomSampler\n"
+        "def f(x):\n    return WeightedRandomSampler(torch.ones(1 << 25), 8)\n",
+    ),
+    pair(
+        "SD210",
+        "return F.gumbel_softmax(x / tau, tau=tau, hard=True)",
+        "return F.gumbel_softmax(x, tau=tau, hard=True)",
+        unsafe=True,
+    ),
+    pair(
+        "SD210",
+        "return F.gumbel_softmax((x + 1) / self.temperature, self.temperature)",
+        "return F.gumbel_softmax((x + 1), self.temperature)",
+        unsafe=True,
+    ),
+    pair("SD210", "z = x / tau\nreturn F.gumbel_softmax(z, tau)", None),
+    # SD211 to SD213
+    pair("SD211", "for a in x:\n    torch.manual_seed(0)\n    loss = net(a)\n    loss.backward()", None),
+    pair(
+        "SD211",
+        "seed = 3\nwhile True:\n    g = torch.Generator().manual_seed(seed)\n    net(x, g).sum().backward()",
+        None,
+    ),
+    pair("SD212", "torch.manual_seed(seed + dist.get_rank())", None),
+    pair("SD212", "torch.cuda.manual_seed_all(args.local_rank)", None),
+    pair("SD213", "return x + (y - x).data", "return x + (y - x).detach()", same=True),
+    pair("SD213", "return (y - x).data + x", "return (y - x).detach() + x", same=True),
 ]
 
 GOOD = [
@@ -283,9 +408,37 @@ GOOD = [
     function(
         "return torch.distributions.Categorical(logits=x.log_softmax(-1)), torch.distributions.Bernoulli(logits=x)"
     ),
-    function("return -torch.log(torch.rand(3) + 1e-9)"),
+    function("return -torch.log(torch.rand(3) + 1e-9), -torch.log(-torch.log(x)), torch.log(torch.log(torch.rand(3)))"),
     function("return y + (x - x.detach()), x + (y - x).detach(), y - x.detach() + x, y + x - y"),
     "import torch\ndef f(tau):\n    # gumbel\n    tau = tau * 0.9\n    rate = 1.0\n    rate *= 0.5\n    return tau\n",
+    function("return F.kl_div(x.log_softmax(-1), y, reduction='batchmean'), F.kl_div(log_q, p), F.kl_div(x, y)"),
+    function("return F.kl_div(log_target, log_p, log_target=True), F.kl_div(target, log_target=True, target=y)"),
+    function("return F.binary_cross_entropy(x, torch.full_like(x, 0.9)), nn.BCELoss()(x, torch.tensor([0.0, 1]))"),
+    function("return F.mse_loss(x, torch.full_like(x, -1.0)), F.binary_cross_entropy(x, y.new_full((3,), v))"),
+    function(
+        "return torch.log(x + 1e-8), torch.log(1 - x), torch.log(2 - torch.sigmoid(x)), torch.log(1 - x.softmax(-1))"
+    ),
+    function("return x / torch.log(y), 1.0 / torch.empty(3).exponential_(), x / torch.rand(3), x / -torch.log(y)"),
+    function("return torch.empty_like(x).exponential_() / y, x * torch.log(torch.rand_like(x))"),
+    function("return torch.multinomial(torch.ones(1000), 8), torch.multinomial(weights, 2), torch.rand(2**25)"),
+    function("return F.gumbel_softmax(x / temperature, tau=tau), F.gumbel_softmax(x / 2, tau=2)"),
+    function("torch.manual_seed(0)\nfor a in x:\n    net(a).backward()"),
+    function("for i, a in enumerate(x):\n    torch.manual_seed(i)\n    net(a).backward()"),
+    function("for i, a in enumerate(x):\n    torch.manual_seed(seed + i)\n    net(a).backward()"),
+    function("for fold in x:\n    torch.manual_seed(0)\n    for a in y:\n        net(a).backward()"),
+    function("for a in x:\n    torch.manual_seed(0)\n    net(a)"),
+    function("torch.manual_seed(seed)\nreturn x + (y - x).detach(), x + (y - z).data, x.data + y"),
+    # A function or a branch that other values reach.
+    "import torch\nimport torch.nn.functional as F\ndef loss(p, y, logits=False):\n    if logits:\n"
+    "        return F.binary_cross_entropy_with_logits(p, y)\n    return F.l1_loss(p, y)\n"
+    "def f(x, y):\n    return loss(torch.sigmoid(x), y)\n",
+    "import torch\nfrom torch import nn\nclass A(nn.Module):\n    def __init__(self, kind):\n"
+    "        self.loss = nn.BCELoss()\n        if kind:\n            self.loss = nn.MSELoss()\n"
+    "    def f(self, x, y):\n        return self.loss(torch.sigmoid(x), y)\n",
+    function(
+        "net = nn.Sequential(nn.Linear(3, 3), nn.Sigmoid(), nn.Linear(3, 1))\nreturn nn.BCEWithLogitsLoss()(net(x), y)"
+    ),
+    function("return {'bce': nn.MSELoss(), 'ce': nn.BCELoss()}['bce'](x.sigmoid(), y)"),
     # Not torch's, though called the same.
     "import torch\nfrom mine import BCELoss, sigmoid\ndef f(x, y):\n    return BCELoss(x, y)(sigmoid(x), y)\n",
     "import jax\n# torch\ndef f(x, y):\n    return jax.numpy.log(jax.nn.softmax(x))\n",

@@ -9,12 +9,11 @@ import sys
 import pytest
 import torch
 from doctor_cases import BAD, GOOD
-
-from softdraw_doctor.command import run
 from softdraw_doctor.checks import CHECKS
+from softdraw_doctor.command import run
 from softdraw_doctor.engine import examine, repair
-from softdraw_doctor.explain import explain
 from softdraw_doctor.errors import InputError
+from softdraw_doctor.explain import explain
 
 SAME = [case for case in BAD if case.same]
 
@@ -111,7 +110,7 @@ def test_bad_files_are_named_and_the_run_goes_on(tmp_path, capsys):
 
 def test_exit_codes_and_selection(tmp_path, capsys, monkeypatch):
     (tmp_path / "a.py").write_text(BAD[0].bad)
-    (tmp_path / "pyproject.toml").write_text('[tool.softdraw_doctor]\nignore = ["SD103"]\nexclude = ["skip*"]\n')
+    (tmp_path / "pyproject.toml").write_text('[tool.softdraw.doctor]\nignore = ["SD103"]\nexclude = ["skip*"]\n')
     (tmp_path / "skipped.py").write_text(BAD[0].bad)
     (tmp_path / "b.py").write_text(BAD[1].bad)
     here = str(tmp_path)
@@ -127,7 +126,7 @@ def test_exit_codes_and_selection(tmp_path, capsys, monkeypatch):
     assert "-loss = nn.functional.binary_cross_entropy(nn.functional.sigmoid(output), target)" in shown
     assert (tmp_path / "a.py").read_text() == BAD[0].fixed
     assert (tmp_path / "skipped.py").read_text() == BAD[0].bad
-    (tmp_path / "pyproject.toml").write_text("[tool.softdraw_doctor]\nselct = []\n")
+    (tmp_path / "pyproject.toml").write_text("[tool.softdraw.doctor]\nselct = []\n")
     assert run([here]) == 2
     assert "has no selct" in capsys.readouterr().err
 

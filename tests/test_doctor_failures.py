@@ -1,16 +1,14 @@
 """Files that the doctor cannot examine, faults of its own, and what it must not take for a finding."""
 
 import contextlib
-import json
 import multiprocessing
 import os
 
 import pytest
 from doctor_cases import BAD, IMPORTS
-
-from softdraw_doctor.command import run
 from softdraw_doctor import runner
 from softdraw_doctor.checks import CHECKS
+from softdraw_doctor.command import run
 from softdraw_doctor.engine import examine
 
 
@@ -85,14 +83,29 @@ def test_a_process_that_dies_costs_results_and_not_the_run(tmp_path, capsys, mon
     assert "Traceback" not in err
 
 
-@pytest.mark.parametrize("name", ["notebook.ipynb", "NOTEBOOK.IPYNB"])
-def test_a_notebook_is_not_python(tmp_path, capsys, name):
-    cell = {"cell_type": "code", "metadata": {}, "source": BAD[0].bad.splitlines(True), "outputs": []}
-    file = tmp_path / name
-    file.write_text(json.dumps({"cells": [cell], "nbformat": 4, "nbformat_minor": 5}))
-    for options in ([], ["--fix"]):
-        assert run([*options, str(file)]) == 2
-        assert f"{file}: not Python: notebooks are not examined" in capsys.readouterr().err
+def test_a_file_that_names_torch_and_does_not_parse_is_named_whatever_words_it_has(tmp_path, capsys):
+    (tmp_path / "a.py").write_text("import torch\nx = (\n")
+    (tmp_path / "b.py").write_text("import os\nx = (\n")
+    assert run([str(tmp_path)]) == 2
+    assert f"{tmp_path / 'a.py'}:" in capsys.readouterr().err
+
+
+def test_what_was_not_examined_is_not_counted(tmp_path, capsys):
+    (tmp_path / "a.py").write_text("import torch\n")
+    (tmp_path / "b.py").write_text("import os\n")
+    (tmp_path / "c.py").write_text("import torch\nx = (\n")
+    assert run([str(tmp_path)]) == 2
+    assert capsys.readouterr().err.endswith("0 findings in 1 file, 1 more without torch not examined\n")
+
+
+def test_no_count_follows_a_path_that_does_not_exist(tmp_path, capsys):
+    (tmp_path / "a.py").write_text(BAD[0].bad)
+    assert run([str(tmp_path / "none")]) == 2
+    assert capsys.readouterr() == ("", f"softdraw-doctor: {tmp_path / 'none'}: no such file\n")
+    assert run([str(tmp_path / "none"), str(tmp_path / "a.py")]) == 2
+    out, err = capsys.readouterr()
+    assert "a.py:2:8 SD101" in out
+    assert "findings" not in err
 
 
 def test_noqa_counts_in_a_comment_only():

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 from doctor_cases import BAD
-
 from softdraw_doctor import checks
 from softdraw_doctor.checks import CHECKS
 from softdraw_doctor.finding import Check

@@ -6,11 +6,10 @@ import textwrap
 import pytest
 import torch
 from doctor_cases import BAD, IMPORTS
-from test_doctor_spellings import BETWEEN, respelled
-
-from softdraw_doctor.command import run
 from softdraw_doctor.checks import CHECKS
+from softdraw_doctor.command import run
 from softdraw_doctor.engine import examine, repair
+from test_doctor_spellings import BETWEEN, respelled
 
 
 def value(text, name="f"):

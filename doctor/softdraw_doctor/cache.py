@@ -1,7 +1,7 @@
-"""What earlier runs found, by the content of the file, the checks and the version: an unchanged file is not analysed again.
+"""What earlier runs found, by a file's content, the checks and the version: an unchanged file is not analysed again.
 
-One small file an entry, written in one step, so that runs beside each other cannot harm it. An entry that cannot be read
-is as good as none, and a folder that cannot be written costs nothing but time.
+One small file an entry, written in one step, so that runs beside each other cannot harm it. An entry that cannot be
+read is as good as none, and a folder that cannot be written costs nothing but time.
 """
 
 from __future__ import annotations

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 
 from softdraw_doctor.checks import CHECKS
-from softdraw_doctor.finding import Check
 from softdraw_doctor.errors import InputError
+from softdraw_doctor.finding import Check
 
 
 def explain(query: str) -> str:

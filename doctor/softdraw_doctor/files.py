@@ -21,7 +21,7 @@ class UnreadableError(Exception):
 
 
 def source_files(paths: Iterable[Path], exclude: Sequence[str] = ()) -> Iterator[Path]:
-    """Every ``.py`` file and notebook under the paths, each once; hidden folders and ``exclude`` patterns are left out."""
+    """Every ``.py`` file and notebook under the paths, once; not in hidden folders, nor what ``exclude`` names."""
     seen: set[Path] = set()
     for path in paths:
         for file in sorted(_below(path, exclude)) if path.is_dir() else [path]:

@@ -8,24 +8,16 @@ from functools import cached_property
 
 import libcst as cst
 
-from softdraw_doctor.source import Source
-from softdraw_doctor.vocabulary import (
-    BY_FUNCTION,
-    BY_MODULE,
-    CASTS,
-    METHODS,
-    SEQUENTIAL,
-    SHAPES,
-    SIGNATURES,
-)
+from softdraw_doctor.values import Made, Values
+from softdraw_doctor.vocabulary import BY_FUNCTION, BY_MODULE, CONTAINERS, METHODS, SEQUENTIAL, SIGNATURES
 
 
 @dataclass(frozen=True, eq=False)
 class Operation:
     """A call of a known operation.
 
-    ``form`` is "function", "method", "module" (a call of an instance whose ``constructor`` is known) or "tail" (a call
-    of a model that ends in the operation; its input is not known).
+    ``form`` is "function", "partial", "method", "module" (a call of an instance whose ``constructor`` is known) or
+    "tail" (a call of a model or a function that ends in the operation; its input is not known).
     """
 
     kind: str
@@ -34,41 +26,48 @@ class Operation:
     arguments: dict[str, cst.Arg] = field(default_factory=dict)
     input: cst.BaseExpression | None = None
     constructor: cst.Call | None = None
+    holders: tuple[cst.BaseExpression, ...] = ()  # of the module, nearest first
+    direct: bool = True  # what is called is written at the call, or is one module that this file makes
 
 
 @dataclass(frozen=True, eq=False)
 class Origin:
-    """The operation that made a value, the variables it went through, and the casts between."""
+    """The operation that made a value, the variables and attributes it went through, and the casts between.
+
+    ``forked``: the value is made in several places, of which ``operation`` is one; they are of the same kind.
+    """
 
     operation: Operation
-    names: tuple[cst.Name, ...] = ()
+    names: tuple[cst.BaseExpression, ...] = ()
     shapes: bool = False
     casts: tuple[str, ...] = ()
+    forked: bool = False
 
 
-class Program(Source):
+class Program(Values):
     """A source whose torch operations are known."""
 
     @cached_property
     def operations(self) -> list[Operation]:
         return [op for call in self.nodes(cst.Call) if (op := self.operation(call)) is not None]
 
-    def of(self, kind: str) -> Iterator[Operation]:
-        return (op for op in self.operations if op.kind == kind)
+    def of(self, *kinds: str) -> Iterator[Operation]:
+        return (op for op in self.operations if op.kind in kinds)
 
-    def operation(self, call: cst.CSTNode | None) -> Operation | None:
+    def operation(self, call: cst.CSTNode | None, seen: frozenset[int] = frozenset()) -> Operation | None:
         """The operation that ``call`` calls, if it is known."""
         if not isinstance(call, cst.Call):
             return None
         name = self.name(call.func)
-        if name is not None:
-            kind = BY_FUNCTION.get(name)
-            return self._bound(kind, "function", call) if kind else None
+        if name is not None and name in BY_FUNCTION:
+            return self._bound(BY_FUNCTION[name], "function", call)
+        if name is not None and super(Values, self).name(call.func) is not None:
+            return None
         if isinstance(call.func, cst.Attribute):
             kind = METHODS.get(call.func.attr.value)
             if kind and self.own_class(call.func.value) is None and self._may_be_tensor(call.func.value):
                 return Operation(kind, "method", call, input=call.func.value)
-        return self._instance(call, frozenset())
+        return self._partial(call) or self._instance(call, seen)
 
     def _may_be_tensor(self, receiver: cst.BaseExpression) -> bool:
         """Not a module such as ``np``, nor what another library's function returned."""
@@ -81,7 +80,7 @@ class Program(Source):
         name = self.name(receiver)
         return name is None or (called and name.startswith("torch."))
 
-    def _bound(self, kind: str, form: str, call: cst.Call, constructor: cst.Call | None = None) -> Operation:
+    def _bound(self, kind: str, form: str, call: cst.Call, made: Made | None = None) -> Operation:
         names = SIGNATURES.get(kind, ("input",))
         arguments: dict[str, cst.Arg] = {}
         for i, arg in enumerate(call.args):
@@ -90,47 +89,111 @@ class Program(Source):
             name = arg.keyword.value if arg.keyword else names[i] if i < len(names) else f"[{i}]"
             arguments[name] = arg
         first = arguments.get(names[0])
-        return Operation(kind, form, call, arguments, first.value if first else None, constructor)
+        constructor = made.node if made and isinstance(made.node, cst.Call) else None
+        holders, direct = (made.holders, made.direct) if made else ((), True)
+        return Operation(kind, form, call, arguments, first.value if first else None, constructor, holders, direct)
+
+    def _partial(self, call: cst.Call) -> Operation | None:
+        """A call of a function from a container, or of ``functools.partial(function, name=value)``."""
+        made = self.value(call.func)
+        if isinstance(made, cst.Call) and self.name(made.func) == "functools.partial" and len(made.args) > 0:
+            if any(arg.keyword is None for arg in made.args[1:]):
+                return None
+            made = self.value(made.args[0].value)
+        kind = BY_FUNCTION.get(self.name(made) or "")
+        return self._bound(kind, "partial", call, Made(call, (), False)) if kind else None
 
     def _instance(self, call: cst.Call, seen: frozenset[int]) -> Operation | None:
-        """A call of a module instance: a known layer, or a model that ends in a known operation."""
-        made = self._made(call.func)
-        if isinstance(made, cst.Call):
-            kind = BY_MODULE.get(self.name(made.func) or "")
-            if kind:
-                return self._bound(kind, "module", call, made)
-            if self.name(made.func) == SEQUENTIAL and made.args and not made.args[-1].star:
-                last = self.value(made.args[-1].value)
-                kind = BY_MODULE.get(self.name(last.func) or "") if isinstance(last, cst.Call) else None
-                return Operation(kind, "tail", call, constructor=made) if kind else None
-        owner = made if isinstance(made, cst.ClassDef) else self.class_of(made.func) if made else None
-        kind = self._tail(owner, seen) if owner is not None else None
+        """A call of a module instance, or of a function of this file: a known layer, or what ends in an operation."""
+        function = self.function_of(call.func)
+        if function is not None and not (isinstance(call.func, cst.Attribute) and call.func.attr.value == "forward"):
+            kind = self._ends_in(function, seen) if isinstance(function, cst.FunctionDef) else None
+            return Operation(kind, "tail", call, direct=False) if kind else None
+        found = [op for made in self.made(call.func) if (op := self._of_instance(call, made, seen)) is not None]
+        return found[0] if found and len({op.kind for op in found}) == 1 else None
+
+    def _of_instance(self, call: cst.Call, made: Made, seen: frozenset[int]) -> Operation | None:
+        node = made.node
+        if isinstance(node, cst.Call):
+            name = self.name(node.func) or ""
+            if name in BY_MODULE:
+                return self._bound(BY_MODULE[name], "module", call, made)
+            if name == SEQUENTIAL:
+                kind = self._last_of(node, seen)
+                return Operation(kind, "tail", call, constructor=node) if kind else None
+        owner = node if isinstance(node, cst.ClassDef) else self.class_of(node.func)
+        forward = self.method(owner, "forward") if owner is not None else None
+        kind = self._ends_in(forward, seen) if forward is not None else self._head(owner, seen)
         return Operation(kind, "tail", call) if kind else None
 
-    def _made(self, func: cst.BaseExpression) -> cst.Call | cst.ClassDef | None:
-        """The constructor call, or the class, of the instance that ``func`` is."""
-        if (owner := self.own_class(func)) is not None:
-            return owner
-        if isinstance(func, cst.Attribute):
-            if func.attr.value == "forward" and (owner := self.own_class(func.value)) is not None:
-                return owner
-            func = self.attribute(func) or func
-        made = self.value(func)
-        return made if isinstance(made, cst.Call) else None
-
-    def holders(self, func: cst.BaseExpression) -> list[cst.BaseExpression]:
-        """The attribute of ``self`` and the variables through which a call of ``func`` reaches the instance."""
-        given = self.attribute(func) if isinstance(func, cst.Attribute) else None
-        names = self.followed(given or func)[1]
-        return [func, *names] if given is not None else list(names)
-
-    def _tail(self, owner: cst.ClassDef, seen: frozenset[int]) -> str | None:
-        """The operation in which every return of the class's ``forward`` ends."""
-        forward = self.method(owner, "forward")
-        if forward is None or id(owner) in seen:
+    def _head(self, owner: cst.ClassDef | None, seen: frozenset[int]) -> str | None:
+        """Of a subclass of Sequential: what ``super().__init__(...)`` is given last."""
+        if owner is None or id(owner) in seen or SEQUENTIAL not in {self.name(base.value) for base in owner.bases}:
             return None
-        returns = [r for r in self._returns if self.enclosing(r, cst.FunctionDef, cst.Lambda) is forward]
-        kinds = {self._returned(r.value, seen | {id(owner)}) for r in returns}
+        for call in self.nodes(cst.Call):
+            inner = (
+                call.func.value if isinstance(call.func, cst.Attribute) and call.func.attr.value == "__init__" else None
+            )
+            named = inner.func if isinstance(inner, cst.Call) else None
+            if isinstance(named, cst.Name) and named.value == "super" and self.enclosing(call, cst.ClassDef) is owner:
+                return self._last_of(call, seen | {id(owner)})
+        return None
+
+    def _last_of(self, sequential: cst.Call, seen: frozenset[int]) -> str | None:
+        """The operation of the last layer that a Sequential is made with."""
+        if not sequential.args:
+            return None
+        arg = sequential.args[-1]
+        last: cst.BaseExpression | None = arg.value
+        value = self.value(arg.value)
+        if arg.star or (isinstance(value, (cst.Dict, cst.Call)) and len(sequential.args) == 1):
+            last = self._last_element(arg.value) or (None if arg.star else last)
+        if last is None or id(sequential) in seen:
+            return None
+        for made in self.made(last):
+            found = self._of_instance(sequential, made, seen | {id(sequential)})
+            return found.kind if found else None
+        return None
+
+    def _last_element(self, expression: cst.BaseExpression) -> cst.BaseExpression | None:
+        """The last element of a list, of a dict, of an OrderedDict of pairs; also after ``layers.append(element)``."""
+        if isinstance(expression, cst.Name) and (added := self._appended(expression)) is not None:
+            return added
+        value = self.value(expression)
+        if isinstance(value, cst.BinaryOperation) and isinstance(value.operator, cst.Add):
+            return self._last_element(value.right)
+        while isinstance(value, cst.Call) and self.name(value.func) in CONTAINERS and value.args:
+            value = self.value(value.args[0].value)
+        if not isinstance(value, (cst.List, cst.Tuple, cst.Dict)) or not value.elements:
+            return None
+        last = value.elements[-1].value
+        pair = isinstance(last, cst.Tuple) and len(last.elements) == 2
+        return last.elements[1].value if pair else last  # pyright: ignore[reportAttributeAccessIssue]
+
+    def _appended(self, name: cst.Name) -> cst.BaseExpression | None:
+        """What ``name.append(...)`` or ``name += [...]`` added last, before the name is read here."""
+        blocks = {id(a) for a in self.ancestors(name) if isinstance(a, (cst.IndentedBlock, cst.Module))}
+        here, added = self.span(name)[0], {}
+        for read in self.reads(name):
+            call = self.parents[self.parents[read]] if isinstance(self.parents[read], cst.Attribute) else None
+            if isinstance(call, cst.Call) and call.func.attr.value == "append" and call.args:  # pyright: ignore
+                added[self.span(read)[0]] = (call, call.args[0].value)
+        for assignment in self.assignments(name):
+            parent = self.parents[assignment.node]
+            if isinstance(parent, cst.AugAssign) and isinstance(parent.value, cst.List) and parent.value.elements:
+                added[self.span(parent)[0]] = (parent, parent.value.elements[-1].value)
+        before = [added[start] for start in sorted(added) if start < here]
+        if not before:
+            return None
+        statement, last = before[-1]
+        return last if id(self.enclosing(statement, cst.IndentedBlock, cst.Module)) in blocks else None
+
+    def _ends_in(self, function: cst.FunctionDef, seen: frozenset[int]) -> str | None:
+        """The operation in which every return of the function ends."""
+        if id(function) in seen:
+            return None
+        returns = [r for r in self._returns if self.enclosing(r, cst.FunctionDef, cst.Lambda) is function]
+        kinds = {self._returned(r.value, seen | {id(function)}) for r in returns}
         return kinds.pop() if len(kinds) == 1 else None
 
     @cached_property
@@ -138,72 +201,37 @@ class Program(Source):
         return list(self.nodes(cst.Return))
 
     def _returned(self, value: cst.BaseExpression | None, seen: frozenset[int]) -> str | None:
-        value = self._peeled(self.value(value))[0] if value is not None else None
-        if not isinstance(value, cst.Call):
+        if value is None:
             return None
-        named = self.name(value.func) is not None or (
-            isinstance(value.func, cst.Attribute) and value.func.attr.value in METHODS
-        )
-        found = self.operation(value) if named else self._instance(value, seen)
+        value = self.value(self.peeled(self.value(value))[0])
+        choices = self.choices(value)
+        if choices:
+            kinds = {self._returned(choice, seen) for choice in choices}
+            return kinds.pop() if len(kinds) == 1 else None
+        found = self.operation(self.peeled(value)[0], seen)
         return found.kind if found else None
 
-    def value(self, expression: cst.BaseExpression) -> cst.BaseExpression:
-        """``expression``, or what the variable it names was given."""
-        return self.followed(expression)[0]
-
-    def followed(self, expression: cst.BaseExpression) -> tuple[cst.BaseExpression, tuple[cst.Name, ...]]:
-        names: tuple[cst.Name, ...] = ()
-        while isinstance(expression, cst.Name) and len(names) < 8:
-            given = self.definition(expression)
-            if given is None:
-                break
-            names, expression = (*names, expression), given
-        return expression, names
-
-    def _peeled(self, value: cst.BaseExpression) -> tuple[cst.BaseExpression, bool, tuple[str, ...]]:
-        """What is left without reshaping, indexing and casting at the end."""
-        shapes, casts = False, ()
-        while True:
-            if isinstance(value, cst.Subscript):
-                value, shapes = value.value, True
-                continue
-            method = (
-                value.func.attr.value if isinstance(value, cst.Call) and isinstance(value.func, cst.Attribute) else ""
-            )
-            if method not in SHAPES | CASTS or self.name(value.func) is not None:  # pyright: ignore[reportAttributeAccessIssue]
-                return value, shapes, casts
-            cast = method in CASTS and not self._moves(value)  # pyright: ignore[reportArgumentType]
-            shapes = shapes or not cast
-            casts = (*casts, method) if cast else casts
-            value = value.func.value  # pyright: ignore[reportAttributeAccessIssue]
-
-    def _moves(self, call: cst.Call) -> bool:
-        """``x.to(device)``: a call that names devices alone and so changes no value."""
-        return bool(call.args) and all(self._names_device(arg) for arg in call.args)
-
-    def _names_device(self, arg: cst.Arg) -> bool:
-        if arg.keyword is not None:
-            return arg.keyword.value in ("device", "non_blocking", "copy", "memory_format")
-        value = arg.value
-        if isinstance(value, cst.SimpleString):
-            return not str(value.evaluated_value).startswith("torch.")  # .type("torch.FloatTensor")
-        if isinstance(value, cst.Call):
-            return self.name(value.func) == "torch.device"
-        name = value.attr if isinstance(value, cst.Attribute) else value
-        return isinstance(name, cst.Name) and "device" in name.value.lower()
-
-    def origin(self, expression: cst.BaseExpression | None) -> Origin | None:
+    def origin(self, expression: cst.BaseExpression | None, depth: int = 4) -> Origin | None:
         """The operation that made the value of ``expression``, through variables, reshaping, indexing and casts."""
-        names: tuple[cst.Name, ...] = ()
+        names: tuple[cst.BaseExpression, ...] = ()
         shapes, casts = False, ()
         for _ in range(8):
             if expression is None:
                 return None
             expression, more = self.followed(expression)
             names = (*names, *more)
-            expression, reshaped, cast = self._peeled(expression)
+            before = expression
+            expression, reshaped, cast = self.peeled(expression)
             shapes, casts = shapes or reshaped, (*casts, *cast)
-            if not isinstance(expression, cst.Name) or self.definition(expression) is None:
+            if expression is before:
                 break
         operation = self.operation(expression)
-        return Origin(operation, names, shapes, casts) if operation else None
+        if operation:
+            return Origin(operation, names, shapes, casts)
+        found = [self.origin(choice, depth - 1) for choice in self.choices(expression)] if expression and depth else []
+        known = [o for o in found if o is not None]
+        if not known or len({(o.operation.kind, bool(o.casts)) for o in known}) > 1:
+            return None
+        if expression is not None and len(known) < len(found) and self.every(expression):
+            return None
+        return Origin(known[0].operation, names, True, (*casts, *known[0].casts), forked=True)

@@ -1,4 +1,4 @@
-"""``[tool.softdraw_doctor]`` in the nearest pyproject.toml: select, ignore, exclude."""
+"""``[tool.softdraw.doctor]`` in the nearest pyproject.toml: select, ignore, exclude."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def load(start: Path) -> Settings:
 def _settings(section: dict, file: Path) -> Settings:
     for key, value in section.items():
         if key not in _KEYS:
-            raise InputError(f"{file}: [tool.softdraw_doctor] has no {key}: the keys are {', '.join(_KEYS)}")
+            raise InputError(f"{file}: [tool.softdraw.doctor] has no {key}: the keys are {', '.join(_KEYS)}")
         if not (isinstance(value, list) and all(isinstance(v, str) for v in value)):
-            raise InputError(f"{file}: {key} in [tool.softdraw_doctor] must be a list of strings, got {value!r}")
+            raise InputError(f"{file}: {key} in [tool.softdraw.doctor] must be a list of strings, got {value!r}")
     return Settings(**{key: tuple(value) for key, value in section.items()})

@@ -12,7 +12,6 @@ import libcst as cst
 from libcst.metadata import (
     Assignment,
     ByteSpanPositionProvider,
-    ClassScope,
     GlobalScope,
     ImportAssignment,
     MetadataWrapper,
@@ -132,12 +131,9 @@ class Source:
         assignments = self.assignments(name)
         if not assignments or any(isinstance(a, ImportAssignment) for a in assignments):
             return None
-        scope = assignments[0].scope
-        if isinstance(scope, (GlobalScope, ClassScope)) and scope is not self.scopes.get(name):
-            return self._assigned(assignments[0].node) if len(assignments) == 1 else None
-        if isinstance(self.scopes.get(name), GlobalScope) or scope is self.scopes.get(name):
-            return self._reaching(name, [a.node for a in assignments])
-        return None
+        if len(assignments) == 1 and assignments[0].scope is not self.scopes.get(name):
+            return self._assigned(assignments[0].node)  # of the module, a class body or an outer function
+        return self._reaching(name, [a.node for a in assignments])
 
     def _reaching(self, name: cst.Name, bindings: list[Any]) -> cst.BaseExpression | None:
         """Walk back over the statements before ``name``; a binding inside a branch or a loop ends the search."""
@@ -179,8 +175,10 @@ class Source:
         )
 
     def _assigned(self, target: cst.CSTNode) -> cst.BaseExpression | None:
-        """The value of ``target = value`` and ``target: T = value``."""
+        """The value of ``target = value``, ``target: T = value`` and ``target := value``."""
         parent = self.parents.get(target)
+        if isinstance(parent, cst.NamedExpr):
+            return parent.value if parent.target is target else None
         if isinstance(parent, cst.AssignTarget):
             parent = self.parents[parent]
         return parent.value if isinstance(parent, (cst.Assign, cst.AnnAssign)) else None
@@ -213,14 +211,43 @@ class Source:
         return found
 
     def attribute(self, node: cst.Attribute) -> cst.BaseExpression | None:
-        """What ``self.name`` was given, if it is assigned once in its class."""
-        owner = self.own_class(node.value)
-        values = self._attributes.get(id(owner), {}).get(node.attr.value, [])
-        return values[0] if len(values) == 1 else None
+        """What ``self.name`` was given, if it is assigned once in its class, or in the nearest base that assigns it."""
+        owner, name = self.own_class(node.value), node.attr.value
+        for kind in self.bases(owner) if owner is not None else ():
+            values = [*self._attributes.get(id(kind), {}).get(name, ()), *self._in_body(kind, name)]
+            values = [v for v in values if not (isinstance(v, cst.Name) and v.value == "None")]
+            if values:
+                return values[0] if len(values) == 1 else None
+        return None
+
+    def _in_body(self, owner: cst.ClassDef, name: str) -> list[cst.BaseExpression | None]:
+        lines = [s for line in owner.body.body if isinstance(line, cst.SimpleStatementLine) for s in line.body]
+        targets = [t.target for s in lines if isinstance(s, cst.Assign) for t in s.targets]
+        targets += [s.target for s in lines if isinstance(s, cst.AnnAssign) and s.value is not None]
+        return [self._assigned(t) for t in targets if isinstance(t, cst.Name) and t.value == name]
+
+    def bases(self, owner: cst.ClassDef) -> list[cst.ClassDef]:
+        """The class and its bases that this file defines, nearest first."""
+        found = [owner]
+        for kind in found:
+            more = [self.class_of(base.value) for base in kind.bases]
+            found += [base for base in more if base is not None and base not in found]
+        return found
 
     def method(self, owner: cst.ClassDef, name: str) -> cst.FunctionDef | None:
-        body = owner.body.body
-        return next((s for s in body if isinstance(s, cst.FunctionDef) and s.name.value == name), None)
+        """The method of the class, or of the nearest base that has it."""
+        statements = (s for kind in self.bases(owner) for s in kind.body.body)
+        return next((s for s in statements if isinstance(s, cst.FunctionDef) and s.name.value == name), None)
+
+    def function_of(self, func: cst.CSTNode) -> cst.FunctionDef | None:
+        """The function of this file, or the method of ``self``, that ``func`` refers to."""
+        if isinstance(func, cst.Attribute):
+            owner = self.own_class(func.value)
+            return self.method(owner, func.attr.value) if owner is not None else None
+        if not isinstance(func, cst.Name):
+            return None
+        found = [a.node for a in self.assignments(func)]
+        return found[0] if len(found) == 1 and isinstance(found[0], cst.FunctionDef) else None
 
 
 def _children(node: cst.CSTNode) -> list[cst.CSTNode]:

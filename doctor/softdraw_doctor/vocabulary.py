@@ -10,10 +10,12 @@ FUNCTIONS = {
     "log_softmax": ("torch.log_softmax", _F + "log_softmax", "torch.special.log_softmax"),
     "log": ("torch.log",),
     "rand": ("torch.rand", "torch.rand_like"),
+    "logsigmoid": (_F + "logsigmoid",),
     "bce": (_F + "binary_cross_entropy",),
     "bce_logits": (_F + "binary_cross_entropy_with_logits",),
     "cross_entropy": (_F + "cross_entropy",),
     "nll": (_F + "nll_loss",),
+    "kl_div": (_F + "kl_div", "torch.kl_div"),
     "gumbel_softmax": (_F + "gumbel_softmax",),
     "sqrt": ("torch.sqrt",),
 }
@@ -31,6 +33,7 @@ MODULES = {
     "bce_logits": "BCEWithLogitsLoss",
     "cross_entropy": "CrossEntropyLoss",
     "nll": "NLLLoss",
+    "kl_div": "KLDivLoss",
 }
 # The arguments in the order in which a function, or the call of a module, takes them by position.
 _LOSS = ("input", "target", "weight", "size_average", "reduce", "reduction")
@@ -39,6 +42,7 @@ SIGNATURES = {
     "bce_logits": (*_LOSS, "pos_weight"),
     "cross_entropy": ("input", "target", "weight", "size_average", "ignore_index", "reduce", "reduction"),
     "nll": ("input", "target", "weight", "size_average", "ignore_index", "reduce", "reduction"),
+    "kl_div": ("input", "target", "size_average", "reduce", "reduction", "log_target"),
     "gumbel_softmax": ("logits", "tau", "hard", "eps", "dim"),
 }
 # Methods that reshape or cast. Elementwise operations commute with them.
@@ -54,9 +58,23 @@ SHAPES = {
     "expand",
     "repeat",
 }
+SHAPES |= {"clone", "cpu", "cuda", "expand_as", "reshape_as", "swapaxes", "unflatten", "view_as"}
+SHAPES_OF = {f"torch.{name}" for name in SHAPES} | {"torch.autograd.Variable"}  # the same as functions
 CASTS = {"float", "double", "half", "bfloat16", "to", "type"}
 
 SEQUENTIAL = "torch.nn.Sequential"
+# What gives back the module that it is called on, and what wraps a module and is called as that is.
+OF_MODULES = {
+    *("apply", "bfloat16", "cpu", "cuda", "double", "eval", "float", "half", "ipu", "mps", "npu", "requires_grad_"),
+    *("share_memory", "to", "to_empty", "train", "type", "xpu"),
+}
+WRAPPERS = {
+    *("torch.compile", "torch.jit.script", "torch.jit.trace", "torch.fx.symbolic_trace"),
+    *("torch.nn.DataParallel", "torch.nn.parallel.DataParallel", "torch.nn.parallel.DistributedDataParallel"),
+    "torch.nn.parallel.distributed.DistributedDataParallel",
+    "torch.distributed.fsdp.FullyShardedDataParallel",
+}
+CONTAINERS = ("torch.nn.ModuleDict", "torch.nn.ModuleList", "dict", "list", "tuple", "collections.OrderedDict")
 AUTOCAST = ("torch.autocast", "torch.amp.autocast", "torch.amp.autocast_mode.autocast", "torch.cuda.amp.autocast")
 
 BY_FUNCTION = {name: kind for kind, names in FUNCTIONS.items() for name in names}

@@ -41,7 +41,8 @@ for command in (compare, diagnose, conformance, reproduce, bench, info):
     app.command()(command)
 app.command(context_settings={"ignore_unknown_options": True})(sample)  # logits may begin with a minus
 app.command(
-    add_help_option=False, context_settings={"ignore_unknown_options": True, "allow_extra_args": True, "allow_interspersed_args": False}
+    add_help_option=False,
+    context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
 )(doctor)  # it has options of its own
 
 

@@ -12,10 +12,10 @@ def doctor(context: typer.Context) -> int:
     try:
         from softdraw_doctor.command import run
     except ModuleNotFoundError as missing:
-        if (missing.name or "").partition(".")[0] not in ("softdraw_doctor", "libcst", "tomli"):
+        if (missing.name or "").partition(".")[0] != "softdraw_doctor":
             raise
         raise InputError(
-            f"the doctor is a distribution of its own and {missing.name} is not installed: pip install softdraw-doctor, "
-            "or, in a clone of softdraw, pip install ./doctor"
+            "the doctor is a distribution of its own and is not installed: pip install softdraw-doctor, or, in a clone "
+            "of softdraw, pip install ./doctor"
         ) from None
     return run(context.args)

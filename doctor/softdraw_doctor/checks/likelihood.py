@@ -13,6 +13,8 @@ from softdraw_doctor.rewrite import exposing, joined, replaced, stripped
 
 def logits_instead(program: Program, argument: cst.BaseExpression, origin: Origin) -> Edits:
     """The loss's ``argument`` becomes what the operation at its origin was given."""
+    if origin.forked:
+        return Cannot("it is made in several places: give the loss the logits by hand")
     if all(read_once(program, name) for name in origin.names):
         return exposing(stripped(program, origin.operation), exposed(program, *origin.names))
     logits = origin.operation.input
@@ -22,12 +24,19 @@ def logits_instead(program: Program, argument: cst.BaseExpression, origin: Origi
         return Cannot(f"{logits.value} may have another value where the loss is")
     if origin.operation.form == "tail":
         return stripped(program, origin.operation)
-    return Cannot(f"{origin.names[0].value} is used elsewhere too: give the logits a name, and that to the loss")
+    return Cannot(
+        f"{program.text_of(origin.names[0])} is used elsewhere too: give the logits a name, and that to the loss"
+    )
 
 
-def read_once(program: Program, name: cst.Name) -> bool:
+def read_once(program: Program, name: cst.BaseExpression) -> bool:
     """Whether this is the only read of a variable that is assigned once, alone, so that nothing else has its value."""
-    return len(program.reads(name)) == 1 and len(program.assignments(name)) == 1 and not shared(program, name)
+    return (
+        isinstance(name, cst.Name)
+        and len(program.reads(name)) == 1
+        and len(program.assignments(name)) == 1
+        and not shared(program, name)
+    )
 
 
 def shared(program: Program, name: cst.CSTNode) -> bool:
@@ -83,10 +92,12 @@ def with_logits(program: Program, loss: Operation) -> Edits:
     """The loss becomes BCE-with-logits, and each call of one criterion takes logits."""
     if loss.form == "function":
         return renamed(program, loss.call.func, "torch.nn.functional.binary_cross_entropy_with_logits")
+    if not loss.direct:
+        return Cannot("it is one of several, or in a container: use F.binary_cross_entropy_with_logits by hand")
     if loss.constructor is None:
         return Cannot("the criterion is not made in this file")
     calls = [op for op in program.of("bce") if op.constructor is loss.constructor]
-    holders = program.holders(loss.call.func)
+    holders = list(loss.holders)
     if not _only_called(program, holders, len(calls)):
         return Cannot("the criterion is used in other ways too: replace it by nn.BCEWithLogitsLoss() by hand")
     made = renamed(program, loss.constructor.func, "torch.nn.BCEWithLogitsLoss")

@@ -25,6 +25,6 @@ class SoftmaxBeforeNLL(ProbabilitiesIntoLoss):
     message = "softmax before nll_loss, which wants log-probabilities: the loss is minus a probability"
 
     def edits(self, source: Program, loss: Operation, origin: Origin) -> Edits:
-        if all(read_once(source, name) for name in origin.names):
+        if not origin.forked and all(read_once(source, name) for name in origin.names):
             return log_form(source, origin.operation)
         return Cannot("the probabilities are used elsewhere too: take their logarithm with log_softmax")

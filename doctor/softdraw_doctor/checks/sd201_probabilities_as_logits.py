@@ -11,7 +11,15 @@ from softdraw_doctor.operations import Program
 from softdraw_doctor.rewrite import replaced
 from softdraw_doctor.vocabulary import spellings
 
-_LAWS = ("OneHotCategorical", "OneHotCategoricalStraightThrough", "Categorical", "RelaxedOneHotCategorical")
+# The place of logits among the arguments of each law.
+_LAWS = {
+    "OneHotCategorical": 1,
+    "OneHotCategoricalStraightThrough": 1,
+    "Categorical": 1,
+    "RelaxedOneHotCategorical": 2,
+    "Bernoulli": 1,
+    "RelaxedBernoulli": 2,
+}
 _PROBABILITIES = re.compile(r"^(probs?|probabilities|softmax_(out|output|probs?)|\w+_probs?)$")
 _LOGARITHM = re.compile(r"log")
 
@@ -21,7 +29,7 @@ class ProbabilitiesAsLogits(Check):
 
     Nothing fails: the softmax is applied a second time, and the draw has another law. Probabilities (0.7, 0.2, 0.1)
     taken for logits are drawn as (0.46, 0.28, 0.25). It happens in F.gumbel_softmax and in the logits= of Categorical,
-    OneHotCategorical and RelaxedOneHotCategorical.
+    OneHotCategorical and RelaxedOneHotCategorical, and with a sigmoid in those of Bernoulli.
 
     Wrong:  F.gumbel_softmax(F.softmax(x, dim=-1));    Categorical(logits=torch.softmax(x, dim=-1))
     Right:  softdraw.gumbel_softmax(x);                Categorical(logits=x) or Categorical(probs=...)
@@ -41,16 +49,17 @@ class ProbabilitiesAsLogits(Check):
             short = name.rpartition(".")[2]
             if not (name.startswith("torch.distributions.") and short in _LAWS):
                 continue
-            for arg in call.args:
-                if arg.keyword is not None and arg.keyword.value == "logits":
+            for i, arg in enumerate(call.args):
+                if arg.keyword.value == "logits" if arg.keyword is not None else i == _LAWS[short] and not arg.star:
                     yield from self._checked(source, call, arg, f"{short}(logits=...)")
 
     def _checked(self, source: Program, call: cst.Call, arg: cst.Arg, what: str) -> Iterator[Finding]:
         origin = source.origin(arg.value)
-        if origin is not None and origin.operation.kind == "softmax":
+        activation = "sigmoid" if "Bernoulli" in what else "softmax"
+        if origin is not None and origin.operation.kind == activation:
             keyword = arg.keyword if what.endswith(")") else None
             edits = replaced(source, keyword, "probs") if keyword else logits_instead(source, arg.value, origin)
-            message = f"softmax into {what}, which takes logits: the draw has another law"
+            message = f"{activation} into {what}, which takes logits: the draw has another law"
             yield self.found(source, call, message, edits, unsafe=True)
         elif origin is None and isinstance(arg.value, (cst.Name, cst.Attribute)):
             name = arg.value.value if isinstance(arg.value, cst.Name) else arg.value.attr.value

@@ -2,20 +2,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import libcst as cst
-
+from softdraw_doctor.checks.noise import double, logarithm, negated, of_logarithm, remedy, uniform, without_eps
 from softdraw_doctor.finding import Cannot, Check, Finding
 from softdraw_doctor.operations import Program
 from softdraw_doctor.vocabulary import spellings
 
 
 class GumbelByHand(Check):
-    """Gumbel noise written by hand, with an eps literal in its logarithms.
+    """Gumbel noise written by hand: -log(-log(u)).
 
-    -log(-log(u + eps) + eps) is not Gumbel noise. The inner eps cuts the lower tail, the outer one the upper: with
-    eps = 1e-20 it does nothing in float32 unless u is 0 or so near 1 that the inner logarithm is 0, and then gives 46,
-    which wins every draw; with 1e-10 or 1e-6 rare events above 23 or 14 never happen. In half precision 1e-20 is 0 and
-    the noise is infinite.
+    Without an eps it is infinite where u is 0. Its upper tail ends at 16.6, for the largest float32 uniform below 1 is
+    1 - 2**-24. With an eps it is not Gumbel noise: in -log(-log(u + eps) + eps) the inner eps cuts the lower tail, the
+    outer one the upper. With eps = 1e-20 that does nothing in float32 unless u is 0 or so near 1 that the inner
+    logarithm is 0, and then gives 46, which wins every draw; with 1e-10 or 1e-6 rare events above 23 or 14 never
+    happen. In half precision 1e-20 is 0 and the noise is infinite. float64 noise is right, and takes twice the memory.
 
     Wrong:  g = -torch.log(-torch.log(torch.rand_like(x) + 1e-20) + 1e-20)
     Right:  softdraw.gumbel_softmax(x, tau), softdraw.gumbel_max(x), or softdraw.gumbel_noise(x.shape, seed=...)
@@ -24,47 +24,21 @@ class GumbelByHand(Check):
     """
 
     code = "SD204"
-    needs = (spellings("log"), spellings("rand", "uniform_"))
+    needs = (spellings("log"), (*spellings("rand", "uniform_"), "Uniform"))
 
     def run(self, source: Program) -> Iterator[Finding]:
         for outer in source.of("log"):
-            if outer.input is None:
+            value = of_logarithm(outer)
+            if value is None:
                 continue
-            first, eps = _without_eps(source, outer.input)
-            first = _negated(source.value(first))
-            inner = source.operation(first) if first is not None else None
-            if inner is None or inner.kind != "log" or inner.input is None:
+            value, eps = without_eps(source, value)
+            inner = logarithm(source, negated(source, value))
+            if inner is None and eps:  # eps - log(u)
+                inner = logarithm(source, value)
+            if inner is None:
                 continue
-            uniform, other = _without_eps(source, inner.input)
-            if (eps or other) and _is_uniform(source, uniform):
+            last, other = without_eps(source, inner)
+            if uniform(source, last):
                 edits = Cannot("another generator draws other numbers: use softdraw.gumbel_noise or gumbel_softmax")
-                yield self.found(source, outer.call, "Gumbel noise by hand: eps cuts its tails", edits)
-
-
-def _without_eps(program: Program, value: cst.BaseExpression) -> tuple[cst.BaseExpression, bool]:
-    """``value`` without an added small constant or a clamp, and whether there was one."""
-    value = program.value(value)
-    if isinstance(value, cst.BinaryOperation) and isinstance(value.operator, (cst.Add, cst.Subtract)):
-        for small, rest in ((value.right, value.left), (value.left, value.right)):
-            if _is_small(program, small):
-                return program.value(rest), True
-    if isinstance(value, cst.Call) and isinstance(value.func, cst.Attribute) and "clamp" in value.func.attr.value:
-        return program.value(value.func.value), any(_is_small(program, arg.value) for arg in value.args)
-    return value, False
-
-
-def _is_small(program: Program, value: cst.BaseExpression) -> bool:
-    if isinstance(value, cst.Name) and value.value.lower().strip("_") in ("eps", "epsilon", "tiny"):
-        return True
-    value = program.value(value)
-    return isinstance(value, cst.Float) and 0 < abs(float(value.value)) < 1e-3
-
-
-def _negated(value: cst.BaseExpression) -> cst.BaseExpression | None:
-    negative = isinstance(value, cst.UnaryOperation) and isinstance(value.operator, cst.Minus)
-    return value.expression if negative else None  # pyright: ignore[reportAttributeAccessIssue]
-
-
-def _is_uniform(program: Program, value: cst.BaseExpression) -> bool:
-    operation = program.operation(program.value(value))
-    return operation is not None and operation.kind in ("rand", "uniform_")
+                message = f"Gumbel noise by hand: {remedy(eps or other, double(source, outer.call, last))}"
+                yield self.found(source, outer.call, message, edits)

@@ -23,29 +23,37 @@ class StraightThroughOrder(Check):
     """
 
     code = "SD205"
-    needs = (("detach",),)
+    needs = (("detach", "data"),)
 
     def possible(self, glance: Glance) -> bool:
         """A difference of that form; ``detach`` alone is in too many files."""
         differences = (n for n in glance.nodes if isinstance(n, ast.BinOp) and isinstance(n.op, ast.Sub))
-        return any(isinstance(n.left, ast.BinOp) and "detach" in glance.called(n.right) for n in differences)
+        return any(isinstance(n.left, ast.BinOp) and _may_be_detached(glance, n.right) for n in differences)
 
     def run(self, source: Program) -> Iterator[Finding]:
         for node in source.nodes(cst.BinaryOperation):
-            total, detached = node.left, _detached(node.right)
+            total, detached = node.left, _detached(source, node.right)
             if detached is None or not isinstance(node.operator, cst.Subtract):
                 continue
             if not (isinstance(total, cst.BinaryOperation) and isinstance(total.operator, cst.Add)):
                 continue
             soft = next((s for s in (total.right, total.left) if s.deep_equals(detached)), None)
-            if soft is not None and isinstance(soft, (cst.Name, cst.Attribute)):
+            if soft is not None and isinstance(soft, (cst.Name, cst.Attribute, cst.Subscript)):
                 message = "the sum is rounded before the soft value is taken off again: the result is not the hard one"
                 edits = _edits(source, node, total, soft)
                 yield self.found(source, node, message, edits)
 
 
-def _detached(value: cst.BaseExpression) -> cst.BaseExpression | None:
-    """x of ``x.detach()``."""
+def _may_be_detached(glance: Glance, value: ast.expr) -> bool:
+    return "detach" in glance.called(value) or (isinstance(value, ast.Attribute) and value.attr == "data")
+
+
+def _detached(program: Program, value: cst.BaseExpression) -> cst.BaseExpression | None:
+    """x of ``x.detach()``, ``torch.detach(x)`` and ``x.data``."""
+    if isinstance(value, cst.Attribute) and value.attr.value == "data":
+        return value.value
+    if isinstance(value, cst.Call) and program.name(value.func) == "torch.detach" and value.args:
+        return value.args[0].value
     if isinstance(value, cst.Call) and isinstance(value.func, cst.Attribute) and value.func.attr.value == "detach":
         return value.func.value
     return None
