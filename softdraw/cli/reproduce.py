@@ -29,7 +29,9 @@ def reproduce(
     p: Annotated[float, typer.Option(help="polynomial: the power, 1.5, 2 or 3.")] = 2.0,
     steps: Annotated[
         int | None,
-        typer.Option(help="Steps of training; published are polynomial after 8000 and orders after 50000.  [as published]"),
+        typer.Option(
+            help="Steps of training; published are polynomial after 8000 and orders after 50000.  [as published]"
+        ),
     ] = None,
     values: Annotated[
         int, typer.Option(help="precision: noise values of the chi-square test, a minute or less; 0 leaves it out.")

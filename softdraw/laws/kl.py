@@ -28,7 +28,7 @@ def _ours(law: Any) -> Any:
 @register_kl(distributions.OneHotCategorical, OneHotCategorical)
 def _kl_categorical(p: Any, q: Any) -> Tensor:
     _check(p, q)
-    (x, x_allowed), (y, y_allowed) = _ours(p).read(), _ours(q).read()
+    (x, x_allowed), (y, y_allowed) = _ours(p).rows(), _ours(q).rows()
     return passes.kl(Rows(x, y, x_allowed, y_allowed)).to(_dtype(p))
 
 

@@ -106,7 +106,7 @@ class OneHotCategorical(CategoricalLaw):
         x = self.scores_given()
         return numerics.mixed(x, self.mixing) if self.mixing else x
 
-    def read(self) -> tuple[Tensor, Tensor | None]:
+    def rows(self) -> tuple[Tensor, Tensor | None]:
         """Logits and mask as passes over rows take them, which know the limits at infinite logits."""
         return (self.scores(), None) if self.mixing else (self.theta, self.allowed)
 
@@ -154,13 +154,13 @@ class OneHotCategorical(CategoricalLaw):
 
     def entropy(self) -> Tensor:
         """Entropy in nats, ``batch``; a forbidden category counts for nothing."""
-        x, allowed = self.read()
+        x, allowed = self.rows()
         return passes.entropy(Rows(x, mask=allowed), -1.0, 0.0).to(self.theta.dtype)
 
     def log_prob_wide(self, value: Tensor) -> Tensor:
         """log p(value), ``(..., *batch)``; -inf for a forbidden category."""
         value = value.to(compute_dtype(self.theta.dtype))
-        x, allowed = self.read()
+        x, allowed = self.rows()
         return passes.nll(Rows(x, value, allowed), -1.0, CHECKS["Anything"], 0.0)
 
     def log_normalizer(self) -> Tensor:

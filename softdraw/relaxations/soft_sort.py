@@ -120,4 +120,3 @@ def _nothing(forbidden: Tensor, n: Tensor) -> Tensor:
 def _for_matrices(tau: float | Tensor) -> float | Tensor:
     """A tau per row as one per matrix."""
     return tau.unsqueeze(-1) if isinstance(tau, Tensor) and tau.dim() else tau
-
