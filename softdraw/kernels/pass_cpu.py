@@ -84,7 +84,9 @@ def usage(rows: Rows, reduction: str, loss: int, grouped: bool) -> Made | None:
     groups = x.shape[0] if grouped else 1
     out = _empty((groups,) if grouped and reduction == "none" else (), dtype=_WIDE[x.dtype], device=_CPU)
     saved = _empty(saved_words("usage", rows, reduction, (loss, grouped)), dtype=_SAVED, device=_CPU)
-    refused = _run("usage", rows, x.shape, x.numel() // x.shape[-1], out, None, None, saved, reduction, 1.0, 0.0, loss, groups)
+    refused = _run(
+        "usage", rows, x.shape, x.numel() // x.shape[-1], out, None, None, saved, reduction, 1.0, 0.0, loss, groups
+    )
     return None if refused else (out, saved)
 
 

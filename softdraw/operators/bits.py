@@ -1,8 +1,9 @@
 """Passes over the logits of bits: one forward, one backward, where a fast body has them.
 
 ``takes`` says whether a call may come here: in eager code, or in a graph of torch.compile, which has a pass as one
-operator (``graph``). Whatever else looks at the operations (torch.func, tracers, DTensors) and every gradient but that of the logits gets the formulas that laws and losses have in plain torch. A
-backward pass that is itself differentiated or mapped gets the formula of the slope, which is here.
+operator (``graph``). Whatever else looks at the operations (torch.func, tracers, DTensors) and every gradient but that
+of the logits gets the formulas that laws and losses have in plain torch. A backward pass that is itself differentiated
+or mapped gets the formula of the slope, which is here.
 """
 
 from __future__ import annotations

@@ -11,25 +11,19 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.compiler import is_dynamo_compiling
 
 from softdraw import kernels
 from softdraw.arguments import compute_dtype
 from softdraw.kernels import bits_cpu, pass_cpu
 from softdraw.kernels.bits_cpu import Bits
 from softdraw.kernels.pass_reference import Rows
-from softdraw.operators.operator import operator
-from softdraw.private_torch import transformed
+from softdraw.operators.operator import in_graph, operator
 from softdraw.tensors import is_dtensor
-
-_exporting = getattr(torch.compiler, "is_exporting", lambda: True)  # where it cannot be told, a graph may be exported
 
 
 def takes(x: Tensor, *rest: Any) -> bool:
     """Whether logits ``x`` are in such a graph, beside operands that it may hold, and the kernels know their dtype."""
-    if not is_dynamo_compiling() or _exporting() or transformed() or not x.is_cpu:
-        return False
-    if any(is_dtensor(t) for t in (x, *rest)):
+    if not in_graph() or not x.is_cpu or any(is_dtensor(t) for t in (x, *rest)):
         return False
     return x.dtype in bits_cpu.CODES and _compiled(x.dtype)
 
