@@ -14,7 +14,7 @@ from torch import Tensor
 
 from softdraw import kernels
 from softdraw.arguments import compute_dtype
-from softdraw.kernels import bits_cpu, pass_cpu
+from softdraw.kernels import bits_cpu, pass_sizes
 from softdraw.kernels.bits_cpu import Bits
 from softdraw.kernels.pass_reference import Rows
 from softdraw.operators.operator import in_graph, operator
@@ -68,15 +68,15 @@ def _forward_body(*inputs: Any) -> tuple[Tensor, Tensor, Tensor]:
     refused = torch.full((), made is None, device="cpu")
     if made is not None:
         return *made, refused
-    saved = rows.x.new_empty(pass_cpu.saved_words(name, rows, reduction, numbers), dtype=torch.float64)
+    saved = rows.x.new_empty(pass_sizes.saved_words(name, rows, reduction, numbers), dtype=torch.float64)
     return operation.value(rows, numbers, reduction).contiguous(), saved, refused
 
 
 def _forward_fake(*inputs: Any) -> tuple[Tensor, Tensor, Tensor]:
     rows, (name, numbers, reduction) = Rows(*inputs[:7]), inputs[7:]
     x, numbers = rows.x, _exact(numbers)
-    shape = () if reduction != "none" else pass_cpu.result_shape(name, rows, numbers)
-    words = pass_cpu.saved_words(name, rows, reduction, numbers)
+    shape = () if reduction != "none" else pass_sizes.result_shape(name, rows, numbers)
+    words = pass_sizes.saved_words(name, rows, reduction, numbers)
     out, saved = x.new_empty(shape, dtype=compute_dtype(x.dtype)), x.new_empty(words, dtype=torch.float64)
     return out, saved, x.new_empty((), dtype=torch.bool)
 
@@ -85,7 +85,10 @@ def _backward_body(grad: Tensor, saved: Tensor, refused: Tensor, *inputs: Any) -
     rows, (name, numbers, reduction), wanted = Rows(*inputs[:7]), inputs[7:10], inputs[10:]
     numbers, operation = _exact(numbers), PASSES[name]
     if refused:
-        made = operation.by_formula(rows, grad, numbers, reduction, wanted)
+        leaves = (
+            t if t is None else t.detach().requires_grad_(asked) for t, asked in zip(rows[:2], wanted, strict=True)
+        )
+        made = operation.by_formula(Rows(*leaves, *rows[2:]), grad, numbers, reduction, wanted)
     else:
         made = operation.by_body(kernels.body_for(rows.x).passes, rows, grad, saved, reduction, wanted, numbers)
     return _both(made, rows.x, rows.other, wanted)
