@@ -10,11 +10,11 @@ from torch import Tensor
 
 from softdraw.kernels.native import PASS, REDUCTIONS, STORAGE, address, function
 from softdraw.kernels.pass_reference import Rows
+from softdraw.kernels.pass_sizes import common_shape, saved_words, words
 
 _pack, _threads, _empty, _empty_like = PASS.pack, torch.get_num_threads, torch.empty, torch.empty_like
 _CODES = {getattr(torch, name): code for name, code in STORAGE.items()}
 _WIDE = {dtype: torch.float64 if dtype == torch.float64 else torch.float32 for dtype in _CODES}
-_KEPT = {"entropy": 3, "index_nll": 2, "nll": 3, "kl": 5, "kl_with_slope": 5}  # numbers of a row for its gradient
 _CPU, _SAVED = torch.device("cpu"), torch.float64  # the kernels write to the CPU, whatever the default device is
 
 Made = tuple[Tensor, Tensor]  # numbers of rows, or what they reduce to, and what backward needs
@@ -104,37 +104,12 @@ def _forward(
     """A number a row and those that its backward pass needs, if the kernel knows every row."""
     x, other = rows[0], rows[1]
     dtype = x.dtype
-    shape = x.shape if other is None else _shape(x, other)
+    shape = x.shape if other is None else common_shape(x, other)
     count = x.numel() // shape[-1] if other is None else shape[:-1].numel()
     out = _empty(shape[:-1] if reduction == "none" else (), dtype=_WIDE[dtype], device=_CPU)
-    saved = _empty(_words(name, count, dtype, reduction), dtype=_SAVED, device=_CPU)
+    saved = _empty(words(name, count, dtype, reduction), dtype=_SAVED, device=_CPU)
     refused = _run(name, rows, shape, count, out, None, None, saved, reduction, scale, shift, check)
     return None if refused else (out, saved)
-
-
-def _words(name: str, count: int, dtype: torch.dtype, reduction: str) -> int:
-    """float64 numbers that a pass keeps of ``count`` rows: some of each, in the dtype of the computation, and more for
-    a reduction."""
-    kept = count * _KEPT[name]
-    return (kept if dtype is torch.float64 else (kept + 1) // 2) + (0 if reduction == "none" else count + 1)
-
-
-def saved_words(name: str, rows: Rows, reduction: str, numbers: tuple) -> int:
-    """How many float64 numbers a pass keeps for its gradient."""
-    x = rows.x
-    if name != "usage":
-        return _words(name, result_shape(name, rows, numbers).numel(), x.dtype, reduction)
-    cols = x.shape[-1]
-    kept = x.numel() // cols * (2 if x.dtype == torch.float64 else 1)
-    return 1 + (x.shape[0] if numbers[1] else 1) * (-cols // 16 * -16) + kept
-
-
-def result_shape(name: str, rows: Rows, numbers: tuple) -> torch.Size:
-    """The shape of a pass that nothing reduces."""
-    x, other = rows.x, rows.other
-    if name == "usage":
-        return x.shape[: int(bool(numbers[1]))]
-    return (x.shape if other is None else _shape(x, other))[:-1]
 
 
 def _backward(
@@ -154,7 +129,7 @@ def _backward(
         count = x.numel() // x.shape[-1]
         _run(name, rows, x.shape, count, dx, None, grad, saved, reduction, scale, 0.0, 0, groups)
         return dx, None
-    shape = _shape(x, other)
+    shape = common_shape(x, other)
     dx, dother = x.new_empty(shape), other.new_empty(shape) if wanted[1] else None
     _run(name, rows, shape, shape[:-1].numel(), dx, dother, grad, saved, reduction, scale, 0.0, 0, groups)
     if shape == x.shape == other.shape:
@@ -230,11 +205,6 @@ def _run(
         _threads(),
     )
     return function(name)(call)
-
-
-def _shape(x: Tensor, other: Tensor) -> torch.Size:
-    """(*batch, K): what x and the second operand broadcast to."""
-    return x.shape if other.shape == x.shape else torch.broadcast_tensors(x, other)[0].shape
 
 
 def _flat(t: Tensor, shape: torch.Size) -> tuple[Tensor, int]:

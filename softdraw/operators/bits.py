@@ -2,8 +2,8 @@
 
 ``takes`` says whether a call may come here: in eager code, or in a graph of torch.compile, which has a pass as one
 operator (``graph``). Everything else that inspects the operations (torch.func, tracers, DTensors), and every gradient
-except that of the logits, gets the plain-torch formulas of laws and losses. A
-backward pass that is itself differentiated or mapped gets the formula of the slope, which is here.
+except that of the logits, gets the plain-torch formulas of laws and losses. A backward pass that is itself
+differentiated or mapped gets the formula of the slope, which is here.
 """
 
 from __future__ import annotations

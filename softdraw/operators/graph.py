@@ -11,25 +11,19 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.compiler import is_dynamo_compiling
 
 from softdraw import kernels
 from softdraw.arguments import compute_dtype
-from softdraw.kernels import bits_cpu, pass_cpu
+from softdraw.kernels import bits_cpu, pass_sizes
 from softdraw.kernels.bits_cpu import Bits
 from softdraw.kernels.pass_reference import Rows
-from softdraw.operators.operator import operator
-from softdraw.private_torch import transformed
+from softdraw.operators.operator import in_graph, operator
 from softdraw.tensors import is_dtensor
-
-_exporting = getattr(torch.compiler, "is_exporting", lambda: True)  # where it cannot be told, a graph may be exported
 
 
 def takes(x: Tensor, *rest: Any) -> bool:
     """Whether logits ``x`` are in such a graph, beside operands that it may hold, and the kernels know their dtype."""
-    if not is_dynamo_compiling() or _exporting() or transformed() or not x.is_cpu:
-        return False
-    if any(is_dtensor(t) for t in (x, *rest)):
+    if not in_graph() or not x.is_cpu or any(is_dtensor(t) for t in (x, *rest)):
         return False
     return x.dtype in bits_cpu.CODES and _compiled(x.dtype)
 
@@ -74,15 +68,15 @@ def _forward_body(*inputs: Any) -> tuple[Tensor, Tensor, Tensor]:
     refused = torch.full((), made is None, device="cpu")
     if made is not None:
         return *made, refused
-    saved = rows.x.new_empty(pass_cpu.saved_words(name, rows, reduction, numbers), dtype=torch.float64)
+    saved = rows.x.new_empty(pass_sizes.saved_words(name, rows, reduction, numbers), dtype=torch.float64)
     return operation.value(rows, numbers, reduction).contiguous(), saved, refused
 
 
 def _forward_fake(*inputs: Any) -> tuple[Tensor, Tensor, Tensor]:
     rows, (name, numbers, reduction) = Rows(*inputs[:7]), inputs[7:]
     x, numbers = rows.x, _exact(numbers)
-    shape = () if reduction != "none" else pass_cpu.result_shape(name, rows, numbers)
-    words = pass_cpu.saved_words(name, rows, reduction, numbers)
+    shape = () if reduction != "none" else pass_sizes.result_shape(name, rows, numbers)
+    words = pass_sizes.saved_words(name, rows, reduction, numbers)
     out, saved = x.new_empty(shape, dtype=compute_dtype(x.dtype)), x.new_empty(words, dtype=torch.float64)
     return out, saved, x.new_empty((), dtype=torch.bool)
 
@@ -91,7 +85,10 @@ def _backward_body(grad: Tensor, saved: Tensor, refused: Tensor, *inputs: Any) -
     rows, (name, numbers, reduction), wanted = Rows(*inputs[:7]), inputs[7:10], inputs[10:]
     numbers, operation = _exact(numbers), PASSES[name]
     if refused:
-        made = operation.by_formula(rows, grad, numbers, reduction, wanted)
+        leaves = (
+            t if t is None else t.detach().requires_grad_(asked) for t, asked in zip(rows[:2], wanted, strict=True)
+        )
+        made = operation.by_formula(Rows(*leaves, *rows[2:]), grad, numbers, reduction, wanted)
     else:
         made = operation.by_body(kernels.body_for(rows.x).passes, rows, grad, saved, reduction, wanted, numbers)
     return _both(made, rows.x, rows.other, wanted)

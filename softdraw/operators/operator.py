@@ -13,13 +13,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, is_grad_enabled
-from torch.compiler import is_compiling
+from torch.compiler import is_compiling, is_dynamo_compiling
 
 from softdraw.arguments import number_tensor
 from softdraw.private_torch import forward_mode, has_storage, quick_apply, transformed
 from softdraw.seeds import keep_spare, seed_for, spare_seed
 from softdraw.tensors import is_dtensor, is_plain, on_local_rows
 
+_exporting = getattr(torch.compiler, "is_exporting", lambda: True)  # where it cannot be told, a graph may be exported
 _LIBRARY = torch.library.Library("softdraw", "FRAGMENT")
 Form = tuple[Callable[..., Tensor], bool]  # what to call, and whether the seed is needed after the call
 
@@ -183,6 +184,12 @@ def _combined(name: str, body: Callable, setup_context: Callable, backward: Call
 
 def _no_gradient(ctx: Any, inputs: tuple, output: Tensor) -> None:
     ctx.mark_non_differentiable(output)
+
+
+def in_graph() -> bool:
+    """Whether torch.compile makes a graph here that keeps the gradient of a ``Function``: not for torch.export, nor
+    under torch.func."""
+    return is_dynamo_compiling() and not _exporting() and not transformed()
 
 
 def under_torch_func() -> bool:

@@ -16,7 +16,7 @@ from softdraw import kernels
 from softdraw.arguments import KernelRule, Tau
 from softdraw.operators.operator import Operation
 
-_RULE = "Tensor tau, Tensor? seed, Tensor? rows, Tensor? mask, str name, Tensor gap, SymInt draws, bool given"
+_RULE = "Tensor? tau, Tensor? seed, Tensor? rows, Tensor? mask, str name, Tensor? gap, SymInt draws, bool given"
 
 
 def _many(x: Tensor, samples: int | None) -> tuple:
@@ -49,16 +49,18 @@ def _backward(operation: str) -> Callable[..., Tensor]:
         grad: Tensor,
         x: Tensor,
         drawn: Tensor,
-        tau: Tau,
+        tau: Tau | None,
         seed: Tensor | None,
         rows: Tensor | None,
         mask: Tensor | None,
         name: str,
-        gap: float | Tensor,
+        gap: float | Tensor | None,
         draws: int,
         given: bool,
     ) -> Tensor:
-        rule = KernelRule(name, tau, float(gap), draws)  # a graph has its numbers as tensors
+        # A graph has its numbers as tensors, and none where the rule has none.
+        tau = 1.0 if tau is None else tau
+        rule = KernelRule(name, tau, 0.0 if gap is None else float(gap), draws)
         run = getattr(kernels.body_for(x), operation)
         return run((x, tau, seed, rows, mask, 0), grad, drawn, rule, given)
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, is_grad_enabled
 from torch.compiler import is_compiling
 
-from softdraw.arguments import Fields, Tau, compute_dtype, prepare_tau, row_ids, tau_tensor
+from softdraw.arguments import Fields, KernelRule, Tau, compute_dtype, prepare_tau, row_ids, tau_tensor
 from softdraw.kernels import reference
 from softdraw.numerics import masked_for_draw, one_hot, two_categories
 from softdraw.operators import draws, rules
@@ -46,7 +46,7 @@ def draw_one_hots(rule: Pathwise, logits: Tensor, request: Request) -> Tensor:
     if not (logits.requires_grad and is_grad_enabled()):
         return rules.hard_index(logits, seed, rows, mask, samples)[0] if value is None else value.clone()
     if is_compiling():
-        return _OneHots.apply(logits, *request, _tau(kernel.tau, logits), rule, kernel)
+        return _OneHots.apply(logits, *request, _in_graph(kernel, logits), rule, kernel)
     return _quick_one_hots(logits, (*request, prepare_tau(kernel.tau, logits, logits.dim() - 1), rule, kernel))
 
 
@@ -57,11 +57,12 @@ def draw_bits(rule: Pathwise, theta: Tensor, request: Request) -> Tensor | None:
         return None
     if not (theta.requires_grad and is_grad_enabled()):
         return rules.bits(theta, seed, rows, mask, samples) if value is None else value.clone()
-    compiling, tau = is_compiling(), kernel.tau
-    if compiling or type(tau) is not float:
-        tau = _tau(tau, theta.unsqueeze(-1) if isinstance(tau, Tensor) else theta)
-    if compiling:
-        return _Bits.apply(theta, *request, tau, rule, kernel)
+    tau = kernel.tau
+    like = theta.unsqueeze(-1) if isinstance(tau, Tensor) else theta
+    if is_compiling():
+        return _Bits.apply(theta, *request, _in_graph(kernel, like), rule, kernel)
+    if type(tau) is not float:
+        tau = prepare_tau(tau, like, like.dim() - 1)
     return _quick_bits(theta, (*request, tau, rule, kernel))
 
 
@@ -89,9 +90,9 @@ def _direct(x: Tensor) -> bool:
     return is_plain(x) or (is_compiling() and not is_dtensor(x))
 
 
-def _tau(tau: Tau, logits: Tensor) -> Tau:
-    """tau as kernels take it; as a tensor for a graph, of which a number would become a constant."""
-    return (tau_tensor if is_compiling() else prepare_tau)(tau, logits, logits.dim() - 1)
+def _in_graph(kernel: KernelRule, logits: Tensor) -> Tau | None:
+    """tau as a tensor, since a number would become a constant of the graph; None for a rule that has none."""
+    return None if kernel.name == "zgr" else tau_tensor(kernel.tau, logits, logits.dim() - 1)
 
 
 def _by_formula(rule: Pathwise, logits: Tensor, request: Request) -> Tensor:
@@ -167,11 +168,14 @@ def _save(ctx: Any, x: Tensor, drawn: Tensor, seed: Any, rows: Any, mask: Any, s
 def _backward(ctx: Any, grad: Tensor, operation: Operation, formula: Callable[..., Tensor]) -> tuple:
     x, drawn, seed, rows, mask, tau = ctx.saved_tensors
     tau, kernel = tau if ctx.tau is None else ctx.tau, ctx.kernel
-    run = operation if is_compiling() else operation.in_backward(grad)
+    compiling, gap = is_compiling(), kernel.gap
+    run = operation if compiling else operation.in_backward(grad)
+    if compiling and kernel.name != "gapped":
+        gap = None
     if run is None:
         dx = formula(grad, x, drawn, seed, rows, mask)
     else:
-        dx = run(grad, x, drawn, tau, seed, rows, mask, kernel.name, kernel.gap, kernel.draws, ctx.given)
+        dx = run(grad, x, drawn, tau, seed, rows, mask, kernel.name, gap, kernel.draws, ctx.given)
     dx = dx if ctx.samples is None else dx.sum(0)
     dx = dx if dx.dtype == x.dtype else dx.to(x.dtype)
     return dx, None, None, None, None, None, None, None, None
