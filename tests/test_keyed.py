@@ -58,6 +58,28 @@ def test_the_known_answers_of_the_document():
         assert int(softdraw.fold_in(*json.loads(f"[{arguments}]"))) % 2**64 == int(expected)
 
 
+def test_the_compiled_kernels_fold_the_same_name_in_by_the_same_counter():
+    """They fold one id in, by its number: that of the noise that rules use besides the draw's own."""
+    source = (Path(__file__).parents[1] / "csrc" / "noise.h").read_text()
+    (number,) = re.findall(r"kConditional = (0x\w+);", source)
+    name = int.from_bytes(blake2b(b"conditional", digest_size=8).digest(), "little")
+    assert int(number, 16) == name == noise.CONDITIONAL % 2**64
+    assert "kKeyStream = ~0u;" in source
+    x, seed = X.double(), 5
+    leaf = x.clone().requires_grad_()
+    softdraw.draw(leaf, softdraw.GumbelRao(0.7, 2), seed=seed)[..., 0].sum().backward()
+    g = softdraw.gumbel_noise(x.shape, seed=python_fold(seed, name), dtype=torch.float64)  # block 0, by the formula
+    at = softdraw.gumbel_max(x, seed=seed)
+    p, hit = x.softmax(-1), torch.nn.functional.one_hot(at, 5).bool()
+    own = g.masked_fill(~hit, 0).sum(-1, keepdim=True)
+    given = torch.where(hit, g - p.log(), -((-g).exp() + p * (-own).exp()).log())
+    slopes = []
+    for scores in (x + softdraw.gumbel_noise(x.shape, seed=seed, dtype=torch.float64), x + given):
+        y = (scores / 0.7).softmax(-1)
+        slopes.append(y * (torch.eye(5).double()[0] - y[..., :1]) / 0.7)
+    torch.testing.assert_close(leaf.grad, sum(slopes) / 2)
+
+
 def test_ids_are_numbers_names_and_tensors_alike():
     ids = torch.tensor([[3, -1, 2**40], [0, 1, -(2**63)]])
     got = softdraw.fold_in(7, "group", ids, 5)

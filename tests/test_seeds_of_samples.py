@@ -1,5 +1,8 @@
 """A seed for every sample: a sample draws what it draws alone with its seed, in every function that takes one."""
 
+import inspect
+import operator
+
 import pytest
 import torch
 
@@ -42,7 +45,70 @@ SEEDED = {
     "law": law("OneHotCategorical"),
     "bits": law("Bernoulli"),
     "relaxed": relaxed,
+    "subset": lambda x, seed, rows: softdraw.Subset(x, 2).rsample(seed=seed, rows=rows),
+    "subset alone": lambda x, seed, rows: softdraw.Subset(x, 2).sample((2,), seed=seed, rows=rows).movedim(0, -1),
+    "given noise": lambda x, seed, rows: softdraw.gumbel_noise(
+        x.shape, seed=seed, rows=rows, logits=x, index=torch.full(x.shape[:-1], 2)
+    ),
+    "column": lambda x, seed, rows: softdraw.noise_at(torch.full(x.shape[:-1], 3), seed=seed, rows=rows),
+    "uniform": lambda x, seed, rows: softdraw.uniform_at(torch.full(x.shape[:-1], 3), seed=seed, rows=rows),
+    "index draw": lambda x, seed, rows: torch.stack(
+        softdraw.draw_index(x, temperature=0.5, seed=seed, rows=rows)[1:], -1
+    ),
+    "truncated": lambda x, seed, rows: torch.stack(softdraw.draw_index(x, top_k=3, seed=seed, rows=rows)[1:], -1),
+    "in order": lambda x, seed, rows: softdraw.gumbel_topk(x, 3, seed=seed, rows=rows),
+    "weights": lambda x, seed, rows: softdraw.multinomial(x.detach().exp(), 4, True, seed=seed, rows=rows),
+    "weights in order": lambda x, seed, rows: softdraw.multinomial(x.detach().exp(), 3, seed=seed, rows=rows),
 }
+TAKES = {  # every public name with seed= takes a seed for each sample, but for the last ones
+    *("gumbel_softmax", "gumbel_max", "gumbel_noise", "noise_at", "uniform_at", "draw_index", "gumbel_topk"),
+    *("multinomial", "fold_in", "draw", "expect", "nn.GumbelSoftmax.forward"),
+    *("OneHotCategorical.rsample", "Bernoulli.rsample", "RelaxedOneHotCategorical.rsample", "Subset.rsample"),
+    *("OneHotCategorical.sample", "Bernoulli.sample", "Subset.sample"),
+}
+ONE = {
+    "WeightedSampler": lambda seed: softdraw.WeightedSampler([1.0, 2.0], 2, seed=seed),
+    "conformance.check": lambda seed: softdraw.conformance.check(lambda x, seed, rows: rows, seed=seed),
+    "diagnose": lambda seed: softdraw.diagnose(lambda y: y.sum(-1), X[0, 0], seed=seed, samples=50),
+}
+
+
+def public():
+    for name in softdraw.__all__:
+        found = getattr(softdraw, name)
+        inner = [f"{name}.{x}" for x in getattr(found, "__all__", [])] if inspect.ismodule(found) else [name]
+        yield from ((x, operator.attrgetter(x)(softdraw)) for x in inner)
+
+
+def has_seed(function):
+    return callable(function) and "seed" in inspect.signature(function).parameters
+
+
+def test_every_name_with_a_seed_is_here():
+    found = set()
+    for name, thing in public():
+        if inspect.isclass(thing):
+            methods = (m for m in ("forward", "sample", "rsample") if has_seed(getattr(thing, m, None)))
+            found |= {f"{name}.{m}" for m in methods}
+        try:
+            found |= {name} if has_seed(thing) else set()
+        except ValueError:  # a name without a signature
+            continue
+    assert found == TAKES | set(ONE)
+
+
+def test_the_seed_of_a_report_is_an_int():
+    for seed in (1.5, True, "1", None, 2**64, -(2**63) - 1):
+        with pytest.raises((TypeError, ValueError), match="seed must be"):
+            ONE["diagnose"](seed)
+
+
+@pytest.mark.parametrize("name", ONE)
+def test_what_takes_one_seed_refuses_several(name):
+    with pytest.raises((TypeError, ValueError), match="seed"):
+        ONE[name](SEEDS)
+
+
 SEEDED |= {
     f"draw {label(rule)}": lambda x, seed, rows, rule=rule: softdraw.draw(x, rule, seed=seed, rows=rows)
     for rule in PATHWISE
