@@ -14,8 +14,6 @@ from test_noise import python_gumbel, python_philox
 
 import softdraw
 from softdraw import noise
-from softdraw.rules.conditional_noise import Noise
-from tests.methods import PATHWISE, SCORE, label
 
 KNOWN = [  # seed, ids, what they make: also in docs/noise.md
     (0, (0,), 18031283562658385652),
@@ -58,6 +56,28 @@ def test_the_known_answers_of_the_document():
     assert len(lines) == 4
     for arguments, expected in lines:
         assert int(softdraw.fold_in(*json.loads(f"[{arguments}]"))) % 2**64 == int(expected)
+
+
+def test_the_compiled_kernels_fold_the_same_name_in_by_the_same_counter():
+    """They fold one id in, by its number: that of the noise that rules use besides the draw's own."""
+    source = (Path(__file__).parents[1] / "csrc" / "noise.h").read_text()
+    (number,) = re.findall(r"kConditional = (0x\w+);", source)
+    name = int.from_bytes(blake2b(b"conditional", digest_size=8).digest(), "little")
+    assert int(number, 16) == name == noise.CONDITIONAL % 2**64
+    assert "kKeyStream = ~0u;" in source
+    x, seed = X.double(), 5
+    leaf = x.clone().requires_grad_()
+    softdraw.draw(leaf, softdraw.GumbelRao(0.7, 2), seed=seed)[..., 0].sum().backward()
+    g = softdraw.gumbel_noise(x.shape, seed=python_fold(seed, name), dtype=torch.float64)  # block 0, by the formula
+    at = softdraw.gumbel_max(x, seed=seed)
+    p, hit = x.softmax(-1), torch.nn.functional.one_hot(at, 5).bool()
+    own = g.masked_fill(~hit, 0).sum(-1, keepdim=True)
+    given = torch.where(hit, g - p.log(), -((-g).exp() + p * (-own).exp()).log())
+    slopes = []
+    for scores in (x + softdraw.gumbel_noise(x.shape, seed=seed, dtype=torch.float64), x + given):
+        y = (scores / 0.7).softmax(-1)
+        slopes.append(y * (torch.eye(5).double()[0] - y[..., :1]) / 0.7)
+    torch.testing.assert_close(leaf.grad, sum(slopes) / 2)
 
 
 def test_ids_are_numbers_names_and_tensors_alike():
@@ -125,84 +145,6 @@ def test_vmap():
     assert torch.equal(looked_up, softdraw.noise_at(ids.view(3, 2), seed=seeds[:3]))
 
 
-def gradients(call, x, seed, rows=0):
-    leaf = x.clone().requires_grad_()
-    y = call(leaf, seed, rows)
-    if not y.requires_grad:
-        return y, torch.zeros_like(x)
-    (y * torch.linspace(-1, 1, y.shape[-1])).sum().backward()
-    return y.detach(), leaf.grad
-
-
-def law(kind):
-    return lambda x, seed, rows: getattr(softdraw, kind)(x).rsample(seed=seed, rows=rows)
-
-
-def relaxed(x, seed, rows):
-    return softdraw.RelaxedOneHotCategorical(0.7, logits=x).rsample(seed=seed, rows=rows)
-
-
-def estimated(rule):
-    return lambda x, seed, rows: softdraw.expect(
-        lambda y: (y[..., 0] - 0.3) ** 2, softdraw.OneHotCategorical(x), rule, seed=seed, rows=rows
-    )
-
-
-SEEDED = {
-    "soft": lambda x, seed, rows: softdraw.gumbel_softmax(x, 0.7, seed=seed, rows=rows),
-    "hard": lambda x, seed, rows: softdraw.gumbel_softmax(x, 0.7, hard=True, seed=seed, rows=rows),
-    "index": lambda x, seed, rows: softdraw.gumbel_max(x, seed=seed, rows=rows),
-    "module": lambda x, seed, rows: softdraw.nn.GumbelSoftmax(0.7)(x, seed=seed, rows=rows),
-    "noise": lambda x, seed, rows: softdraw.gumbel_noise(x.shape, seed=seed, rows=rows),
-    "law": law("OneHotCategorical"),
-    "bits": law("Bernoulli"),
-    "relaxed": relaxed,
-}
-SEEDED |= {
-    f"draw {label(rule)}": lambda x, seed, rows, rule=rule: softdraw.draw(x, rule, seed=seed, rows=rows)
-    for rule in PATHWISE
-}
-CONTROLLED = softdraw.Relax(control=lambda y: 0.7 * y[..., 0] ** 2, tau=0.8)
-EXPECTED = [*PATHWISE, *(rule for rule in SCORE if type(rule) not in (softdraw.DisARM, softdraw.Relax)), CONTROLLED]
-SEEDED |= {f"expect {label(rule)}": estimated(rule) for rule in EXPECTED}
-
-
-@pytest.mark.parametrize("name", SEEDED)
-@pytest.mark.usefixtures("each_body")
-def test_a_sample_with_its_seed_draws_what_it_draws_alone(name):
-    call = SEEDED[name]
-    for rows in (0, 7):
-        y, g = gradients(call, X, SEEDS, rows)
-        for i in range(len(X)):
-            alone, slope = gradients(call, X[i], SEEDS[i], rows)
-            torch.testing.assert_close(y[i], alone, rtol=1e-5, atol=1e-6)
-            torch.testing.assert_close(g[i], slope, rtol=1e-4, atol=1e-6)
-    # Seeds for every row, the rows of a sample having that of the sample: each row is then row 0 of its seed.
-    if not name.startswith("bits"):
-        each, _ = gradients(call, X, SEEDS.unsqueeze(-1).expand(4, 3), torch.arange(3).expand(4, 3))
-        whole, _ = gradients(call, X, SEEDS, torch.arange(3).expand(4, 3))
-        torch.testing.assert_close(each, whole, rtol=1e-5, atol=1e-6)
-
-
-def test_disarm_takes_seeds_of_samples():
-    def estimate(theta, seed):
-        leaf = theta.clone().requires_grad_()
-        bits = torch.distributions.Independent(softdraw.Bernoulli(leaf), 1)
-        softdraw.expect(lambda b: (b.sum(-1) - 0.4) ** 2, bits, softdraw.DisARM(2), seed=seed).sum().backward()
-        return leaf.grad
-
-    theta = X[:, 0]
-    whole = estimate(theta, SEEDS)
-    for i in range(4):
-        torch.testing.assert_close(whole[i], estimate(theta[i], SEEDS[i]))
-
-
-def test_streams_under_seeds_of_samples():
-    drawn = softdraw.gumbel_max(X, sample_shape=(3,), seed=SEEDS)
-    for i in range(4):
-        assert torch.equal(drawn[:, i], softdraw.gumbel_max(X[i], sample_shape=(3,), seed=SEEDS[i]))
-
-
 def test_single_columns_are_those_of_the_block():
     ids = torch.tensor([7, 0, 2**45, 3])
     for options in ({}, {"rows": 5}, {"rows": ids}, {"stream": 3}, {"seed": SEEDS}):
@@ -240,75 +182,3 @@ def test_coupled_draws_agree_as_often_as_the_formula_says():
     exact = sum(1 / sum(max(p[j] / p[i], q[j] / q[i]) for j in range(3)) for i in range(3)).item()
     for found, expected in (((a == b), exact), ((a == other), (p * q).sum().item())):
         assert abs(found.double().mean().item() - expected) < 4 * math.sqrt(expected * (1 - expected) / n)
-
-
-LOGITS = torch.tensor([1.0, -2.0, 0.5, -math.inf, 3.0])
-
-
-def test_noise_given_an_index_has_its_law():
-    """Over indices of the law it is Gumbel noise again; given one, its maximum is Gumbel(log Z), wherever it is."""
-    n = 40_000
-    x = LOGITS.double().expand(n, 5)
-    index = softdraw.gumbel_max(x, seed=1)
-    g = softdraw.gumbel_noise((n, 5), seed=1, logits=x, index=index, dtype=torch.float64)
-    assert torch.equal((x + g).argmax(-1), index)
-    for column in range(5):
-        assert scipy.stats.kstest(g[:, column].numpy(), "gumbel_r").pvalue > 1e-3
-    assert torch.corrcoef(g.T).sub(torch.eye(5)).abs().max() < 4.5 / math.sqrt(n)
-    for given in (1, 4):
-        at = torch.tensor(given)
-        s = x + softdraw.gumbel_noise((n, 5), seed=2, logits=LOGITS.double(), index=at, dtype=torch.float64)
-        assert (s.argmax(-1) == given).all()
-        assert scipy.stats.kstest((s.amax(-1) - LOGITS.double().logsumexp(-1)).numpy(), "gumbel_r").pvalue > 1e-3
-
-
-def test_noise_given_an_index_equals_rejection():
-    """The noise of those draws whose index came out right, compared column by column."""
-    n, x = 60_000, torch.tensor([0.3, -0.5, 1.0]).double()
-    g = softdraw.gumbel_noise((n, 3), seed=5, dtype=torch.float64)
-    chosen = g[(x + g).argmax(-1) == 1]
-    given = softdraw.gumbel_noise((len(chosen), 3), seed=6, logits=x, index=torch.tensor(1), dtype=torch.float64)
-    for column in range(3):
-        assert scipy.stats.ks_2samp(chosen[:, column].numpy(), given[:, column].numpy()).pvalue > 1e-3
-
-
-def test_noise_given_an_index_at_corners():
-    index = torch.tensor([-1, 2])
-    g = softdraw.gumbel_noise((2, 5), seed=3, logits=LOGITS + 1e4, index=index)
-    assert g.isfinite().all()
-    assert (LOGITS + g)[1].argmax() == 2
-    far = softdraw.gumbel_noise((1, 2), seed=3, logits=torch.tensor([[0.0, 200.0]]), index=torch.tensor([0]))
-    assert far[0, 0] > 190 + far[0, 1]
-    leaf = LOGITS[:3].clone().double().requires_grad_()
-    make = lambda x: softdraw.gumbel_noise((3,), seed=3, logits=x, index=torch.tensor(1), dtype=torch.float64)  # noqa: E731
-    assert torch.autograd.gradcheck(make, leaf)
-
-
-@pytest.mark.parametrize(
-    "rule", [softdraw.StraightThroughGumbel(tau=0.7), softdraw.GumbelRao(tau=0.7, samples=3)], ids=label
-)
-def test_a_given_sample_of_the_same_seed_shares_no_noise(rule):
-    """The gradient given a sample has the same mean whether the sample was drawn with this seed or with another."""
-    n = 40_000
-    x = torch.tensor([0.5, -0.5, 0.2]).double()
-    weights = torch.tensor([1.0, 0.0, -1.0]).double()
-    means = []
-    for seed in (1, 2):
-        leaf = x.expand(n, 3).clone().requires_grad_()
-        law = softdraw.OneHotCategorical(leaf)
-        y = softdraw.draw(law, rule, value=softdraw.OneHotCategorical(x.expand(n, 3)).sample(seed=1), seed=seed)
-        (y * weights).sum().backward()
-        means.append((leaf.grad.mean(0), leaf.grad.std(0) / math.sqrt(n)))
-    (a, error), (b, other) = means
-    assert ((a - b).abs() < 4 * (error**2 + other**2).sqrt()).all()
-
-
-def test_the_noise_of_rules_is_that_of_no_draw():
-    """Block 1 of 10 categories was once columns 10 to 19 of a draw of 20 categories."""
-    drawn = set(softdraw.gumbel_noise((1, 1, 80), seed=0).flatten().tolist())
-    for width in (10, 20):
-        noise_of_rules = Noise(torch.tensor(0), torch.zeros(1, 1, 1).long(), True)
-        made = noise_of_rules.more(torch.zeros(1, 1, width), 0, 4)
-        assert not drawn & set(made.flatten().tolist())
-        key = softdraw.fold_in(0, "conditional")
-        torch.testing.assert_close(made.flatten(), softdraw.gumbel_noise((4 * width,), seed=key))

@@ -68,10 +68,11 @@ def test_what_counts_as_a_number_for_each_row():
 
 
 def test_top_p_of_1_keeps_everything_beside_rounding():
-    logits = torch.tensor([0.0, -30.0, -50.0]).expand(2, 3)
-    for p, finite in ((torch.tensor([1.0, 0.5]), [True, False]), (torch.tensor([1.0, 1.0]), [True, True])):
-        entropy = softdraw.draw_index(logits.double(), top_p=p, seed=0).entropy
-        assert (entropy > 0).tolist() == finite
+    logits = torch.tensor([0.0, -30.0, -50.0], dtype=torch.float64).expand(2, 3)  # 1 + exp(-50) is 1
+    p = torch.tensor([[1.0], [0.5]], dtype=torch.float64)
+    assert truncation.kept(logits, None, 1.0, (None, p, None)).tolist() == [[True] * 3, [True, False, False]]
+    entropy = softdraw.draw_index(logits, top_p=p.squeeze(-1), seed=0).entropy
+    assert (entropy > 0).tolist() == [True, False]
 
 
 def test_gumbel_topk_takes_a_temperature_for_each_row():

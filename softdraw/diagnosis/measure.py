@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, distributions
 
+from softdraw.checks import integer
 from softdraw.diagnosis.candidates import candidates
 from softdraw.diagnosis.cost import costs
 from softdraw.diagnosis.failure import users_part
@@ -84,6 +85,8 @@ def diagnose(
         Hooper and Shekhovtsov (2026), AISTATS, for bias and variance relative to the true gradient.
     """
     _check(rules, samples, time_budget)
+    if not -(2**63) <= integer("seed", seed, "of the whole report") < 2**64:
+        raise ValueError(f"seed must be an int of 64 bits, got {seed}: take it modulo 2**64")
     try:
         return _diagnose(Problem(f, *as_law(law), rows), rules, samples, seed, time_budget, exact_limit, progress)
     except Exception as error:

@@ -71,10 +71,10 @@ def _share(name: str, x: Any, logits: Tensor, dim: int) -> float | Tensor:
     return x
 
 
-def _check_values(name: str, x: Tensor) -> None:
+def _check_values(name: str, number: Any) -> None:
     """Checks values: now where they can be read, later on an accelerator and in compiled code. Under torch.func neither
     is possible, and a bound that is not legal keeps the largest logits alone."""
-    x = x.to_local() if is_dtensor(x) else x  # pyright: ignore[reportCallIssue] (which a DTensor has)
+    x = number.to_local() if is_dtensor(number) else number
     if under_torch_func() or x.is_meta:
         return
     right = _RANGES[name][0](x)

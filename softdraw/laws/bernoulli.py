@@ -9,7 +9,8 @@ from torch import Tensor
 from torch.distributions import constraints
 from torch.nn.functional import softplus
 
-from softdraw.arguments import check_floating, compute_dtype, prepare_mask
+from softdraw.arguments import compute_dtype, prepare_mask
+from softdraw.checks import check_floating
 from softdraw.laws.categorical import CategoricalLaw, check_probabilities, from_probabilities
 from softdraw.laws.checks import check_one_given, check_support, check_value
 from softdraw.numerics import masked, two_categories

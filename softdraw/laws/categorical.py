@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from softdraw import numerics
-from softdraw.arguments import check_floating, compute_dtype
-from softdraw.checks import check_bool
+from softdraw.arguments import compute_dtype
+from softdraw.checks import check_bool, check_floating
 from softdraw.laws.checks import check_states
 from softdraw.laws.law import Law
 from softdraw.operators.softmax import softmax

@@ -11,7 +11,6 @@ from torch import Tensor
 from torch.distributions import Distribution, constraints
 
 from softdraw.arguments import (
-    check_floating,
     check_logits,
     compute_dtype,
     prepare_mask,
@@ -19,6 +18,7 @@ from softdraw.arguments import (
     row_ids,
     tau_tensor,
 )
+from softdraw.checks import check_floating
 from softdraw.kernels.reference import checked
 from softdraw.laws.checks import batch_index, check_parameters, check_support, check_value, prepare_batch
 from softdraw.laws.one_hot import parameters

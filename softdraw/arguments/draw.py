@@ -1,10 +1,4 @@
-"""What every public call does with its arguments: it checks them and puts them into the form that kernels take.
-
-The canonical form is what the kernels take: categories in the last dimension, ``tau`` a number or a tensor, ``seed``
-and ``rows`` tensors (each broadcasts to ``(*batch, 1)``), a mask that has the shape of the logits. Values on an
-accelerator are never read here: a check of values belongs inside the operation, where it can be asynchronous and is
-not traced.
-"""
+"""The logits, tau, mask and flags of a draw: their checks, and the form that kernels take."""
 
 from __future__ import annotations
 
@@ -15,24 +9,19 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from softdraw.arguments.rows import ROW_MAX
 from softdraw.checks import (
     DENSE,
-    INTEGERS,
     ORDINARY,
     check_bool,
     check_device,
     check_floating,
     check_mask,
-    check_room,
-    check_tensor,
     given,
     integer,
     number,
 )
-from softdraw.tensors import PLAIN, is_plain, matched
-
-ROW_MAX = 2**63 - 1
-COLUMN_MAX = 2**32
+from softdraw.tensors import PLAIN, matched
 
 Tau = Tensor | float
 Fields = tuple[Tensor, Tau, Tensor | None, Tensor | None, Tensor | None, int]  # a Draw as a plain tuple
@@ -234,71 +223,6 @@ def a_row(name: str, x: Tensor, logits: Tensor, dim: int) -> Tensor:
             f"(write {name}.unsqueeze({dim}) if it lacks that dimension)"
         )
     return last(x.expand(per_row), dim)
-
-
-def check_col_start(col_start: int, cols: int) -> int:
-    """``col_start`` as an int that leaves room for ``cols`` columns below 2^32, or an error says so."""
-    col_start = integer("col_start", col_start, "the index of the first column")
-    if not 0 <= col_start <= COLUMN_MAX - cols:
-        raise ValueError(f"col_start must be from 0 to 2**32 less the {cols} columns of the logits, got {col_start}")
-    return col_start
-
-
-def rows_of(rows: int | Tensor, x: Tensor, seed: object = None) -> Tensor | None:
-    """``prepare_rows`` for the rows of ``x``, categories last; quick for the default, 0, and one seed."""
-    if type(rows) is int and rows == 0 and not per_sample(seed):
-        return None
-    rows = matched("rows", rows, x) if isinstance(rows, Tensor) else rows
-    return prepare_rows(rows, x.shape[:-1], x.device, seed)
-
-
-def prepare_rows(rows: int | Tensor, batch: torch.Size, device: torch.device, seed: object = None) -> Tensor | None:
-    """The id of every row as int64 of shape ``(*batch, 1)``, or None for 0, 1, 2, ... in the order of the batch.
-
-    Under each of several seeds, those of samples, the count begins anew: a sample draws what it draws alone.
-    """
-    if isinstance(rows, Tensor):
-        return _prepare_row_ids(rows, batch, device)
-    rows = integer("rows", rows, "the id of the first row, or an int64 tensor, an id for every row")
-    several = per_sample(seed)
-    if rows == 0 and not several:
-        return None
-    counted = batch[seed.dim() :] if isinstance(seed, Tensor) else batch
-    if not 0 <= rows <= ROW_MAX - counted.numel():
-        raise ValueError(f"rows must be from 0 to 2**63 - 1 less the number of rows, got {rows}")
-    ids = row_ids(counted, device) + rows
-    return ids.expand(*batch, 1) if several else ids
-
-
-def per_sample(seed: object) -> bool:
-    """Whether there are several seeds, one for each of the batch's first dimensions."""
-    return isinstance(seed, Tensor) and seed.dim() > 0
-
-
-def row_ids(batch: torch.Size | tuple[int, ...], device: torch.device) -> Tensor:
-    """The default ids: the flattened index over the batch, int64 of shape ``(*batch, 1)``."""
-    return torch.arange(math.prod(batch), device=device).view(*batch, 1)
-
-
-def _prepare_row_ids(rows: Tensor, batch: torch.Size, device: torch.device) -> Tensor:
-    if rows.dtype not in INTEGERS:
-        raise TypeError(f"rows must be an int or an int64 tensor, got a tensor of {rows.dtype}: write rows.long()")
-    check_tensor("rows", rows)
-    if rows.device != device:
-        raise ValueError(f"rows is on {rows.device} and the draw on {device}: write rows.to('{device}')")
-    known, inner = rows.dim(), batch[rows.dim() :]
-    # No broadcasting: it would give several rows one id, hence the same noise.
-    if rows.shape != batch[:known] or (known == 0 and len(batch) > 0):
-        raise ValueError(
-            f"rows of shape {tuple(rows.shape)} does not give an id to every row of a batch of shape {tuple(batch)}: "
-            "give it that shape, or the first dimensions of it (ids of samples), or an int for the first id"
-        )
-    ids = rows.long().view(*rows.shape, *[1] * (len(inner) + 1))
-    if not inner:
-        return ids
-    if is_plain(ids) and ids.is_cpu:
-        check_room(ids, inner.numel())
-    return ids * inner.numel() + matched("", row_ids(inner, device), ids)
 
 
 def _broadcasts(shape: torch.Size | list[int], target: torch.Size | list[int]) -> bool:
