@@ -6,7 +6,6 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-import softdraw
 from tests.laws import LAWS, MASK, logits, mean
 from tests.methods import one_hot_logits
 

@@ -97,7 +97,13 @@ def test_long_orders_and_large_differences():
 
 
 def test_one_place_is_a_category_in_every_number():
-    rows = [[0.3, -1.2, 2.0, 0.1], [-INF, 0.5, 0.2, -INF], [INF, 0.5, 0.2, -INF], [INF, INF, 0.2, -1.0], [1e4, 0, 3, 9999]]
+    rows = [
+        [0.3, -1.2, 2.0, 0.1],
+        [-INF, 0.5, 0.2, -INF],
+        [INF, 0.5, 0.2, -INF],
+        [INF, INF, 0.2, -1.0],
+        [1e4, 0, 3, 9999],
+    ]
     theta = torch.tensor(rows, dtype=torch.float64, requires_grad=True)
     ours, theirs = softdraw.PlackettLuce(theta, 1), softdraw.OneHotCategorical(theta)
     index = torch.arange(4).view(4, 1, 1)
@@ -107,10 +113,16 @@ def test_one_place_is_a_category_in_every_number():
     for found, expected in pairs:
         assert_close(found, expected)
         weight = arriving if found.shape == (4, 5) else arriving[: len(found)] if found.dim() > 1 else arriving[0]
-        total = [(torch.where(y.isinf(), 0, y) * (weight.T if y.shape == (5, 4) else weight)).sum() for y in (found, expected)]
+        total = [
+            (torch.where(y.isinf(), 0, y) * (weight.T if y.shape == (5, 4) else weight)).sum()
+            for y in (found, expected)
+        ]
         assert_close(*(torch.autograd.grad(y, theta, retain_graph=True)[0] for y in total))
     finite = theta.detach()[[0, 1, 4]]
-    a, b = softdraw.PlackettLuce(finite, 1).sample((50,), seed=1), softdraw.OneHotCategorical(finite).sample((50,), seed=1)
+    a, b = (
+        softdraw.PlackettLuce(finite, 1).sample((50,), seed=1),
+        softdraw.OneHotCategorical(finite).sample((50,), seed=1),
+    )
     assert torch.equal(a[..., 0], b.argmax(-1))
     one = softdraw.PlackettLuce(torch.zeros(2, 1))
     assert torch.equal(one.sample(seed=0), torch.zeros(2, 1, dtype=torch.int64))
@@ -202,11 +214,15 @@ def test_what_is_not_there_says_what_to_do():
         law.log_normalizer()
     with pytest.raises(ValueError, match="length must be at most the 4 items of the logits, got 5"):
         softdraw.PlackettLuce(torch.zeros(4), 5)
-    with pytest.raises(ValueError, match=r"value must end in the event shape \(3,\), got shape \(2,\): an order is as many"):
+    with pytest.raises(
+        ValueError, match=r"value must end in the event shape \(3,\), got shape \(2,\): an order is as many"
+    ):
         softdraw.PlackettLuce(torch.zeros(4), 3).log_prob(torch.tensor([0, 1]))
     with pytest.raises(ValueError, match="laws over the same items, got 4 and 5 of them"):
         kl_divergence(softdraw.PlackettLuce(torch.zeros(4), 2), softdraw.PlackettLuce(torch.zeros(5), 2))
-    with pytest.raises(TypeError, match=r"ZGR does not serve PlackettLuce.*none of its kind; Exact, LeaveOneOut.*expect"):
+    with pytest.raises(
+        TypeError, match=r"ZGR does not serve PlackettLuce.*none of its kind; Exact, LeaveOneOut.*expect"
+    ):
         law.rsample()
     assert "length=13" in repr(law)
     joint = Independent(softdraw.PlackettLuce(torch.zeros(3, 4), 2), 1)

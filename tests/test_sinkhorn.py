@@ -63,7 +63,9 @@ def test_its_gradient_is_that_of_the_solution():
         return softdraw.sinkhorn(x, t, 1e-14).plan
 
     assert torch.autograd.gradcheck(plan, (s, tau))
-    assert torch.autograd.gradgradcheck(plan, (s[:1, :3, :3].detach().requires_grad_(), tau[:1].detach().requires_grad_()))
+    assert torch.autograd.gradgradcheck(
+        plan, (s[:1, :3, :3].detach().requires_grad_(), tau[:1].detach().requires_grad_())
+    )
     g = one_hot_logits(2, 4, 4, seed=1)
     (found,) = torch.autograd.grad(plan(s, 0.5), s, g)
     (expected,) = torch.autograd.grad(unrolled(s, 0.5), s, g)

@@ -209,5 +209,3 @@ def test_under_transforms_of_torch():
     assert_close(torch.func.vmap(torch.func.grad(loss))(theta)[0], expected)
     mean = torch.func.jvp(lambda x: softdraw.Subset(x, 2).mean, (theta,), (g,))[1]
     assert_close(mean, softdraw.Subset(theta, 2).covariance_product(g))
-
-

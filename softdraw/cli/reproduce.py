@@ -23,7 +23,9 @@ def reproduce(
     p: Annotated[float, typer.Option(help="polynomial: the power, 1.5, 2 or 3.")] = 2.0,
     steps: Annotated[
         int | None,
-        typer.Option(help="Steps of training; published are polynomial after 8000 and orders after 50000.  [as published]"),
+        typer.Option(
+            help="Steps of training; published are polynomial after 8000 and orders after 50000.  [as published]"
+        ),
     ] = None,
 ) -> None:
     """Compute a study's figures again and print them beside the published ones."""
