@@ -7,7 +7,7 @@ import json
 import pytest
 import torch
 
-from softdraw.bench import GROUPS, OPERATIONS, Setting, contestants, cuda, measure, report, timing
+from softdraw.bench import GROUPS, OPERATIONS, Result, Setting, contestants, cuda, measure, report, timing
 from softdraw.bench.line import Gradient
 from softdraw.bench.memory import extra_bytes, kept_bytes
 from softdraw.cli import run
@@ -217,3 +217,18 @@ def test_the_share_of_a_copy_in_a_line():
     assert f"{(4096 * (4 * 4096 + 8)) / 1e-3 / 1e9:.1f}" in shown
     assert " 50% " in shown
     assert shown.endswith("read 0.8")
+
+
+def test_a_picture_of_lines_whose_peers_are_not_there_at_every_size(tmp_path):
+    def result(operation, cols, ratios):
+        setting = Setting(operation, 2, cols, torch.float32, 1)
+        names = ("softdraw", *ratios)
+        return Result(setting, dict.fromkeys(names, 1e-3), ratios, dict.fromkeys(names, 0), dict.fromkeys(names))
+
+    results = [
+        result("Subset.mean", 1000, {"clone": 0.1}),
+        result("Subset.mean", 100, {"recursion": 50.0, "clone": 0.1}),
+        result("Subset.sample", 100, {"clone": 0.1}),
+    ]
+    report.draw_picture(tmp_path / "bench.png", results)
+    assert (tmp_path / "bench.png").read_bytes()[:4] == b"\x89PNG"

@@ -4,6 +4,7 @@ only it can take."""
 import math
 import resource
 import warnings
+from pathlib import Path
 
 import pytest
 import torch
@@ -168,3 +169,23 @@ def test_log_z_against_the_recursion(size):
     n, k, sd = size
     theta = sd * one_hot_logits(n, dtype=torch.float32)
     assert abs(softdraw.Subset(theta, k).log_normalizer().item() / recursion(theta, k).item() - 1) < 1e-7
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="the size of the process is read from /proc")
+@pytest.mark.parametrize("name", ["log_normalizer", "mean", "sample", "covariance_product"])
+def test_memory_that_is_not_there_is_an_error(name):
+    n, k = 2_000_000, 1000
+    law = softdraw.Subset(torch.zeros(n), k)
+    call = {"mean": lambda: law.mean, "covariance_product": lambda: law.covariance_product(law.theta)}
+    call = call.get(name, lambda: getattr(law, name)())
+    softdraw.Subset(torch.zeros(400), 3).sample(seed=0)  # what is loaded at first use is loaded
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    limits = resource.getrlimit(resource.RLIMIT_AS)
+    try:
+        resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + 80 * 2**20, limits[1]))
+        with pytest.raises(MemoryError, match=r"logits of shape \(2000000,\) with k up to 1000 need a tree"):
+            call()
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, limits)
+    z = softdraw.Subset(torch.zeros(4000), 10).sample(seed=0)
+    assert z.sum() == 10

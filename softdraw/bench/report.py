@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import platform
 from pathlib import Path
 from typing import Any
@@ -87,10 +88,13 @@ def draw_picture(path: Path, results: list[Result]) -> None:
     figure = Figure(figsize=(9, 2.2 * len(operations) + 1), layout="constrained")
     for axes, operation in zip(figure.subplots(len(operations), squeeze=False)[:, 0], operations, strict=True):
         rows = [r for r in results if r.setting.operation == operation]
-        peers = [name for name in rows[0].ratios if name != "clone"]
+        # A peer may be left out where it would take too long; a line without any is shown beside the copy.
+        peers = list(dict.fromkeys(name for r in rows for name in r.ratios if name != "clone")) or ["clone"]
         for i, peer in enumerate(peers):
             places = [k + (i - (len(peers) - 1) / 2) * 0.8 / len(peers) for k in range(len(rows))]
-            axes.bar(places, [r.ratios[peer] for r in rows], width=0.8 / len(peers), label=f"against {peer}")
+            axes.bar(
+                places, [r.ratios.get(peer, math.nan) for r in rows], width=0.8 / len(peers), label=f"against {peer}"
+            )
         axes.set_xticks(range(len(rows)), [_label(r) for r in rows], fontsize=7)
         axes.set_yscale("log")
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))

@@ -8,6 +8,7 @@ published code has it, and its marginals are the gradient that autograd makes of
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -43,8 +44,8 @@ def _line(ours: Callable[[Subset], Any], by_hand: Callable[[Tensor, int], Tensor
     def ways(x: Tensor) -> Ways:
         chosen = min(k or max(1, x.shape[-1] // 10), 1000, x.shape[-1])
         calls: Ways = {"softdraw": lambda: ours(Subset(x, chosen))}
-        if by_hand is not None and x.shape[-1] <= _LONGEST:
-            calls["recursion"] = lambda: by_hand(x, chosen)
+        if by_hand and x.shape[-1] <= _LONGEST:
+            calls["recursion"] = partial(by_hand, x, chosen)
         return calls
 
     return Line(ways, dense=2)

@@ -31,8 +31,8 @@ def bench(
 
     By default draws of Gumbel-softmax and of indices are measured. rules: draws with the gradient of each rule, beside
     the rule by hand and our own gumbel_softmax; laws: beside torch.distributions; losses: beside those of torch;
-    indices: draw_index and gumbel_topk beside torch.multinomial and Gumbel noise by hand; subsets: the numbers of Subset
-    beside the recursion in log space.
+    indices: draw_index and gumbel_topk beside torch.multinomial and Gumbel noise by hand; subsets: the numbers of
+    Subset beside the recursion in log space.
 
     ns/elem: of an element, and of a sample where there are several. kept: bytes an element that are kept for the
     backward pass beside inputs and result. peak MB: peak memory beyond the result.

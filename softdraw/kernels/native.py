@@ -2,8 +2,9 @@
 how it is called.
 
 The C interface is one function an operation: ``(const Call*, const int64_t* layout)`` for draws (csrc/call.h), and
-``(const Pass*)`` for passes without noise (csrc/pass.h), which returns 0 if every row was done. A call is packed into
-bytes: filling a ctypes structure would cost more than a small draw.
+``(const Pass*)`` for passes without noise (csrc/pass.h), which returns 0 if every row was done, and ``(const Subset*)``
+for k of n items (csrc/subset.h), which returns 0 if there was memory. A call is packed into bytes: filling a ctypes
+structure would cost more than a small draw.
 """
 
 from __future__ import annotations

@@ -86,7 +86,7 @@ def _run(
     numbers = (x.numel() // n, n, k.most, _CODES[x.dtype], samples, torch.get_num_threads())
     if function(name)(SUBSET.pack(*at, *numbers)):
         raise MemoryError(
-            f"logits of shape {tuple(x.shape)} with k up to {k.most} need a tree of more numbers than there is memory for "
-            "(about n log k a row, for each thread): take fewer threads, a smaller k, or fewer items"
+            f"logits of shape {tuple(x.shape)} with k up to {k.most} need a tree of more numbers than there is memory "
+            "for, got none (about n log k numbers for each thread): take fewer threads, a smaller k, or fewer items"
         )
     return out

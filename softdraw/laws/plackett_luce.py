@@ -176,8 +176,8 @@ class PlackettLuce(Law):
         generator: torch.Generator | None = None,
         rows: int | Tensor = 0,
     ) -> Tensor:
-        """theta + G given that ``value``, ``(*sample_shape, *batch, length)``, was drawn: ``(*sample_shape, *batch, n)``
-        in float32 or float64, exact, reparametrised in theta. Its noise is independent of every draw."""
+        """theta + G given that ``value``, ``(*sample_shape, *batch, length)``, was drawn: ``(*sample_shape, *batch,
+        n)``, in float32 or float64, exact and reparametrised in theta. Its noise is independent of every draw."""
         shape = check_sample(value, (), self)
         check_support(value, self)
         key, ids = self._source(seed, generator, rows)
@@ -262,5 +262,6 @@ class PlackettLuce(Law):
         n = self.theta.shape[-1]
         if n > _SUMMED:
             raise NotImplementedError(
-                f"{name} of PlackettLuce is a sum over 2^n sets, for at most {_SUMMED} items, got n = {n}: estimate it by {way}"
+                f"{name} of PlackettLuce is a sum over 2^n sets, for at most {_SUMMED} items, got n = {n}: estimate it "
+                f"by {way}"
             )

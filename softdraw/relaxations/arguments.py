@@ -21,8 +21,8 @@ def check_scores(scores: Tensor, dims: int) -> None:
 
 
 def number_or_checked(tau: float | Tensor, x: Tensor) -> Tau:
-    """``tau`` as a number, or as a tensor in the dtype of ``x`` that broadcasts to it; its values are checked where they
-    can be read."""
+    """``tau`` as a number, or as a tensor in the dtype of ``x`` that broadcasts to it. Its values are checked where
+    they can be read."""
     t = prepare_tau(tau, x, x.dim() - 1)
     if not isinstance(t, Tensor):
         return t

@@ -23,8 +23,8 @@ def soft_sort(scores: Tensor, tau: float | Tensor = 1.0, mask: Tensor | None = N
 
     Args:
         scores: s, ``(*batch, n)``, any floating dtype.
-        tau: > 0, a number or a tensor, one per row, of shape ``(*batch, 1)``; it may be learned. It has the units of the
-            scores.
+        tau: > 0, a number or a tensor, one per row, of shape ``(*batch, 1)``; it may be learned. It has the units of
+            the scores.
         mask: bool, True = allowed, broadcasts to the scores. A forbidden item, as one at -inf, has no place: its column
             is zero, and so are the last rows, one for each of them.
 

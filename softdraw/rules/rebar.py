@@ -19,7 +19,9 @@ class Rebar(ScoreFunction):
     .. math:: \hat g = (f(D) - \eta f(\tilde y)) \nabla \log p(D) + \eta \nabla f(y) - \eta \nabla f(\tilde y), \qquad
               y = \mathrm{softmax}(z / \tau), \; \tilde y = \mathrm{softmax}(\tilde z / \tau)
 
-    with :math:`z = \theta + G`, D its argmax, and :math:`\tilde z \sim p(z \mid D)` reparametrised.
+    with :math:`z = \theta + G`, D its argmax, and :math:`\tilde z \sim p(z \mid D)` reparametrised. For orders
+    (``PlackettLuce``) D are the indices that sort z, and in place of the softmax is ``softdraw.soft_sort``: relaxed
+    permutation matrices, ``(..., length, n)``.
 
     Args:
         tau: > 0, a number or a tensor; may be learned.

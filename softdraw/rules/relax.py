@@ -21,7 +21,9 @@ class Relax(ScoreFunction):
     .. math:: \hat g = (f(D) - c(\tilde y)) \nabla \log p(D) + \nabla c(y) - \nabla c(\tilde y), \qquad
               y = \mathrm{softmax}(z / \tau), \; \tilde y = \mathrm{softmax}(\tilde z / \tau)
 
-    with :math:`z = \theta + G`, D its argmax, and :math:`\tilde z \sim p(z \mid D)` reparametrised.
+    with :math:`z = \theta + G`, D its argmax, and :math:`\tilde z \sim p(z \mid D)` reparametrised. For orders
+    (``PlackettLuce``) D are the indices that sort z, and in place of the softmax is ``softdraw.soft_sort``: relaxed
+    permutation matrices, ``(..., length, n)``.
 
     Args:
         control: maps relaxed samples, of the shape that f gets, to values of the shape that f returns; any

@@ -1,9 +1,10 @@
 r"""Orders in plain torch: the law of Plackett and Luce, whose first m items are drawn without replacement.
 
-Items have scores x and weights w = exp(x). An order (b_1, ..., b_m) is built front to back, each item with a
+Items have scores x and weights w = exp(x). An order (b_1, ..., b_m) is built from its front, each item with a
 probability proportional to its weight among those that are left:
 
-.. math:: \log p(b) = \sum_i (x_{b_i} - L_i), \qquad L_i = \log \Bigl(\sum_{j \ge i} w_{b_j} + \sum_{j \notin b} w_j\Bigr)
+.. math:: \log p(b) = \sum_i (x_{b_i} - L_i), \qquad
+          L_i = \log \Bigl(\sum_{j \ge i} w_{b_j} + \sum_{j \notin b} w_j\Bigr)
 
 The L are summed from the back, where everything is positive: none is the difference of others. It is also the order in
 which clocks T_j ~ Exp(w_j) ring, and the clocks given the order are sums of independent times between the rings,
@@ -93,9 +94,9 @@ def marginals(x: Tensor, m: int) -> Tensor:
 
 
 def _by_sets(x: Tensor, m: int) -> tuple[Tensor, Tensor]:
-    """What the next item depends on is the set of those before it. The probabilities of the sets before each of m steps,
-    ``(m, ..., sets)``, and of the next item given each, in logarithms, ``(..., sets, n)``. A set is a number whose bits
-    are its items."""
+    """What the next item depends on is the set of those before it. The probabilities of the sets before each of m
+    steps, ``(m, ..., sets)``, and of the next item given each, in logarithms, ``(..., sets, n)``. A set is a number
+    whose bits are its items."""
     n = x.shape[-1]
     sets, items = torch.arange(2**n, device=x.device), torch.arange(n, device=x.device).unsqueeze(-1)
     taken = (sets >> items) & 1 == 1  # (n, sets)
