@@ -293,12 +293,6 @@ def test_nothing_is_taken_with_a_gradient_of_zero(rule, k):
     assert (g == 0).all()
 
 
-def test_imle_says_that_it_has_no_forward_mode():
-    theta = torch.zeros(2, 4)
-    with pytest.raises(NotImplementedError, match="IMLE has no forward mode"):
-        torch.func.jvp(lambda x: softdraw.draw(softdraw.Subset(x, 2), softdraw.IMLE(), seed=0), (theta,), (theta,))
-
-
 @of_subsets
 def test_masks_rows_of_their_own_k_and_transforms(rule):
     theta = one_hot_logits(4, 6, dtype=torch.float32).requires_grad_()

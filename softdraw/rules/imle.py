@@ -84,10 +84,3 @@ class _TopK(torch.autograd.Function):
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple:
         scores, z = ctx.saved_tensors
         return (z - k_hot(scores - ctx.lam * grad_outputs[0], ctx.k)) / ctx.lam, None, None
-
-    @staticmethod
-    def jvp(ctx: Any, *tangents: Any) -> Tensor:
-        raise NotImplementedError(
-            "IMLE has no forward mode: its gradient is not linear in the one that arrives, so it has no transpose: use "
-            "reverse mode, or ZGR()"
-        )
