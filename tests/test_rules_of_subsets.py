@@ -73,6 +73,31 @@ def test_relaxed_top_k_is_the_published_recursion():
     )
 
 
+@pytest.mark.parametrize("gap", [1.0, 60.0, 90.0, 200.0, 1e4, 1e30])
+def test_relaxed_top_k_takes_no_item_twice_however_far_it_leads(gap):
+    """Float32, whose exp ends at -87, beside the recursion in float64 with log(1 - w) of the leader as logsumexp of the
+    others, less that of all."""
+    theta = torch.tensor([gap, 0.0, 1.0, -2.0], requires_grad=True)
+    y = softdraw.draw(softdraw.Subset(theta, 2), softdraw.RelaxedTopK(0.5), seed=0)
+    b = (theta.detach() + softdraw.gumbel_noise((4,), seed=0)).double().requires_grad_()
+    first = (b / 0.5).softmax(-1)
+    lead = (b[1:] / 0.5).logsumexp(-1) - (b / 0.5).logsumexp(-1)
+    expected = first + ((b + torch.cat((lead.view(1), torch.log1p(-first[1:])))) / 0.5).softmax(-1)
+    assert_close(y.double(), expected, rtol=0, atol=2e-5)
+    (found,), (wanted,) = (torch.autograd.grad(z[2], x) for z, x in ((y, theta), (expected, b)))
+    assert_close(found.double(), wanted, rtol=0, atol=2e-5)
+
+
+@of_subsets
+@pytest.mark.parametrize("k", [0, torch.tensor([0, 0])], ids=["int", "tensor"])
+def test_nothing_is_taken_with_a_gradient_of_zero(rule, k):
+    theta = torch.zeros(2, 3, requires_grad=True)
+    y = softdraw.draw(softdraw.Subset(theta, k), rule, seed=0)
+    (g,) = torch.autograd.grad(y.sum(), theta)
+    assert (y == 0).all()
+    assert (g == 0).all()
+
+
 @of_subsets
 def test_masks_rows_of_their_own_k_and_transforms(rule):
     theta = one_hot_logits(4, 6, dtype=torch.float32).requires_grad_()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -55,7 +56,8 @@ class RelaxedTopK(Pathwise):
     ) -> Tensor:
         check_drawn(self, noise)
         theta = law.theta
-        tau, a, y = per_row(self.tau, theta), theta + noise.gumbel(theta), torch.zeros_like(theta)
+        tau, a = per_row(self.tau, theta), theta + noise.gumbel(theta)
+        y = a.masked_fill(torch.ones_like(a, dtype=torch.bool), 0)  # in the graph, where nothing is taken too
         k = law.k if isinstance(law.k, int) else law.k.unsqueeze(-1)
         there = sample.detach().sum(-1, keepdim=True) >= k  # a row that has no subset stays zero, a NaN row is NaN
         for taken in range(law.k if isinstance(law.k, int) else law.most):
@@ -66,12 +68,24 @@ class RelaxedTopK(Pathwise):
 
 
 def _without(a: Tensor, tau: Tensor) -> tuple[Tensor, Tensor]:
-    """w = softmax(a / tau) and log(1 - w). That of the largest is summed from the others, which keeps its digits as w
-    tends to 1; it ends at the smallest number, so that its derivative stays finite."""
+    """w = softmax(a / tau) and log(1 - w).
+
+    That of the largest is summed from the others, which keeps its digits as w tends to 1. Where all others underflow,
+    the sum is taken relative to the second: an item that kept a finite share of its lead would be taken twice. Where
+    there are no others it ends at the smallest number, so that its derivative stays finite.
+    """
+    tiny = torch.finfo(a.dtype).tiny
     top, at = a.detach().max(-1, keepdim=True)
-    e = torch.exp((a - torch.where(top.isfinite(), top, 0)) / tau)
+    u = (a - torch.where(top.isfinite(), top, 0)) / tau
+    e = torch.exp(u)
     largest = torch.zeros_like(a, dtype=torch.bool).scatter(-1, at, True)
     total = e.sum(-1, keepdim=True)
     total = torch.where(total == 0, 1, total)
     rest = torch.where(largest, e.masked_fill(largest, 0).sum(-1, keepdim=True), total - e)
-    return e / total, (rest.clamp_min(torch.finfo(a.dtype).tiny) / total).log()
+    others = u.masked_fill(largest, -math.inf)
+    second = others.detach().amax(-1, keepdim=True)
+    far = second.isfinite() & (second < math.log(tiny))
+    second = torch.where(far, second, 0)
+    log_others = second + torch.where(far, others - second, others).exp().sum(-1, keepdim=True).clamp_min(tiny).log()
+    log_rest = (rest.clamp_min(tiny) / total).log()
+    return e / total, torch.where(far & largest, log_others - total.log(), log_rest)

@@ -22,7 +22,7 @@ RULES = "straight-through,zgr,imle:lam=100,relaxed-top-k,leave-one-out,reinforce
 class Settings:
     """A run is a function of its settings and of the data; both are in its ``config.json``.
 
-    What is not the rule's own was chosen on other splits (seed 100), for the concrete selector as for k-subsets.
+    Tau and the rates were chosen on other splits than those of seed 0, for the concrete selector as for k-subsets.
     """
 
     data: str = (
