@@ -206,6 +206,26 @@ def test_what_an_extension_says(trainer):
     assert [trainer.settings.rate(step, 100) for step in (0, 29, 99)] == pytest.approx([1e-4, 3e-3 * 0.71, 3e-5])
 
 
+def test_the_bar_moves_within_an_epoch_and_counts_whole_ones(trainer):
+    from pathlib import Path
+
+    from rich.console import Console
+
+    from softdraw.cli.screens import TrainScreen
+
+    shown, seen = io.StringIO(), []
+    console = Console(file=shown, force_terminal=True, width=80, legacy_windows=False)
+    trainer.history.clear()
+    screen = TrainScreen(report, "softdraw train diffusion", Path("out"), console, lambda: None)
+    with screen:
+        screen.start(trainer, Start(done=0, extended_from=None))
+        told = trainer.on_step
+        trainer.on_step = lambda share: (told(share), seen.append(screen.bar.tasks[0].completed), screen.bar.refresh())
+        trainer.epoch()
+    assert seen == [(i + 1) / trainer.steps for i in range(trainer.steps)]
+    assert set(re.findall(r"epoch \d/\d", shown.getvalue())) == {"epoch 0/2", "epoch 1/2"}
+
+
 def test_a_terminal_shows_text_as_it_is_written():
     from rich.console import Console
 
