@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 from softdraw.errors import counted
 
@@ -44,6 +45,13 @@ def loading(console: Console, what: str) -> Iterator[Callable[[], None]]:
         status.stop()
 
 
+class _Epochs(ProgressColumn):
+    """How many epochs are done, of how many; a part of one does not count."""
+
+    def render(self, task: Task) -> Text:
+        return Text(f"epoch {int(task.completed)}/{int(task.total or 0)}")
+
+
 class _Screen:
     """A bar on a terminal; entered for as long as it may be shown."""
 
@@ -52,7 +60,7 @@ class _Screen:
     def __init__(self, report: Report, console: Console, loaded: Callable[[], None]) -> None:
         self.report, self.console, self.loaded = report, console, loaded
         self.bar = Progress(
-            TextColumn("epoch {task.completed:.0f}/{task.total:.0f}"),
+            _Epochs(),
             BarColumn(bar_width=None),
             TextColumn("{task.description}"),
             TimeRemainingColumn(compact=True),
@@ -89,6 +97,7 @@ class TrainScreen(_Screen):
         summary = self.report.summary(trainer) if start.done else ""
         self.task = self.bar.add_task(summary, total=trainer.settings.epochs, completed=start.done)
         self.bar.start()
+        trainer.on_step = lambda share: self.bar.update(self.task, completed=len(trainer.history) + share)
 
     def advance(self, trainer: Any) -> None:
         """Show the epoch that was just finished."""

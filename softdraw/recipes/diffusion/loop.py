@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -44,6 +44,7 @@ class Trainer:
         self.steps = math.ceil(len(self.train) / settings.batch_size)  # of an epoch
         self.history: list[dict[str, float]] = []
         self.seconds = {"training": 0.0, "total": 0.0}
+        self.on_step: Callable[[float], None] = lambda share: None
 
     def epoch(self) -> dict[str, float]:
         """One pass over the training sequences and the bound of the held-out ones; returns the new record."""
@@ -69,6 +70,7 @@ class Trainer:
         total = 0.0
         for i, ids in enumerate(order.split(self.settings.batch_size)):
             total += self.step(ids, softdraw.fold_in(seed, "masks", i), epoch * self.steps + i) * len(ids)
+            self.on_step((i + 1) / self.steps)
         return total / len(self.train)
 
     def step(self, ids: Tensor, seed: Tensor, step: int) -> float:

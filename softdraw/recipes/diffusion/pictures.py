@@ -20,7 +20,7 @@ def draw_all(trainer: Trainer) -> dict[str, bytes]:
     for (name, value), style in zip(trainer.baselines.items(), (":", "--"), strict=True):
         axes.axhline(value, linestyle=style, color="#000000", label=f"{name}s, held-out text")
     axes.set(xlabel="epoch", ylabel="nats per character", title="Bound of the masked-diffusion model")
-    axes.legend(frameon=False)
+    axes.legend(frameon=False, loc="center right")
     axes.grid(alpha=0.25)
     axes.xaxis.get_major_locator().set_params(integer=True)
     return {"curves.png": figures.png(figure)}

@@ -15,7 +15,10 @@ if TYPE_CHECKING:
 
 
 class Trainer(Protocol):
-    """One training: all that changes from epoch to epoch is in ``state``, and the rest follows from the settings."""
+    """One training: all that changes from epoch to epoch is in ``state``, and the rest follows from the settings.
+
+    A command gives it a function ``on_step``. An epoch that takes long may call it, with the share of it that is done.
+    """
 
     settings: Any
     fingerprint: str  # of the data: a run goes on with the data that it was started with, wherever they are now
