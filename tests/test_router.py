@@ -177,3 +177,11 @@ def test_errors(call, error, words):
     with pytest.raises(error) as caught:
         call()
     assert all(word in str(caught.value) for word in words), caught.value
+
+
+def test_the_penalties_have_every_derivative():
+    x = one_hot_logits(4, 3).requires_grad_()
+    for loss in (router_z, lambda t: squared_cv(t.softmax(-1))):
+        assert torch.autograd.gradcheck(loss, x, check_forward_ad=True, check_batched_grad=True)
+        assert torch.autograd.gradgradcheck(loss, x)
+        assert torch.func.vmap(loss)(x.unsqueeze(1)).shape == (4,)
