@@ -19,10 +19,39 @@ class Glance:
 
     @cached_property
     def names(self) -> frozenset[str]:
-        """Every identifier that the code uses; a name imported under an alias counts once the alias is used."""
-        used = {n.id for n in self.nodes if isinstance(n, ast.Name)}
-        used |= {n.attr for n in self.nodes if isinstance(n, ast.Attribute)}
-        return frozenset(used | {original for alias, original in self._aliases if alias in used})
+        """Every identifier that the code uses; a name imported under an alias counts once the alias is used.
+
+        Neither the ``log`` of ``log.info(...)`` counts nor that of ``math.log(x)``: torch has none of them.
+        """
+        receivers = {id(n.value) for n in self.nodes if isinstance(n, ast.Attribute)}
+        loaded = (n for n in self.nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load))
+        used = {n.id for n in loaded if id(n) not in receivers}
+        used |= {n.attr for n in self.nodes if isinstance(n, ast.Attribute) and not self._foreign(n)}
+        return frozenset(used | {original for alias, original in self._aliases if alias in used} | self._strings)
+
+    @cached_property
+    def _strings(self) -> set[str]:
+        """What ``getattr`` is given."""
+        calls = (n for n in self.nodes if isinstance(n, ast.Call) and len(n.args) > 1)
+        words = (n.args[1] for n in calls if isinstance(n.func, ast.Name) and n.func.id == "getattr")
+        return {word.value for word in words if isinstance(word, ast.Constant) and isinstance(word.value, str)}
+
+    def _foreign(self, node: ast.expr) -> bool:
+        """Whether the attribute is one of a module that ``import`` names and that is not torch."""
+        while isinstance(node, ast.Attribute):
+            node = node.value
+        return isinstance(node, ast.Name) and node.id in self._modules
+
+    @cached_property
+    def _modules(self) -> frozenset[str]:
+        imports = [a for n in self.nodes if isinstance(n, ast.Import) for a in n.names]
+        bound = {True: set(), False: set()}
+        for alias in imports:
+            top = alias.name.partition(".")[0]
+            bound[top == "torch"].add(alias.asname or top)
+        others = {a.asname or a.name for n in self.nodes if isinstance(n, ast.ImportFrom) for a in n.names}
+        stored = {n.id for n in self.nodes if isinstance(n, ast.Name) and not isinstance(n.ctx, ast.Load)}
+        return frozenset(bound[False] - bound[True] - others - stored)
 
     def called(self, call: ast.expr) -> set[str]:
         """The last part of the name of what is called, and what was imported under that name; empty for no call."""

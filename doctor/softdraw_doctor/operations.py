@@ -49,7 +49,12 @@ class Program(Values):
 
     @cached_property
     def operations(self) -> list[Operation]:
-        return [op for call in self.nodes(cst.Call) if (op := self.operation(call)) is not None]
+        """Every known operation; a call of a criterion that a condition chooses is one of each kind."""
+        found: list[Operation] = []
+        for call in self.nodes(cst.Call):
+            operation = self.operation(call)
+            found += [operation] if operation is not None else self._alternatives(call)
+        return found
 
     def of(self, *kinds: str) -> Iterator[Operation]:
         return (op for op in self.operations if op.kind in kinds)
@@ -61,7 +66,7 @@ class Program(Values):
         name = self.name(call.func)
         if name is not None and name in BY_FUNCTION:
             return self._bound(BY_FUNCTION[name], "function", call)
-        if name is not None and super(Values, self).name(call.func) is not None:
+        if name is not None and super(Values, self).name(call.func) is not None and not self._is_parallel(call):
             return None
         if isinstance(call.func, cst.Attribute):
             kind = METHODS.get(call.func.attr.value)
@@ -109,8 +114,19 @@ class Program(Values):
         if function is not None and not (isinstance(call.func, cst.Attribute) and call.func.attr.value == "forward"):
             kind = self._ends_in(function, seen) if isinstance(function, cst.FunctionDef) else None
             return Operation(kind, "tail", call, direct=False) if kind else None
-        found = [op for made in self.made(call.func) if (op := self._of_instance(call, made, seen)) is not None]
+        func = call.args[0].value if self._is_parallel(call) else call.func
+        found = [op for made in self.made(func) if (op := self._of_instance(call, made, seen)) is not None]
         return found[0] if found and len({op.kind for op in found}) == 1 else None
+
+    def _is_parallel(self, call: cst.Call) -> bool:
+        """``data_parallel(module, inputs)``, which calls the module."""
+        return bool(call.args) and (self.name(call.func) or "").startswith("torch.nn.parallel.data_parallel")
+
+    def _alternatives(self, call: cst.Call) -> list[Operation]:
+        if self.function_of(call.func) is not None or super(Values, self).name(call.func) is not None:
+            return []
+        found = (self._of_instance(call, made, frozenset()) for made in self.made(call.func))
+        return list({op.kind: op for op in found if op is not None}.values())
 
     def _of_instance(self, call: cst.Call, made: Made, seen: frozenset[int]) -> Operation | None:
         node = made.node
@@ -188,17 +204,41 @@ class Program(Values):
         statement, last = before[-1]
         return last if id(self.enclosing(statement, cst.IndentedBlock, cst.Module)) in blocks else None
 
-    def _ends_in(self, function: cst.FunctionDef, seen: frozenset[int]) -> str | None:
-        """The operation in which every return of the function ends."""
+    def _ends_in(self, function: cst.FunctionDef, seen: frozenset[int], key: int | str | None = None) -> str | None:
+        """The operation in which every return of the function ends, or the element ``key`` of what it returns."""
         if id(function) in seen:
             return None
-        returns = [r for r in self._returns if self.enclosing(r, cst.FunctionDef, cst.Lambda) is function]
-        kinds = {self._returned(r.value, seen | {id(function)}) for r in returns}
+        values = [self._element(value, key) for value in self.results(function)]
+        kinds = {self._returned(value, seen | {id(function)}) for value in values}
         return kinds.pop() if len(kinds) == 1 else None
 
-    @cached_property
-    def _returns(self) -> list[cst.Return]:
-        return list(self.nodes(cst.Return))
+    def _element(self, value: cst.BaseExpression, key: int | str | None) -> cst.BaseExpression | None:
+        if key is None:
+            return value
+        value = self.value(value)
+        if isinstance(value, cst.Dict):
+            pairs = [e for e in value.elements if isinstance(e, cst.DictElement)]
+            return next((e.value for e in pairs if getattr(e.key, "evaluated_value", None) == key), None)
+        elements = value.elements if isinstance(value, (cst.Tuple, cst.List)) else ()
+        return elements[key].value if isinstance(key, int) and key < len(elements) else None
+
+    def _part(self, call: cst.BaseExpression, key: int | str) -> Operation | None:
+        """The operation that made one of the things that a function or a model of this file returns."""
+        if not isinstance(call, cst.Call):
+            return None
+        function = self.function_of(call.func) or self._forward_or_lambda(call.func)
+        kind = self._ends_in(function, frozenset(), key) if isinstance(function, cst.FunctionDef) else None
+        return Operation(kind, "tail", call, direct=False) if kind else None
+
+    def _taken(self, expression: cst.BaseExpression | None) -> Operation | None:
+        """As `_part`, of ``name`` in ``name, other = call()`` and of ``call()["name"]``."""
+        if isinstance(expression, cst.Name) and (found := self.unpacked(expression)) is not None:
+            return self._part(self.value(found[0]), found[1])
+        if isinstance(expression, cst.Subscript) and len(expression.slice) == 1:
+            index = expression.slice[0].slice
+            if isinstance(index, cst.Index) and isinstance(index.value, cst.SimpleString):
+                return self._part(self.value(expression.value), str(index.value.evaluated_value))
+        return None
 
     def _returned(self, value: cst.BaseExpression | None, seen: frozenset[int]) -> str | None:
         if value is None:
@@ -220,6 +260,9 @@ class Program(Values):
                 return None
             expression, more = self.followed(expression)
             names = (*names, *more)
+            taken = self._taken(expression)
+            if taken is not None:
+                return Origin(taken, (*names, expression), shapes, casts)
             before = expression
             expression, reshaped, cast = self.peeled(expression)
             shapes, casts = shapes or reshaped, (*casts, *cast)

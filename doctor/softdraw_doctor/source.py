@@ -128,14 +128,29 @@ class Source:
 
     def definition(self, name: cst.Name) -> cst.BaseExpression | None:
         """The one expression whose value ``name`` has here, or None where that is not known."""
+        target = self.binding(name)
+        return self._assigned(target) if target is not None else None
+
+    def unpacked(self, name: cst.Name) -> tuple[cst.BaseExpression, int] | None:
+        """For ``a, name = value``: the value, and the place of the name."""
+        target = self.binding(name)
+        element = self.parents.get(target) if target is not None else None
+        row = self.parents.get(element) if isinstance(element, cst.Element) else None
+        statement = self.parents.get(self.parents[row]) if isinstance(row, (cst.Tuple, cst.List)) else None
+        if not isinstance(statement, cst.Assign) or any(isinstance(e, cst.StarredElement) for e in row.elements):  # pyright: ignore
+            return None
+        return statement.value, row.elements.index(element)  # pyright: ignore
+
+    def binding(self, name: cst.Name) -> cst.CSTNode | None:
+        """The one target through which ``name`` got the value that it has here."""
         assignments = self.assignments(name)
         if not assignments or any(isinstance(a, ImportAssignment) for a in assignments):
             return None
         if len(assignments) == 1 and assignments[0].scope is not self.scopes.get(name):
-            return self._assigned(assignments[0].node)  # of the module, a class body or an outer function
+            return assignments[0].node  # of the module, a class body or an outer function
         return self._reaching(name, [a.node for a in assignments])
 
-    def _reaching(self, name: cst.Name, bindings: list[Any]) -> cst.BaseExpression | None:
+    def _reaching(self, name: cst.Name, bindings: list[Any]) -> cst.CSTNode | None:
         """Walk back over the statements before ``name``; a binding inside a branch or a loop ends the search."""
         binding = {id(a) for b in bindings for a in (b, *self.ancestors(b))}  # every node that binds the name somewhere
         node: cst.CSTNode = name
@@ -160,11 +175,12 @@ class Source:
             return binds and self._binds_itself(parent, bindings)
         return binds and isinstance(parent, _LOOPS)
 
-    def _only_binding(self, statement: cst.CSTNode, bindings: list[Any]) -> cst.BaseExpression | None:
-        if not isinstance(statement, cst.SimpleStatementLine):
-            return None
+    def _only_binding(self, statement: cst.CSTNode, bindings: list[Any]) -> cst.CSTNode | None:
         here = [b for b in bindings if statement in self.ancestors(b)]
-        return self._assigned(here[0]) if len(here) == 1 else None
+        if isinstance(statement, cst.With) and not self._binds_itself(statement, bindings):
+            last = next((s for s in reversed(statement.body.body) if any(s in self.ancestors(b) for b in here)), None)
+            return self._only_binding(last, bindings) if last is not None else None
+        return here[0] if isinstance(statement, cst.SimpleStatementLine) and len(here) == 1 else None
 
     def _binds_itself(self, node: cst.CSTNode, bindings: list[Any]) -> bool:
         """A ``with ... as``, ``except ... as`` or pattern binds; a statement of the body is found on the way."""
@@ -179,9 +195,21 @@ class Source:
         parent = self.parents.get(target)
         if isinstance(parent, cst.NamedExpr):
             return parent.value if parent.target is target else None
+        if isinstance(parent, cst.Element):
+            return self._opposite(parent)
         if isinstance(parent, cst.AssignTarget):
             parent = self.parents[parent]
         return parent.value if isinstance(parent, (cst.Assign, cst.AnnAssign)) else None
+
+    def _opposite(self, element: cst.Element) -> cst.BaseExpression | None:
+        """The value of ``b`` in ``a, b = 1, value``."""
+        row = self.parents[element]
+        statement = self.parents.get(self.parents[row])
+        if not (isinstance(row, cst.Tuple) and isinstance(statement, cst.Assign) and len(statement.targets) == 1):
+            return None
+        values = statement.value.elements if isinstance(statement.value, (cst.Tuple, cst.List)) else ()
+        plain = all(isinstance(e, cst.Element) for e in (*row.elements, *values))
+        return values[row.elements.index(element)].value if plain and len(values) == len(row.elements) else None
 
     # Classes
 
@@ -206,9 +234,13 @@ class Source:
         for node in self.nodes(cst.Attribute):
             parent = self.parents[node]
             stored = isinstance(parent, (cst.AssignTarget, cst.AnnAssign, cst.AugAssign)) and parent.target is node
+            stored = stored or (isinstance(parent, cst.Element) and self._is_target(parent))
             if stored and (owner := self.own_class(node.value)) is not None:
                 found.setdefault(id(owner), {}).setdefault(node.attr.value, []).append(self._assigned(node))
         return found
+
+    def _is_target(self, element: cst.Element) -> bool:
+        return isinstance(self.parents.get(self.parents[element]), cst.AssignTarget)
 
     def attribute(self, node: cst.Attribute) -> cst.BaseExpression | None:
         """What ``self.name`` was given, if it is assigned once in its class, or in the nearest base that assigns it."""

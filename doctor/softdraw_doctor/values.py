@@ -34,8 +34,8 @@ class Values(Source):
         if isinstance(node, cst.Attribute):
             before = self.name(node.value, depth - 1)
             return f"{before}.{node.attr.value}" if before is not None else None
-        if isinstance(node, cst.Name):
-            given = self.definition(node)
+        if isinstance(node, (cst.Name, cst.Subscript)):
+            given = self._given(node)
             return self.name(given, depth - 1) if isinstance(given, (cst.Name, cst.Attribute, cst.Call)) else None
         if isinstance(node, cst.Call) and isinstance(node.func, cst.Name) and node.func.value == "getattr":
             module = self.name(node.args[0].value, depth - 1) if len(node.args) >= 2 else None
@@ -148,7 +148,8 @@ class Values(Source):
         function = self.enclosing(params[0], cst.FunctionDef, cst.Lambda)
         if function is None or self._decides(name, function):
             return []
-        return [a for call in self._calls_of.get(id(function), ()) if (a := self._argument(call, function, params[0]))]
+        calls = self._calls_of.get(id(function), ())
+        return [a for call in calls if (a := self._argument(call, function, params[0])) is not None]
 
     def _decides(self, name: cst.Name, function: cst.CSTNode) -> bool:
         """Whether ``name`` stands in a branch; which calls come there is then not known."""
@@ -164,13 +165,19 @@ class Values(Source):
         """The calls of every function of this file."""
         found: dict[int, list[cst.Call]] = {}
         for call in self.nodes(cst.Call):
-            function = self.function_of(call.func)
-            if function is None and isinstance(call.func, cst.Name):
-                given = self.definition(call.func)
-                function = given if isinstance(given, cst.Lambda) else None
+            function = self.function_of(call.func) or self._forward_or_lambda(call.func)
             if function is not None:
                 found.setdefault(id(function), []).append(call)
         return found
+
+    def _forward_or_lambda(self, func: cst.BaseExpression) -> cst.FunctionDef | cst.Lambda | None:
+        if isinstance(func, cst.Name) and isinstance(given := self.definition(func), cst.Lambda):
+            return given
+        owners = [
+            m.node if isinstance(m.node, cst.ClassDef) else self.class_of(m.node.func)
+            for m in self.made(func, chosen=False)
+        ]
+        return self.method(owners[0], "forward") if len(owners) == 1 and owners[0] is not None else None
 
     def _argument(
         self, call: cst.Call, function: cst.FunctionDef | cst.Lambda, param: cst.Param
@@ -181,17 +188,33 @@ class Values(Source):
         order = [*function.params.posonly_params, *function.params.params]
         if param not in order or any(a.star for a in call.args):
             return None
-        place = order.index(param) - (isinstance(call.func, cst.Attribute) and isinstance(function, cst.FunctionDef))
+        bound = isinstance(self.enclosing(function, cst.ClassDef, cst.FunctionDef), cst.ClassDef)
+        place = order.index(param) - (bound and isinstance(function, cst.FunctionDef))
         positional = [a.value for a in call.args if a.keyword is None]
         return positional[place] if 0 <= place < len(positional) else None
 
+    def _default(self, name: cst.BaseExpression) -> list[cst.BaseExpression]:
+        """The default of the parameter."""
+        params = [a.node for a in self.assignments(name)] if isinstance(name, cst.Name) else []
+        return [p.default for p in params if isinstance(p, cst.Param) and p.default is not None]
+
+    def results(self, function: cst.FunctionDef) -> list[cst.BaseExpression]:
+        """What a function returns, by its ``return`` statements."""
+        returns = [r for r in self._returns if self.enclosing(r, cst.FunctionDef, cst.Lambda) is function]
+        return [r.value for r in returns if r.value is not None]
+
+    @cached_property
+    def _returns(self) -> list[cst.Return]:
+        return list(self.nodes(cst.Return))
+
     # Modules
 
-    def made(self, func: cst.BaseExpression) -> Iterator[Made]:
-        """The constructor calls, or classes, of the instance that ``func`` is; several where a condition decides."""
-        yield from self._made(func, (), True, _DEPTH)
+    def made(self, func: cst.BaseExpression, chosen: bool = True) -> Iterator[Made]:
+        """The constructor calls, or classes, of the instance that ``func`` is; several where a condition decides, none
+        of them if not ``chosen``."""
+        yield from self._made(func, (), True, _DEPTH, chosen)
 
-    def _made(self, func: cst.BaseExpression, holders: tuple, direct: bool, depth: int) -> Iterator[Made]:
+    def _made(self, func: cst.BaseExpression, holders: tuple, direct: bool, depth: int, chosen: bool) -> Iterator[Made]:
         if not depth:
             return
         owner = self.own_class(func)
@@ -204,14 +227,17 @@ class Values(Source):
         direct = direct and not any(isinstance(h, cst.Subscript) for h in through)
         holders = (*holders, *through)
         if isinstance(value, cst.Call):
-            inner = self._wrapped(value)
-            if inner is None:
-                yield Made(value, holders, direct)
+            inner, function = self._wrapped(value), self.function_of(value.func)
+            if inner is not None:
+                yield from self._made(inner, holders, direct, depth - 1, chosen)
+            elif function is not None:
+                for result in self.results(function):
+                    yield from self._made(result, holders, False, depth - 1, chosen)
             else:
-                yield from self._made(inner, holders, direct, depth - 1)
+                yield Made(value, holders, direct)
             return
-        for choice in self.choices(value):
-            yield from self._made(choice, holders, False, depth - 1)
+        for choice in (*self.choices(value), *self._default(value)) if chosen else ():
+            yield from self._made(choice, holders, False, depth - 1, chosen)
 
     def _wrapped(self, call: cst.Call) -> cst.BaseExpression | None:
         """The module that ``module.to(device)`` or ``DataParallel(module)`` is called on."""

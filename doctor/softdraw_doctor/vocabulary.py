@@ -58,7 +58,7 @@ SHAPES = {
     "expand",
     "repeat",
 }
-SHAPES |= {"clone", "cpu", "cuda", "expand_as", "reshape_as", "swapaxes", "unflatten", "view_as"}
+SHAPES |= {"clone", "cpu", "cuda", "expand_as", "reshape_as", "resize", "swapaxes", "unflatten", "view_as"}
 SHAPES_OF = {f"torch.{name}" for name in SHAPES} | {"torch.autograd.Variable"}  # the same as functions
 CASTS = {"float", "double", "half", "bfloat16", "to", "type"}
 

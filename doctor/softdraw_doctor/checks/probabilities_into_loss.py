@@ -19,7 +19,8 @@ class ProbabilitiesIntoLoss(Check):
     message: ClassVar[str]
 
     def __init_subclass__(cls) -> None:
-        cls.needs = (spellings(cls.loss), spellings(cls.activation))
+        if "needs" not in vars(cls):
+            cls.needs = (spellings(cls.loss), spellings(cls.activation))
 
     def run(self, source: Program) -> Iterator[Finding]:
         for loss in source.of(self.loss):

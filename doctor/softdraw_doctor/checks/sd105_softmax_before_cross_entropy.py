@@ -1,6 +1,11 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from softdraw_doctor.checks.probabilities_into_loss import ProbabilitiesIntoLoss
+from softdraw_doctor.finding import Cannot, Finding
+from softdraw_doctor.operations import Program
+from softdraw_doctor.vocabulary import spellings
 
 
 class SoftmaxBeforeCrossEntropy(ProbabilitiesIntoLoss):
@@ -20,3 +25,12 @@ class SoftmaxBeforeCrossEntropy(ProbabilitiesIntoLoss):
     loss = "cross_entropy"
     activation = "softmax"
     message = "softmax before cross-entropy, which applies its own: the loss has a floor (0.551 for K = 3)"
+    needs = ((*spellings("cross_entropy"), *spellings("log_softmax")), spellings("softmax"))
+
+    def run(self, source: Program) -> Iterator[Finding]:
+        yield from super().run(source)
+        for log in source.of("log_softmax"):
+            origin = source.origin(log.input)
+            if origin is not None and origin.operation.kind == "softmax":
+                message = "softmax before log_softmax, which applies its own: the loss has a floor (0.551 for K = 3)"
+                yield self.found(source, log.call, message, Cannot("remove the softmax, or write log for log_softmax"))

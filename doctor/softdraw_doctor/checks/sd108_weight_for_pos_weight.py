@@ -30,12 +30,14 @@ class WeightForPosWeight(Check):
     def run(self, source: Program) -> Iterator[Finding]:
         candidates = [op.arguments["weight"] for op in source.of("bce_logits") if "weight" in op.arguments]
         for call in source.nodes(cst.Call):
-            if call.args and not call.args[0].star and BY_MODULE.get(source.name(call.func) or "") == "bce_logits":
-                candidates.append(call.args[0])
+            if BY_MODULE.get(source.name(call.func) or "") == "bce_logits":
+                first = [a for a in call.args[:1] if not a.star and a.keyword is None]
+                candidates += first or [a for a in call.args if a.keyword is not None and a.keyword.value == "weight"]
         for arg in candidates:
             name = arg.value.attr if isinstance(arg.value, cst.Attribute) else arg.value
-            if arg.keyword is None and isinstance(name, cst.Name) and _POSITIVE.search(name.value):
+            if isinstance(name, cst.Name) and _POSITIVE.search(name.value):
                 start = source.span(arg.value)[0]
                 message = f"{name.value} is passed as weight: write pos_weight={source.text_of(arg.value)}"
-                edits = (Edit(start, start, "pos_weight="),)
+                keyword = source.span(arg.keyword) if arg.keyword is not None else None
+                edits = (Edit(*keyword, "pos_weight") if keyword else Edit(start, start, "pos_weight="),)
                 yield self.found(source, arg.value, message, edits, unsafe=True)
