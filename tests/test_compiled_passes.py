@@ -59,8 +59,11 @@ def logits(special, dtype):
     return x.to(dtype), prior.to(dtype)
 
 
-@pytest.mark.parametrize("function", [over_rows, over_bits], ids=lambda f: f.__name__)
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(
+    ("function", "dtype"),
+    [(over_rows, torch.float32), (over_bits, torch.float32), (over_bits, torch.bfloat16)],
+    ids=["rows", "bits", "bits-bfloat16"],
+)
 def test_a_compiled_pass_is_one_operator_with_the_numbers_of_eager_code(function, dtype):
     nodes = []
 
