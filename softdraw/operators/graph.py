@@ -88,7 +88,7 @@ def _backward_body(grad: Tensor, saved: Tensor, refused: Tensor, *inputs: Any) -
         leaves = (
             t if t is None else t.detach().requires_grad_(asked) for t, asked in zip(rows[:2], wanted, strict=True)
         )
-        made = operation.by_formula(Rows(*leaves, *rows[2:]), grad, numbers, reduction, wanted)
+        made = operation.by_formula(Rows(*leaves, *rows[2:]), grad, numbers, reduction, wanted)  # pyright: ignore
     else:
         made = operation.by_body(kernels.body_for(rows.x).passes, rows, grad, saved, reduction, wanted, numbers)
     return _both(made, rows.x, rows.other, wanted)
