@@ -48,7 +48,7 @@ class Subset(Law):
     Args:
         logits: theta, ``(*batch, n)``, any floating dtype. A constant added to a row changes nothing.
         k: how many items are chosen, from 0 to n: an int, or an integer tensor that broadcasts to the batch, whose
-            values are read once.
+            values are read once. So in a function that torch.compile traces it has to be an int.
         mask: bool, True = allowed, broadcasts to the logits. A forbidden item is never chosen. A row that allows fewer
             than k items has no subset: its samples and its mean are zero, its log-normalizer is -inf.
         rule: the gradient of ``rsample``; default ``ZGR()``. ``has_rsample`` is True where a rule is given.
