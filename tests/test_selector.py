@@ -23,7 +23,7 @@ from softdraw.recipes.runs.run import run
 from softdraw.recipes.selector import SELECTOR, data, filters, report
 from softdraw.recipes.selector.loop import CONCRETE, Trainer
 from softdraw.recipes.selector.model import Networks
-from softdraw.recipes.selector.retraining import accuracies
+from softdraw.recipes.selector.retraining import accuracies, batches
 from softdraw.recipes.selector.selectors import Concrete, KSubset
 from softdraw.recipes.selector.settings import RULES, Settings
 from softdraw.rules.needs import Need
@@ -204,6 +204,31 @@ def test_a_choice_has_the_same_accuracy_whatever_is_trained_beside_it(table):
     assert torch.equal(accuracies(splits, worst[None], 3, settings, generator())[0], together[1])
     assert (together[0] > 0.9).all()
     assert (together[1] < 0.6).all()  # three classes: chance is a third
+
+
+def test_the_final_network_is_a_perceptron_of_stock_torch_on_the_chosen_columns(table):
+    splits, columns = data.split(data.load(str(table)), 1, 0.25, generator()), [4, 9, 11]
+    settings = Settings(width=8, batch_size=50, retraining=2, learning_rate=0.02)
+    chosen = torch.zeros(1, 1, 12, dtype=torch.bool)
+    chosen[..., columns] = True
+    found = accuracies(splits, chosen, 3, settings, generator(5))
+    order = generator(5)
+    start = Networks(1, 12, 8, 3, order)
+    model = torch.nn.Sequential(torch.nn.Linear(3, 8), torch.nn.ReLU(), torch.nn.Linear(8, 3))
+    model.load_state_dict(
+        {"0.weight": start.first[0, columns].T, "0.bias": torch.zeros(8)}
+        | {"2.weight": start.second[0].T, "2.bias": torch.zeros(3)}
+    )
+    optimizer, step = torch.optim.Adam(model.parameters(), lr=0.02), 0
+    for _ in range(2):
+        for x, y, _ids in batches(splits, 50, order):
+            optimizer.param_groups[0]["lr"] = 0.02 * min(1, 2 - step / 6)  # 12 steps
+            optimizer.zero_grad()
+            torch.nn.functional.cross_entropy(model(x[0][:, columns]), y[0]).backward()
+            optimizer.step()
+            step += 1
+    right = model(splits.valid_x[0][:, columns]).argmax(-1) == splits.valid_y[0]
+    assert float(found) == pytest.approx(float(right.double().mean()), abs=1e-9)
 
 
 def test_splits_are_scaled_by_their_training_rows_alone(table):
