@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import itertools
 import json
-import sys
 from dataclasses import replace
 
 import numpy as np
@@ -16,14 +15,13 @@ from torch.testing import assert_close
 import softdraw
 from softdraw import rules
 from softdraw.cli import run as command
-from softdraw.errors import InputError
 from softdraw.laws import Subset
 from softdraw.recipes.runs.ranks import Ranks
 from softdraw.recipes.runs.run import run
 from softdraw.recipes.selector import SELECTOR, data, filters, report
 from softdraw.recipes.selector.loop import CONCRETE, Trainer
 from softdraw.recipes.selector.model import Networks
-from softdraw.recipes.selector.retraining import accuracies
+from softdraw.recipes.selector.retraining import accuracies, batches
 from softdraw.recipes.selector.selectors import Concrete, KSubset
 from softdraw.recipes.selector.settings import RULES, Settings
 from softdraw.rules.needs import Need
@@ -206,6 +204,31 @@ def test_a_choice_has_the_same_accuracy_whatever_is_trained_beside_it(table):
     assert (together[1] < 0.6).all()  # three classes: chance is a third
 
 
+def test_the_final_network_is_a_perceptron_of_stock_torch_on_the_chosen_columns(table):
+    splits, columns = data.split(data.load(str(table)), 1, 0.25, generator()), [4, 9, 11]
+    settings = Settings(width=8, batch_size=50, retraining=2, learning_rate=0.02)
+    chosen = torch.zeros(1, 1, 12, dtype=torch.bool)
+    chosen[..., columns] = True
+    found = accuracies(splits, chosen, 3, settings, generator(5))
+    order = generator(5)
+    start = Networks(1, 12, 8, 3, order)
+    model = torch.nn.Sequential(torch.nn.Linear(3, 8), torch.nn.ReLU(), torch.nn.Linear(8, 3))
+    model.load_state_dict(
+        {"0.weight": start.first[0, columns].T, "0.bias": torch.zeros(8)}
+        | {"2.weight": start.second[0].T, "2.bias": torch.zeros(3)}
+    )
+    optimizer, step = torch.optim.Adam(model.parameters(), lr=0.02), 0
+    for _ in range(2):
+        for x, y, _ids in batches(splits, 50, order):
+            optimizer.param_groups[0]["lr"] = 0.02 * min(1, 2 - step / 6)  # 12 steps
+            optimizer.zero_grad()
+            torch.nn.functional.cross_entropy(model(x[0][:, columns]), y[0]).backward()
+            optimizer.step()
+            step += 1
+    right = model(splits.valid_x[0][:, columns]).argmax(-1) == splits.valid_y[0]
+    assert float(found) == pytest.approx(float(right.double().mean()), abs=1e-9)
+
+
 def test_splits_are_scaled_by_their_training_rows_alone(table):
     features = data.load(str(table))
     splits = data.split(features, 3, 0.25, generator())
@@ -238,62 +261,3 @@ def test_bundled_data_are_those_of_scikit_learn():
         assert np.array_equal(features.x, loaded.data.astype(np.float32))
         assert np.array_equal(features.y, loaded.target)
         assert len(features.names) == loaded.data.shape[1]
-
-
-def test_without_scikit_learn_the_error_says_what_to_install(table, tmp_path, capsys, monkeypatch):
-    for name in ("sklearn", "sklearn.feature_selection", "sklearn.datasets"):
-        monkeypatch.setitem(sys.modules, name, None)
-    assert command(["train", "selector", "--out", str(tmp_path / "a")]) == 2
-    said = capsys.readouterr().err
-    assert said == "softdraw: the data digits needs scikit-learn: pip install 'softdraw[cli]', or give --data\n"
-    assert command(options(table, tmp_path / "b")) == 2
-    assert "the baseline of mutual information needs scikit-learn" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ("more", "message"),
-    [
-        (["--sizes", "0"], "--sizes must be numbers of features from 1 on, as 5,10,20, got '0'"),
-        (["--sizes", "3,2"], "--sizes must go up, got '3,2': write 2,3"),
-        (["--sizes", "2,13"], "--sizes 2,13 ask for more features than the 12 of"),
-        (["--rules", "exact"], "--rules names Exact, which enumerates the subsets: choose from straight-through"),
-        (["--rules", "rebar"], "--rules names Rebar, which needs"),
-        (["--rules", "zgr,zgr"], "--rules names ZGR twice: leave one out"),
-        (["--seeds", "0"], "--seeds must be at least 1"),
-        (["--tau", "0.1:10"], "--tau must be from 1e-30 to 1e30 and go down, got 0.1:10.0"),
-        (["--lr", "nan"], "--lr must be positive"),
-        (["--data", "nowhere"], "--data nowhere: no such file"),
-    ],
-    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
-)
-def test_bad_options(table, tmp_path, capsys, more, message):
-    assert command(options(table, tmp_path / "run", *more)) == 2
-    printed = capsys.readouterr()
-    assert printed.out == ""
-    assert printed.err.startswith(f"softdraw: {message}")
-    assert printed.err.count("\n") == 1
-    assert not (tmp_path / "run").exists()
-
-
-@pytest.mark.parametrize(
-    ("arrays", "message"),
-    [
-        ({"a": np.zeros((12, 3))}, "is not an .npz file with the arrays x"),
-        ({"x": np.zeros((12, 3)), "y": np.zeros(11, int)}, r"they must be \(N, n >= 2\) and \(N,\)"),
-        ({"x": np.zeros((4, 3)), "y": np.zeros(4, int)}, "has 4 rows: at least 10 are needed"),
-        ({"x": np.full((12, 3), np.nan), "y": np.arange(12) % 2}, "has 36 NaN or infinite features"),
-        ({"x": np.zeros((12, 3)), "y": np.ones(12, int)}, "has one class, 1: at least two are needed"),
-        ({"x": np.zeros((12, 3)), "y": np.arange(12)}, "has 12 classes in 12 rows: y must be classes, not values"),
-        ({"x": np.zeros((12, 3)), "y": np.zeros(12)}, "y integers or text"),
-    ],
-    ids=["names", "shapes", "rows", "NaN", "one class", "values", "floats"],
-)
-def test_bad_tables(tmp_path, arrays, message):
-    np.savez(tmp_path / "bad.npz", **arrays)
-    with pytest.raises(InputError, match=message):
-        data.load(str(tmp_path / "bad.npz"))
-
-
-def test_one_process_alone(table):
-    with pytest.raises(InputError, match="start the command without torchrun"):
-        Trainer(Settings(data=str(table), sizes="2"), torch.device("cpu"), Ranks(0, 2))

@@ -109,13 +109,13 @@ class Law(Distribution):
         """The shape of the parameters."""
         return self.theta.shape
 
-    def scores_given(self) -> Tensor:
+    def scores_of_theta(self) -> Tensor:
         """theta in float32 or float64, -inf where forbidden."""
         return numerics.masked(self.theta.to(compute_dtype(self.theta.dtype)), self.allowed)
 
     def scores(self) -> Tensor:
         """The natural parameters of what is drawn, of the shape of its events: theta, -inf where forbidden."""
-        return self.scores_given()
+        return self.scores_of_theta()
 
     def tempered(self, tau: float | Tensor) -> Law:
         """The law of theta / tau."""
@@ -124,7 +124,7 @@ class Law(Distribution):
 
     def uniform(self) -> Law:
         """The uniform law over what is allowed: the other side of a KL to the uniform prior."""
-        x = self.scores_given().detach()  # of theta, whose shape the uniform law has, not of one-hots
+        x = self.scores_of_theta().detach()  # of theta, whose shape the uniform law has, not of one-hots
         return self.replace(x.masked_fill(x != -math.inf, 0).to(self.theta.dtype), self.allowed)
 
     def replace(self, theta: Tensor, allowed: Tensor | None, instance: Any = None) -> Any:

@@ -98,12 +98,12 @@ class OneHotCategorical(CategoricalLaw):
         """The logits and mask themselves, or the logits of the mixture, -inf where forbidden."""
         if not self.mixing:
             return self.theta, self.allowed
-        infinite = (self.scores_given() == torch.inf).any(-1, keepdim=True)  # such a row's samples are NaN
+        infinite = (self.scores_of_theta() == torch.inf).any(-1, keepdim=True)  # such a row's samples are NaN
         return self.scores().masked_fill(infinite, torch.nan), None
 
     def scores(self) -> Tensor:
         """The logits of the one-hots that are drawn, in float32 or float64, -inf where forbidden."""
-        x = self.scores_given()
+        x = self.scores_of_theta()
         return numerics.mixed(x, self.mixing) if self.mixing else x
 
     def rows(self) -> tuple[Tensor, Tensor | None]:
