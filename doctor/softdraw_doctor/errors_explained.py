@@ -44,7 +44,8 @@ ERRORS = (
         ),
         """
     torch.multinomial was given NaN, infinity or a negative number. In generation the logits are NaN or infinite before
-    the softmax: float16 or bfloat16 weights that overflow, a temperature of 0 (x / 0 is infinite or NaN), a row in which
+    the softmax: float16 or bfloat16 weights that overflow, a temperature of 0 (x / 0 is infinite or NaN), a row in
+    which
     top-p or a mask forbids every token (softmax of a row of -inf is NaN).
 
     Wrong:  torch.nan_to_num(probs): draws from another law, in silence
