@@ -96,6 +96,8 @@ class Program(Values):
         first = arguments.get(names[0])
         constructor = made.node if made and isinstance(made.node, cst.Call) else None
         holders, direct = (made.holders, made.direct) if made else ((), True)
+        if constructor is not None and super(Values, self).name(constructor.func) is None:
+            direct = False  # its class comes from a variable or a container
         return Operation(kind, form, call, arguments, first.value if first else None, constructor, holders, direct)
 
     def _partial(self, call: cst.Call) -> Operation | None:

@@ -8,7 +8,7 @@ from functools import cached_property
 
 import libcst as cst
 
-from softdraw_doctor.source import Source
+from softdraw_doctor.classes import Classes
 from softdraw_doctor.vocabulary import CASTS, CONTAINERS, OF_MODULES, SHAPES, SHAPES_OF, WRAPPERS
 
 _DEPTH = 12
@@ -23,7 +23,7 @@ class Made:
     direct: bool = True  # a rewrite of the constructor changes this one module and no other
 
 
-class Values(Source):
+class Values(Classes):
     """A source in which the value of an expression can be asked for."""
 
     def name(self, node: cst.CSTNode, depth: int = _DEPTH) -> str | None:

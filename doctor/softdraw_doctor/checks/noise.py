@@ -125,8 +125,9 @@ def _filled(program: Program, name: cst.Name) -> str:
     for read in program.reads(name):
         method = program.parents[read]
         call = program.parents[method]
-        noise = isinstance(method, cst.Attribute) and method.attr.value in ("exponential_", "uniform_")
-        if noise and isinstance(call, cst.Call) and isinstance(program.parents[call], cst.Expr):
+        if not isinstance(method, cst.Attribute) or method.attr.value not in ("exponential_", "uniform_"):
+            continue
+        if isinstance(call, cst.Call) and isinstance(program.parents[call], cst.Expr):
             return method.attr.value
     return ""
 

@@ -14,14 +14,22 @@ from softdraw_doctor.vocabulary import AUTOCAST, spellings
 class BCEInAutocast(Check):
     """Binary cross-entropy of probabilities inside an autocast region.
 
-    On CUDA it raises "torch.nn.functional.binary_cross_entropy and torch.nn.BCELoss are unsafe to autocast", in float16
-    and in bfloat16. The CPU casts to float32 instead and MPS computes in low precision, so no test on a CPU meets it.
-    Leaving the region for the loss and writing .float() silences the error and keeps the rounded probability: with a
-    float16 sigmoid, logit -20 and target 1, the gradient is NaN.
+    Which devices raise: CUDA does, in float16 and in bfloat16 ("torch.nn.functional.binary_cross_entropy and
+    torch.nn.BCELoss are unsafe to autocast"). The CPU casts to float32 and MPS computes in low precision, so both lose
+    the probability in silence, and no test on a CPU meets the error.
 
-    Wrong:  with torch.autocast("cuda"): loss = F.binary_cross_entropy(torch.sigmoid(model(x)), y)
+    Three repairs silence the error and keep the rounded probability. With logit -20 and target 1, whose gradient is -1,
+    in float16:
+
+    Wrong:  with torch.autocast("cuda", enabled=False): F.binary_cross_entropy(p, y)         gradient NaN
+    Wrong:  F.binary_cross_entropy(p.float(), y) outside of the region                       gradient NaN
+    Wrong:  F.binary_cross_entropy(p.float().clamp(1e-7, 1 - 1e-7), y) outside               gradient 0
     Right:  with torch.autocast("cuda"): loss = F.binary_cross_entropy_with_logits(model(x), y)
             or softdraw.losses.bernoulli_nll(model(x), y), which computes in float32 on every device
+
+    What else changes when the sigmoid leaves the model: whatever reads its output. Evaluation, thresholds, metrics and
+    exported models then get logits: write torch.sigmoid(model(x)), or compare with 0 in place of 0.5. A checkpoint
+    stays valid, for a sigmoid has no weights.
     """
 
     code = "SD102"

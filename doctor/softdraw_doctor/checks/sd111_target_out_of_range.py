@@ -29,6 +29,7 @@ class TargetOutOfRange(Check):
     """
 
     code = "SD111"
+    symptoms = (r"all elements of target should be between 0 and 1", r"target_val >= zero && target_val <= one")
     needs = (
         spellings("bce", "bce_logits"),
         ("full", "full_like", "new_full", "fill_", "tensor", "as_tensor", "FloatTensor"),
