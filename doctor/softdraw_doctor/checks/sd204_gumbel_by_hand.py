@@ -1,10 +1,11 @@
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from softdraw_doctor.checks.noise import double, logarithm, negated, of_logarithm, remedy, uniform, without_eps
 from softdraw_doctor.finding import Cannot, Check, Finding
-from softdraw_doctor.operations import Program
+from softdraw_doctor.operations import Operation, Program
 from softdraw_doctor.vocabulary import spellings
 
 
@@ -40,5 +41,12 @@ class GumbelByHand(Check):
             last, other = without_eps(source, inner)
             if uniform(source, last):
                 edits = Cannot("another generator draws other numbers: use softdraw.gumbel_noise or gumbel_softmax")
-                message = f"Gumbel noise by hand: {remedy(eps or other, double(source, outer.call, last))}"
+                cut = eps or other or _of_helper(source, outer)
+                message = f"Gumbel noise by hand: {remedy(cut, double(source, outer.call, last))}"
                 yield self.found(source, outer.call, message, edits)
+
+
+def _of_helper(program: Program, log: Operation) -> str:
+    """What to call the eps or the clamp of a function of the file that takes the logarithm."""
+    helper = program.function_of(log.call.func) if log.form == "tail" else None
+    return f"the eps of {helper.name.value}()" if helper and re.search("clamp|eps", program.text_of(helper)) else ""
