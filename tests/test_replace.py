@@ -197,7 +197,9 @@ def test_a_file_that_is_imported_inside_of_the_block_gets_its_function_back(copi
 
 
 def test_a_copy_keeps_its_defaults(copies):
-    file = copies("import torch\ndef gumbel_softmax(logits, tau=0.3, hard=True, dim=0): pass\nclass N(torch.nn.Module): pass")
+    file = copies(
+        "import torch\ndef gumbel_softmax(logits, tau=0.3, hard=True, dim=0): pass\nclass N(torch.nn.Module): pass"
+    )
     with replace_gumbel_softmax(file.N()):
         assert torch.equal(seeded(file.gumbel_softmax), ours(tau=0.3, hard=True, dim=0))
 

@@ -33,7 +33,8 @@ class KeyedNoise:
             those of the decoder.
 
     Returns:
-        Called with ``(input_ids, scores)``: the scores ``(B, V)`` and the noise, in the dtype of the scores.
+        Called with ``(input_ids, scores)``: the scores ``(B, V)`` plus the noise, in float32 (float64 for float64
+        scores): rounded to a shorter dtype they would tie.
 
     Gradient:
         The identity for the scores.
@@ -47,9 +48,9 @@ class KeyedNoise:
         >>> process = KeyedNoise(0, requests=torch.tensor([7, 8]))
         >>> prompts, scores = torch.tensor([[5, 2, 4], [1, 2, 3]]), torch.zeros(2, 10)
         >>> process(prompts, scores).argmax(-1)
-        tensor([6, 2])
+        tensor([6, 8])
         >>> KeyedNoise(0, requests=torch.tensor([8]))(prompts[1:], scores[1:]).argmax(-1)  # alone
-        tensor([2])
+        tensor([8])
 
     Source:
         Maddison, Tarlow and Minka (2014), "A* sampling", section 2.
@@ -95,4 +96,4 @@ class KeyedNoise:
             positions = positions - self.padding.to(scores.device)
         dtype = torch.float64 if scores.dtype == torch.float64 else torch.float32
         noise = gumbel_noise(scores.shape, seed=self.seeds.to(scores.device), rows=positions, dtype=dtype)
-        return (scores.to(dtype) + noise).to(scores.dtype)
+        return scores.to(dtype) + noise

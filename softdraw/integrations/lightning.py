@@ -29,7 +29,7 @@ class DrawCallback(base("lightning", "lightning", "Callback")):
         every: logs at every n-th step. Default: the trainer's ``log_every_n_steps``.
 
     Returns:
-        A callback for ``lightning.Trainer(callbacks=[...])``. It logs each scheduled attribute under its name, else
+        A callback for ``lightning.Trainer(callbacks=[...])``. It logs each scheduled attribute under its name, as the last step had it, else
         ``PATH/tau`` of every module, and ``PATH/perplexity`` and ``PATH/active_codes``, over the steps since the last
         log and over all ranks.
 
@@ -48,7 +48,11 @@ class DrawCallback(base("lightning", "lightning", "Callback")):
     """
 
     def __init__(
-        self, schedules: Schedule | Mapping[str, Schedule] | None = None, *, usage: bool = True, every: int | None = None
+        self,
+        schedules: Schedule | Mapping[str, Schedule] | None = None,
+        *,
+        usage: bool = True,
+        every: int | None = None,
     ) -> None:
         super().__init__()
         self.watch = Watch(schedules, usage)
@@ -61,14 +65,14 @@ class DrawCallback(base("lightning", "lightning", "Callback")):
         self.watch.start(pl_module, self._step)
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Logs, and writes the values of the next step."""
+        """Writes the values of the next step, and logs those of this one."""
         if trainer.global_step == self._step:  # gradients are being accumulated
             return
         self._step = trainer.global_step
         every = trainer.log_every_n_steps if self.every is None else self.every
+        self.watch.seek(self._step)
         if every and self._step % every == 0:
             pl_module.log_dict(self.watch.numbers(), on_step=True, on_epoch=False, batch_size=1)
-        self.watch.seek(self._step)
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
         """Takes its hooks off the model."""

@@ -26,7 +26,7 @@ class DrawCallback(base("transformers", "transformers", "TrainerCallback")):
 
     Returns:
         A callback for ``Trainer(callbacks=[...])``. It adds to each log of the training loss every scheduled attribute
-        under its name, else ``PATH/tau`` of every module, and ``PATH/perplexity`` and ``PATH/active_codes``, over the
+        under its name, as the last step had it, else ``PATH/tau`` of every module, and ``PATH/perplexity`` and ``PATH/active_codes``, over the
         steps since the last log and over all ranks. ``state.log_history``, the progress bar and callbacks behind it see
         them. Reporters of ``report_to`` stand before it: ``callback.put_first(trainer)`` moves it before them.
 
@@ -44,9 +44,7 @@ class DrawCallback(base("transformers", "transformers", "TrainerCallback")):
         Jang, Gu and Poole (2017), "Categorical reparameterization with Gumbel-softmax", section 4.2, for the schedule.
     """
 
-    def __init__(
-        self, schedules: Schedule | Mapping[str, Schedule] | None = None, *, usage: bool = True
-    ) -> None:
+    def __init__(self, schedules: Schedule | Mapping[str, Schedule] | None = None, *, usage: bool = True) -> None:
         super().__init__()
         self.watch = Watch(schedules, usage)
 

@@ -32,6 +32,7 @@ class Watch:
         self.schedules = schedules if isinstance(schedules, Mapping) else {"tau": schedules}
         self.usage = usage
         self._schedulers: dict[str, TauScheduler] = {}
+        self._values: dict[str, float] = {}  # of the last step, which schedules have left behind when it is logged
         self._taus: dict[str, WithTau] = {}
         self._used: dict[str, CodeUsage] = {}
         self._hooks: list[Any] = []
@@ -41,6 +42,7 @@ class Watch:
         self.stop()
         self._schedulers = {attr: TauScheduler(model, schedule, attr) for attr, schedule in self.schedules.items()}
         self.seek(step)
+        self._values = self._now()
         for path, module in model.named_modules():
             if isinstance(module, WithTau) and module.has_tau and "tau" not in self.schedules:
                 self._taus[path] = module
@@ -56,20 +58,23 @@ class Watch:
     def seek(self, step: int) -> None:
         """Write the values at ``step``. A schedule is a function of the step, so that a resumed run needs no other
         state."""
+        self._values = self._now()
         for scheduler in self._schedulers.values():
             scheduler.step(step)
 
     def numbers(self) -> dict[str, float]:
-        """What to log: scheduled values, the tau of every module where it has no schedule, and how codes were used
-        since the last call. All ranks must call it, since usage is summed over them."""
-        found = {attr: scheduler.get_last_value() for attr, scheduler in self._schedulers.items()}
-        found |= {_named(path, "tau"): float(module.tau) for path, module in self._taus.items()}
+        """What to log: the scheduled values that the last step had, the tau of every module where it has no schedule,
+        and how codes were used since the last call. All ranks must call it, since usage is summed over them."""
+        found = self._values | {_named(path, "tau"): float(module.tau) for path, module in self._taus.items()}
         for path, usage in self._used.items():
             numbers = usage.compute()
             found[_named(path, "perplexity")] = numbers["perplexity_hard"]
             found[_named(path, "active_codes")] = float(numbers["active_codes"])
             usage.reset()
         return found
+
+    def _now(self) -> dict[str, float]:
+        return {attr: scheduler.get_last_value() for attr, scheduler in self._schedulers.items()}
 
     @torch.no_grad()
     def _count(self, path: str, module: nn.Module, inputs: Any, output: Any) -> None:
