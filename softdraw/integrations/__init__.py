@@ -1,6 +1,6 @@
 """Our draws where training and generation happen: under models as they are, in Lightning, in transformers.
 
-``softdraw.integrations.lightning`` and ``softdraw.integrations.transformers`` are imported by these names. They load the
+``softdraw.integrations.lightning`` and ``softdraw.integrations.transformers`` are imported by these names, and load the
 library where it is installed.
 """
 

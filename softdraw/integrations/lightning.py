@@ -29,9 +29,9 @@ class DrawCallback(base("lightning", "lightning", "Callback")):
         every: logs at every n-th step. Default: the trainer's ``log_every_n_steps``.
 
     Returns:
-        A callback for ``lightning.Trainer(callbacks=[...])``. It logs each scheduled attribute under its name, as the last step had it, else
-        ``PATH/tau`` of every module, and ``PATH/perplexity`` and ``PATH/active_codes``, over the steps since the last
-        log and over all ranks.
+        A callback for ``lightning.Trainer(callbacks=[...])``. It logs each scheduled attribute under its name, as
+        the last step had it, else ``PATH/tau`` of every module, and ``PATH/perplexity`` and ``PATH/active_codes``, over
+        the steps since the last log and over all ranks.
 
     Gradient:
         None.

@@ -21,8 +21,8 @@ class GumbelVectorQuantizer(nn.Module):
 
     .. math:: k_g \sim \mathrm{softmax}(\theta_g), \qquad \theta = W x + b, \qquad v = (e_{1, k_1}, \ldots, e_{G, k_G})
 
-    It has the original's names: it loads its ``state_dict``, and evaluation gives the same numbers. In training it draws
-    with our noise, looks the codes up in place of a product with one-hots, and its tau is a buffer that is saved.
+    It has the original's names: it loads its ``state_dict``, and evaluation gives the same numbers. In training it
+    draws with our noise and looks the codes up, without a product with one-hots. Its tau is a buffer that is saved.
     ``temperature`` reads and writes tau, so that ``model.set_gumbel_temperature`` works. The logits are computed in
     float32. For a new model see :class:`softdraw.nn.Codebook`.
 
@@ -76,8 +76,11 @@ class GumbelVectorQuantizer(nn.Module):
 
     @classmethod
     def from_original(cls, quantizer: nn.Module, *, rule: Pathwise | None = None) -> GumbelVectorQuantizer:
-        """One with the parameters, the temperature, the dtype and the device of transformers' quantiser: ``model.quantizer
-        = GumbelVectorQuantizer.from_original(model.quantizer)``."""
+        """One with the parameters, the temperature, the dtype and the device of transformers' quantiser.
+
+        ``model.quantizer = GumbelVectorQuantizer.from_original(model.quantizer)`` puts it in place. With ``rule`` the
+        temperature is the rule's.
+        """
         old: Any = quantizer
         config = SimpleNamespace(
             num_codevector_groups=old.num_groups,

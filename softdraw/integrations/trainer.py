@@ -26,9 +26,11 @@ class DrawCallback(base("transformers", "transformers", "TrainerCallback")):
 
     Returns:
         A callback for ``Trainer(callbacks=[...])``. It adds to each log of the training loss every scheduled attribute
-        under its name, as the last step had it, else ``PATH/tau`` of every module, and ``PATH/perplexity`` and ``PATH/active_codes``, over the
-        steps since the last log and over all ranks. ``state.log_history``, the progress bar and callbacks behind it see
-        them. Reporters of ``report_to`` stand before it: ``callback.put_first(trainer)`` moves it before them.
+        under its name, as the last step had it, else ``PATH/tau`` of every module, and ``PATH/perplexity`` and
+        ``PATH/active_codes``, over the steps since the last log and over all ranks. ``state.log_history``, the progress
+        bar and callbacks behind it see them. Reporters of ``report_to`` stand before it:
+        ``callback.put_first(trainer)``
+        moves it before them.
 
     Gradient:
         None.

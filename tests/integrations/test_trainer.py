@@ -118,7 +118,7 @@ def test_transformers_own_quantiser_takes_a_schedule_of_its_temperature(tmp_path
 
 
 def test_what_is_refused(tmp_path):
-    with pytest.raises(TypeError, match="schedules must be a schedule of tau, .*got .*0.5"):
+    with pytest.raises(TypeError, match=r"schedules must be a schedule of tau, .*got .*0.5"):
         DrawCallback(0.5)
     with pytest.raises(TypeError, match="usage must be a bool"):
         DrawCallback(usage=1)

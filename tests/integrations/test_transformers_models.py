@@ -66,7 +66,8 @@ def test_evaluation_gives_the_numbers_of_the_original(masked, dtype):
 def test_training_has_the_same_law_and_perplexity():
     """Chi-square of the codes of one position: the 0.1 % quantile with K - 1 = 4 degrees of freedom is 18.47."""
     old, new = original(), GumbelVectorQuantizer.from_original(original())
-    assert new.training and new.temperature == 2.0
+    assert new.training
+    assert new.temperature == 2.0
     x = features()[:1, :1]
     torch.testing.assert_close(new(x)[1], old(x)[1])
     probs = new.weight_proj(x).view(2, 5).softmax(-1).detach()
