@@ -74,6 +74,7 @@ class KeyedNoise:
             )
         self.seeds = fold_in(seed, requests, members)
         self.padding: Tensor | None = None
+        self.width = 0
         if attention_mask is not None:
             check_tensor("attention_mask", attention_mask)
             if attention_mask.dim() != 2 or len(attention_mask) != len(requests):
@@ -81,7 +82,7 @@ class KeyedNoise:
                     f"attention_mask must have the shape ({len(requests)}, L) of the prompts, "
                     f"got {tuple(attention_mask.shape)}: pass the one that generate gets"
                 )
-            self.padding = (attention_mask == 0).sum(-1)
+            self.padding, self.width = (attention_mask == 0).sum(-1), attention_mask.shape[-1]
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         """The scores of the next token, with the noise of its position."""
@@ -90,6 +91,11 @@ class KeyedNoise:
             raise ValueError(
                 f"scores must have a row for each of the {len(self.seeds)} requests, got {given(scores)}: repeat the "
                 "request for each member, and leave out beams"
+            )
+        if input_ids.shape[-1] < self.width:
+            raise ValueError(
+                f"input_ids must begin with the prompts of attention_mask, {self.width} wide, got {given(input_ids)}: "
+                "generate from input_ids, and leave attention_mask out for a decoder that begins anew"
             )
         positions = torch.full_like(self.seeds, input_ids.shape[-1], device=scores.device)
         if self.padding is not None:

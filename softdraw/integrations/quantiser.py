@@ -23,8 +23,9 @@ class GumbelVectorQuantizer(nn.Module):
 
     It has the original's names: it loads its ``state_dict``, and evaluation gives the same numbers. In training it
     draws with our noise and looks the codes up, without a product with one-hots. Its tau is a buffer that is saved.
-    ``temperature`` reads and writes tau, so that ``model.set_gumbel_temperature`` works. The logits are computed in
-    float32. For a new model see :class:`softdraw.nn.Codebook`.
+    ``temperature`` reads and writes tau, so that ``model.set_gumbel_temperature`` works. The layer computes in the
+    dtype that it has or that autocast gives it, the draw in float32. For a new model see
+    :class:`softdraw.nn.Codebook`.
 
     Args:
         config: with ``num_codevector_groups``, ``num_codevectors_per_group``, ``codevector_dim`` and ``conv_dim``, as
@@ -150,7 +151,8 @@ class _Choose(Chooser):
                 y, relaxed = law.mode, False
             index = index_of(y.detach())
             value = product(y, codes) if relaxed else look_up(y, index, codes)
-        return Choice(value.flatten(-2).to(logits.dtype), index, law, theta)
+        dtype = torch.promote_types(logits.dtype, codebook.dtype)  # as of the original's product, with autocast too
+        return Choice(value.flatten(-2).to(dtype), index, law, theta)
 
     def extra_repr(self) -> str:
         return self.shown()

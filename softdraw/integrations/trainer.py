@@ -29,8 +29,7 @@ class DrawCallback(base("transformers", "transformers", "TrainerCallback")):
         under its name, as the last step had it, else ``PATH/tau`` of every module, and ``PATH/perplexity`` and
         ``PATH/active_codes``, over the steps since the last log and over all ranks. ``state.log_history``, the progress
         bar and callbacks behind it see them. Reporters of ``report_to`` stand before it:
-        ``callback.put_first(trainer)``
-        moves it before them.
+        ``callback.put_first(trainer)`` moves it before them.
 
     Gradient:
         None.

@@ -66,7 +66,7 @@ class Watch:
         """What to log: the scheduled values that the last step had, the tau of every module where it has no schedule,
         and how codes were used since the last call. All ranks must call it, since usage is summed over them."""
         found = self._values | {_named(path, "tau"): float(module.tau) for path, module in self._taus.items()}
-        for path, usage in self._used.items():
+        for path, usage in sorted(self._used.items()):  # in one order on all ranks
             numbers = usage.compute()
             found[_named(path, "perplexity")] = numbers["perplexity_hard"]
             found[_named(path, "active_codes")] = float(numbers["active_codes"])

@@ -126,5 +126,7 @@ def test_what_is_refused():
         KeyedNoise(0, ids, members=torch.arange(3))
     with pytest.raises(ValueError, match=r"attention_mask must have the shape \(2, L\)"):
         KeyedNoise(0, ids, attention_mask=torch.ones(3, 4))
+    with pytest.raises(ValueError, match=r"input_ids must begin with the prompts of attention_mask, 4 wide, got"):
+        KeyedNoise(0, ids, attention_mask=torch.ones(2, 4))(torch.zeros(2, 1), torch.zeros(2, 5))
     with pytest.raises(ValueError, match=r"scores must have a row for each of the 2 requests, got .*leave out beams"):
         KeyedNoise(0, ids)(torch.zeros(4, 1), torch.zeros(4, 5))

@@ -63,6 +63,16 @@ def test_evaluation_gives_the_numbers_of_the_original(masked, dtype):
     torch.testing.assert_close(got[1], wanted[1], rtol=1e-6, atol=0)
 
 
+def test_autocast_gives_the_dtype_and_the_numbers_of_the_original():
+    old, new = original().eval(), GumbelVectorQuantizer.from_original(original()).eval()
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        wanted, got = old(features()), new(features())
+    assert got[0].dtype == wanted[0].dtype == torch.float32
+    assert torch.equal(got[0], wanted[0])
+    with torch.autocast("cpu", torch.bfloat16):
+        assert new.train()(features())[0].dtype == old.train()(features())[0].dtype
+
+
 def test_training_has_the_same_law_and_perplexity():
     """Chi-square of the codes of one position: the 0.1 % quantile with K - 1 = 4 degrees of freedom is 18.47."""
     old, new = original(), GumbelVectorQuantizer.from_original(original())
