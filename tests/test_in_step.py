@@ -32,6 +32,7 @@ LAYERS = [
     ["losses"],
     ["nn"],
     ["verbs"],
+    ["integrations"],
     ["diagnosis", "conformance", "reproduce", "recipes", "bench"],
     ["public"],
     ["cli"],

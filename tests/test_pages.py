@@ -40,6 +40,8 @@ def public_names() -> set[str]:
     names = {f"softdraw.{name}" for name in set(softdraw.__all__) - modules}
     for module in modules:
         names |= {f"softdraw.{module}.{name}" for name in getattr(softdraw, module).__all__}
+    for module in ("softdraw.integrations.lightning", "softdraw.integrations.transformers"):
+        names |= {f"{module}.{name}" for name in importlib.import_module(module).__all__}
     return names | {f"softdraw.diagnosis.{name}" for name in set(diagnosis.__all__) - {"RULES", "diagnose"}}
 
 
