@@ -21,7 +21,7 @@ _VERSION = tuple(map(int, triton.__version__.split(".")[:2]))
 _WIDEST = {torch.float32: 2**14, torch.bfloat16: 2**14, torch.float64: 2**12}
 _SPLIT = 20000
 _NUMBERS = {"draws", "rows", "cols", "col_start", "quad", "inner", "splits", "tau", "gap", "blocks", "bits"}
-_NUMBERS |= {"scale", "shift", "in_rows", "other_rows", "grad_rows"}
+_NUMBERS |= {"scale", "shift", "in_rows", "other_rows", "grad_rows", "number"}
 _NEW = ("rule", "bits", "pass")  # gradients of rules, bits, and passes of laws and losses
 _HEAVIEST = ("hard_backward, masked", "index, samples")  # a soft draw is a part of the former
 
@@ -102,7 +102,14 @@ def test_tau_width_and_rows_specialise_nothing(monkeypatch):
 
     for widths in ((513, 1001, 1023), (516, 1020, 1024), (20001, 30003), (20000, 131072)):
         assert all(keys(7, n, tau) == keys(64, widths[0], 1.0) for n in widths for tau in (0.1, 2.0))
-    families = (body.draws, body.rules, body.rao, body.triton_bits, body.passes.pass_kernels)
+    families = (
+        body.draws,
+        body.rules,
+        body.rao,
+        body.triton_bits,
+        body.passes.pass_kernels,
+        body.over_bits.bit_kernels,
+    )
     kernels = [kernel for family in families for kernel in vars(family).values()]
     for kernel in (*kernels, body.gradients.jacobian, body.philox.noise):
         if getattr(kernel, "__module__", "").startswith("softdraw") and getattr(kernel, "do_not_specialize", None):

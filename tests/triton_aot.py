@@ -12,8 +12,9 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from softdraw.arguments import Draw, KernelRule
+from softdraw.arguments import Draw, KernelRule, compute_dtype
 from softdraw.kernels import triton as body
+from softdraw.kernels.bits_cpu import Bits
 from softdraw.kernels.native import RULES
 from softdraw.kernels.pass_reference import Rows
 
@@ -96,6 +97,7 @@ def operations(dtype, cols, rows=64):
         "bits": lambda: body.bits(Draw(x, 1.0, seed), 2),
         **{f"bits {name}": _bits(name, x, mask) for name in RULES},
         **{f"pass {name}": _pass(name, x, mask) for name in ("entropy", "index_nll", "nll", "kl", "kl_with_slope")},
+        **{f"pass over bits, {name}": _over_bits(name, x) for name in ("nll", "entropy", "variance", "kl", "share")},
     }
 
 
@@ -120,5 +122,21 @@ def _pass(name, x, mask):
     def call():
         out, saved = getattr(body.passes, name)(rows, "none", *numbers)
         getattr(body.passes, f"{name}_backward")(rows, out, saved, "none", (True, True), *numbers)
+
+    return call
+
+
+def _over_bits(name, x):
+    """A pass over bits and its gradients, of single bits and reduced, with every operand."""
+    wide = torch.empty(x.shape, dtype=compute_dtype(x.dtype))
+    mask = torch.ones(x.shape, dtype=torch.bool)
+    every = Bits(x, wide, wide, wide, mask, 0.5, rows=len(x))
+    calls = {"nll": (Bits(x, wide, law=True), every._replace(reduction=2)), "share": (every,)}
+
+    def call():
+        for bits in calls.get(name, (Bits(x, wide),)):
+            made = getattr(body.over_bits, name)(bits)
+            out, *more = made[:2] if isinstance(made, tuple) else (made,)
+            getattr(body.over_bits, f"{name}_backward")(bits, out, *([(True, True)] if name == "kl" else more))
 
     return call

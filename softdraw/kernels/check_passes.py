@@ -39,7 +39,7 @@ def _over_rows(passes: Any, x: Tensor) -> Iterator[Result]:
     wide = compute_dtype(x.dtype)
     mask = (torch.arange(cols, device=x.device) % 3 != 1).expand(x.shape)
     one, two = Rows(x, mask=mask), Rows(x, x.flip(0), mask, mask)
-    g = torch.linspace(0.5, 1, count, dtype=wide, device=x.device)
+    g = _ramp(0.5, 1, count, x)
     log_p, log_q = _log_probs(x.to(wide), mask), _log_probs(two.other.to(wide), mask)
     p, q, up = log_p.exp(), log_q.exp(), g.unsqueeze(-1)
     safe_p, safe_q = (log.masked_fill(~mask, 0) for log in (log_p, log_q))
@@ -111,7 +111,7 @@ def _both(
 def _over_bits(passes: Any, x: Tensor) -> Iterator[Result]:
     """Functions of each bit by itself; gradients are stored as the logits are."""
     wide = compute_dtype(x.dtype)
-    z, g = x.flip(0, 1).to(wide), torch.linspace(0.5, 1, x.numel(), dtype=wide).view(x.shape).to(x.dtype)
+    z, g = x.flip(0, 1).to(wide), _ramp(0.5, 1, x.numel(), x).view(x.shape).to(x.dtype)
     w, up = x.to(wide), g.to(wide)
     on, off, other = torch.sigmoid(w), torch.sigmoid(-w), torch.sigmoid(z)
     bits, pair = Bits(x), Bits(x, z)
@@ -134,20 +134,24 @@ def _reduced_bits(passes: Any, x: Tensor) -> Iterator[Result]:
     """Losses: a mean over all bits that are kept, and shares of rows."""
     wide, (rows, cols) = compute_dtype(x.dtype), x.shape
     w, keep = x.to(wide), (torch.arange(cols, device=x.device) % 3 > 0).expand(x.shape)
-    y, weight = torch.sigmoid(w.flip(0, 1)), torch.linspace(1, 2, x.numel(), dtype=wide).view(x.shape)
+    y, weight = torch.sigmoid(w.flip(0, 1)), _ramp(1, 2, x.numel(), x).view(x.shape)
     on, off, counts = torch.sigmoid(w), torch.sigmoid(-w), weight * keep
-    one, loss = torch.ones((), dtype=wide), Bits(x, y, weight, None, keep, _POSITIVE, 2, False, UNIT_INTERVAL)
+    one, loss = w.new_ones(()), Bits(x, y, weight, None, keep, _POSITIVE, 2, False, UNIT_INTERVAL)
     out, saved, _ = passes.nll(loss)
     yield "bits_nll", out, (counts * _cost(w, y, _POSITIVE)).sum() / counts.sum()
     slope = counts * ((1 - y) * on - _POSITIVE * y * off) / counts.sum()
     yield "bits_nll_backward", passes.nll_backward(loss, one, saved), slope.to(x.dtype)
-    share, g = Bits(x, None, weight, None, keep, _SHARE, 0, rows=rows), torch.linspace(0.5, 1, rows, dtype=wide)
+    share, g = Bits(x, None, weight, None, keep, _SHARE, 0, rows=rows), _ramp(0.5, 1, rows, x)
     out, saved = passes.share(share)
     part = counts / counts.sum(-1, keepdim=True)
     away = (part * on).sum(-1) - _SHARE
     yield "bits_share", out, away.square()
     slope = (2 * g * away).unsqueeze(-1) * part * on * off
     yield "bits_share_backward", passes.share_backward(share, g, saved), slope.to(x.dtype)
+
+
+def _ramp(first: float, last: float, count: int, like: Tensor) -> Tensor:
+    return torch.linspace(first, last, count, dtype=compute_dtype(like.dtype), device=like.device)
 
 
 def _log_probs(x: Tensor, mask: Tensor) -> Tensor:

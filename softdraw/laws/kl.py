@@ -39,7 +39,7 @@ def _kl_bernoulli(p: Any, q: Any) -> Tensor:
     _check(p, q)
     x, z = _ours(p), _ours(q)
     dtype = _dtype(p)
-    if not (bits.takes(x.theta) and bits.takes(z.theta)):
+    if x.theta.device != z.theta.device or not (bits.takes(x.theta) and bits.takes(z.theta)):
         return divergence(x.log_probs(), z.log_probs()).to(dtype)
     theta, other = x.masked_theta(), z.masked_theta()
     wide = compute_dtype(torch.promote_types(theta.dtype, other.dtype))

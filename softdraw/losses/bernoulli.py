@@ -86,7 +86,8 @@ def _in_one_pass(
     p, number = None, 1.0
     if pos_weight is not None:
         p = _pos_weight(pos_weight, x, dtype)
-        p, number = (p.expand(x.shape), 1.0) if p.dim() or is_compiling() else (None, p.item())
+        # One number for all is read where that waits for nothing.
+        p, number = (None, p.item()) if not p.dim() and x.is_cpu and not is_compiling() else (p.expand(x.shape), 1.0)
     check_reduction(reduction)
     if weight is not None:
         weight = aligned("weight", weight, logits, "the unreduced loss").to(dtype)

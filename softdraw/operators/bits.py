@@ -17,7 +17,6 @@ from torch.compiler import is_compiling
 
 from softdraw import kernels
 from softdraw.arguments import compute_dtype
-from softdraw.kernels import bits_cpu
 from softdraw.kernels.bits_cpu import ANY_NUMBER, CODES, UNIT_INTERVAL, ZERO_OR_ONE, Bits
 from softdraw.kernels.native import REDUCTIONS
 from softdraw.numerics import times
@@ -45,15 +44,34 @@ _REFUSED = {UNIT_INTERVAL: "target must be from 0 to 1", ZERO_OR_ONE: "value mus
 
 def takes(x: Tensor, *rest: Any) -> bool:
     """Whether the passes take logits ``x`` and the other operands, none of which may want a gradient."""
-    if not (is_plain(x) and x.is_cpu):
+    if not is_plain(x):
         learned = any(isinstance(t, Tensor) and t.requires_grad and is_grad_enabled() for t in rest)
         return not learned and graph.takes(x, *rest)
+    device = x.device
     for t in rest:
-        if isinstance(t, Tensor) and (type(t) not in PLAIN or not t.is_cpu or (t.requires_grad and is_grad_enabled())):
+        if isinstance(t, Tensor) and (
+            type(t) not in PLAIN or t.device != device or (t.requires_grad and is_grad_enabled())
+        ):
             return False
     # A dtype that the kernels do not know is brought to float32.
-    body = kernels.body_for(x) if x.dtype in CODES else kernels.body(torch.device("cpu"))
+    body = kernels.body_for(x) if x.dtype in CODES else kernels.body(device)
     return body.over_bits is not None
+
+
+def _body(x: Tensor) -> Any:
+    return kernels.body_for(x).over_bits
+
+
+def _loss(bits: Bits, refuse: Callable[[], object]) -> tuple[Tensor, Tensor | None]:
+    """The loss of checked targets and its sums. On the CPU the body looks at the targets. Where nothing may wait for a
+    value, ``refuse`` asserts in the stream of the device."""
+    x = bits.x
+    if not x.is_cpu and bits.allowed != ANY_NUMBER:
+        refuse()
+    out, sums, legal = _body(x).nll(bits)
+    if not legal:
+        refuse()
+    return out, sums
 
 
 def nll(bits: Bits, refuse: Callable[[], object]) -> Tensor:
@@ -66,24 +84,21 @@ def nll(bits: Bits, refuse: Callable[[], object]) -> Tensor:
         return out
     if x.requires_grad and is_grad_enabled():
         return _nll(x, bits, refuse)
-    out, _, legal = bits_cpu.nll(bits)
-    if not legal:
-        refuse()
-    return out
+    return _loss(bits, refuse)[0]
 
 
 def entropy(x: Tensor) -> Tensor:
     """The entropy of each bit."""
     if is_compiling():
         return graph.bits_pass("entropy", Bits(x))[0]
-    return _entropy(x) if x.requires_grad and is_grad_enabled() else bits_cpu.entropy(Bits(x))
+    return _entropy(x) if x.requires_grad and is_grad_enabled() else _body(x).entropy(Bits(x))
 
 
 def variance(x: Tensor) -> Tensor:
     """The variance of each bit."""
     if is_compiling():
         return graph.bits_pass("variance", Bits(x))[0]
-    return _variance(x) if x.requires_grad and is_grad_enabled() else bits_cpu.variance(Bits(x))
+    return _variance(x) if x.requires_grad and is_grad_enabled() else _body(x).variance(Bits(x))
 
 
 def kl(x: Tensor, z: Tensor) -> Tensor:
@@ -92,7 +107,7 @@ def kl(x: Tensor, z: Tensor) -> Tensor:
         return graph.bits_pass("kl", Bits(x, z))[0]
     if (x.requires_grad or z.requires_grad) and is_grad_enabled():
         return _kl(x, z)
-    return bits_cpu.kl(Bits(x, z))
+    return _body(x).kl(Bits(x, z))
 
 
 def share(bits: Bits) -> Tensor:
@@ -100,7 +115,7 @@ def share(bits: Bits) -> Tensor:
     x = bits.x
     if is_compiling():
         return graph.bits_pass("share", bits)[0]
-    return _share(x, bits) if x.requires_grad and is_grad_enabled() else bits_cpu.share(bits)[0]
+    return _share(x, bits) if x.requires_grad and is_grad_enabled() else _body(x).share(bits)[0]
 
 
 def _save(ctx: Any, bits: Bits, sums: Tensor | None) -> None:
@@ -126,9 +141,7 @@ def _quick(name: str, forward: Callable, backward: Callable) -> Callable[..., An
 
 
 def _nll_forward(ctx: Any, x: Tensor, bits: Bits, refuse: Callable[[], object]) -> Tensor:
-    out, sums, legal = bits_cpu.nll(bits)
-    if not legal:
-        refuse()
+    out, sums = _loss(bits, refuse)
     _save(ctx, bits, sums)
     return out
 
@@ -136,9 +149,9 @@ def _nll_forward(ctx: Any, x: Tensor, bits: Bits, refuse: Callable[[], object]) 
 def _nll_backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
     bits = _saved(ctx)
     if not _by_formula(grad):
-        return bits_cpu.nll_backward(bits, grad, ctx.sums), None, None
+        return _body(bits.x).nll_backward(bits, grad, ctx.sums), None, None
     slope = grad.to(compute_dtype(bits.x.dtype)) * _nll_slope(bits)
-    return (slope if ctx.sums is None else slope / ctx.sums[2].item()).to(bits.x.dtype), None, None
+    return (slope if ctx.sums is None else slope / ctx.sums[2]).to(bits.x.dtype), None, None
 
 
 def _nll_slope(bits: Bits) -> Tensor:
@@ -157,17 +170,17 @@ def _nll_slope(bits: Bits) -> Tensor:
 _nll = _quick("nll", _nll_forward, _nll_backward)
 
 
-def _of_one_logit(name: str, value: Callable, gradient: Callable, slope: Callable[[Tensor], Tensor]) -> Callable:
+def _of_one_logit(name: str, slope: Callable[[Tensor], Tensor]) -> Callable:
     """A function of each logit by itself, ``slope`` being the formula of its derivative."""
 
     def forward(ctx: Any, x: Tensor) -> Tensor:
         ctx.save_for_backward(x)
-        return value(Bits(x))
+        return getattr(_body(x), name)(Bits(x))
 
     def backward(ctx: Any, grad: Tensor) -> Tensor:
         (x,) = ctx.saved_tensors
         if not _by_formula(grad):
-            return gradient(Bits(x), grad)
+            return getattr(_body(x), f"{name}_backward")(Bits(x), grad)
         return (grad.to(compute_dtype(x.dtype)) * slope(_wide(x))).to(x.dtype)
 
     return _quick(name, forward, backward)
@@ -182,19 +195,19 @@ def _variance_slope(x: Tensor) -> Tensor:
     return on * off * (off - on)
 
 
-_entropy = _of_one_logit("entropy", bits_cpu.entropy, bits_cpu.entropy_backward, _entropy_slope)
-_variance = _of_one_logit("variance", bits_cpu.variance, bits_cpu.variance_backward, _variance_slope)
+_entropy = _of_one_logit("entropy", _entropy_slope)
+_variance = _of_one_logit("variance", _variance_slope)
 
 
 def _kl_forward(ctx: Any, x: Tensor, z: Tensor) -> Tensor:
     ctx.save_for_backward(x, z)
-    return bits_cpu.kl(Bits(x, z))
+    return _body(x).kl(Bits(x, z))
 
 
 def _kl_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
     x, z = ctx.saved_tensors
     if not _by_formula(grad):
-        return bits_cpu.kl_backward(Bits(x, z), grad, ctx.needs_input_grad)
+        return _body(x).kl_backward(Bits(x, z), grad, ctx.needs_input_grad)
     slope, other = _kl_slopes(_wide(x), z)
     g = grad.to(z.dtype)
     return (g * slope).to(x.dtype), g * other
@@ -216,7 +229,7 @@ _kl = _quick("kl", _kl_forward, _kl_backward)
 
 
 def _share_forward(ctx: Any, x: Tensor, bits: Bits) -> Tensor:
-    out, sums = bits_cpu.share(bits)
+    out, sums = _body(x).share(bits)
     _save(ctx, bits, sums)
     return out
 
@@ -224,8 +237,8 @@ def _share_forward(ctx: Any, x: Tensor, bits: Bits) -> Tensor:
 def _share_backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
     bits, sums = _saved(ctx), ctx.sums
     if not _by_formula(grad):
-        return bits_cpu.share_backward(bits, grad.contiguous(), sums), None
-    return (_share_slope(bits, grad, sums[1:-1:2]) / sums[-1].item()).to(bits.x.dtype), None
+        return _body(bits.x).share_backward(bits, grad.contiguous(), sums), None
+    return (_share_slope(bits, grad, sums[1:-1:2]) / sums[-1]).to(bits.x.dtype), None
 
 
 def _share_slope(bits: Bits, grad: Tensor, weights: Tensor) -> Tensor:

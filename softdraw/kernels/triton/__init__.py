@@ -19,13 +19,14 @@ if tuple(map(int, triton.__version__.split(".")[:2])) < (3, 3):
 
 from softdraw.arguments import Draw, Fields, KernelRule, Tau, compute_dtype
 from softdraw.kernels import reference
+from softdraw.kernels.triton import bit_passes, draws, gradients, launching, philox, rao, rules
 from softdraw.kernels.triton import bits as triton_bits
-from softdraw.kernels.triton import draws, gradients, launching, philox, rao, rules
 from softdraw.kernels.triton import passes as passes
 from softdraw.kernels.triton.launching import TYPES, contiguous, operands, tau_of
 from softdraw.kernels.triton.layout import Tile, each, flat, index_tile, layout_of, noise_tile, tile
 
-over_bits = subsets = None  # laws and losses of bits, and subsets, run in plain torch on a GPU
+over_bits = bit_passes
+subsets = None  # they run in plain torch on a GPU
 _PARTS = 128  # splits that are combined at a time
 
 
