@@ -11,7 +11,7 @@ from torch import Tensor
 from softdraw import numerics
 from softdraw.arguments import compute_dtype
 from softdraw.checks import check_bool, check_floating
-from softdraw.laws.checks import check_states
+from softdraw.laws.checks import check_listed, check_states
 from softdraw.laws.law import Law
 from softdraw.operators.softmax import softmax
 from softdraw.rules import fused
@@ -89,6 +89,7 @@ class CategoricalLaw(Law):
     def enumerate_support(self, expand: bool = True) -> Tensor:
         """Every sample, ``(C, *batch, *event)``, or ``(C, 1, ..., *event)`` unexpanded; forbidden ones too."""
         check_bool("expand", expand)
+        check_listed(self, self.states)
         index = torch.arange(self.states, device=self.theta.device).view(-1, *[1] * len(self.batch_shape))
         every = self.state(index)
         return every.expand(-1, *self.batch_shape, *self.event_shape) if expand else every

@@ -6,6 +6,7 @@ unless the user asks for more by ``validate_args=True``.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,6 +17,7 @@ from softdraw.arguments import compute_dtype, prepare_shape
 from softdraw.checks import check_device, check_real, check_tensor, given
 from softdraw.tensors import is_plain
 
+LISTED = 2**32  # numbers that a list of samples may have: 16 GB of float32
 _ONE_HOT = "an index becomes a one-hot by torch.nn.functional.one_hot(index, K)"
 
 
@@ -128,6 +130,17 @@ def check_states(index: Tensor, states: int) -> None:
     if is_plain(index) and index.is_cpu and index.numel() and not 0 <= int(index.min()) <= int(index.max()) < states:
         raise IndexError(
             f"index must be from 0 to {states - 1}, got values from {int(index.min())} to {int(index.max())}"
+        )
+
+
+def check_listed(law: Any, each: int) -> None:
+    """Not more numbers than memory has room for are in a list of all samples of ``law``, of ``each`` numbers."""
+    if law.log_states + math.log(max(each, 1)) > math.log(LISTED) + 1e-9:
+        states = law.log_states / math.log(10)
+        raise ValueError(
+            f"enumerate_support of {law} would list about 10^{states:.0f} samples of {each} numbers, and may list "
+            f"2^{LISTED.bit_length() - 1} numbers in all: draw some by law.sample((1000,)), or take parts by "
+            "law.state(index)"
         )
 
 

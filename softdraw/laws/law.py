@@ -100,6 +100,11 @@ class Law(Distribution):
         """The number of samples that there are, forbidden ones included."""
         raise NotImplementedError(f"{type(self).__name__} cannot be enumerated")
 
+    @property
+    def log_states(self) -> float:
+        """log(states), by a form of its own where ``states`` may have a million digits."""
+        return math.log(self.states)
+
     def state(self, index: Tensor) -> Tensor:
         """The samples numbered ``index``, ``(..., *event)``."""
         raise NotImplementedError(f"{type(self).__name__} cannot be enumerated")

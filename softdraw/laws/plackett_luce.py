@@ -12,7 +12,7 @@ from torch.distributions import constraints
 from softdraw.arguments import check_logits, prepare_mask, row_ids
 from softdraw.checks import check_bool, check_real, count
 from softdraw.kernels.reference import orders
-from softdraw.laws.checks import check_sample, check_states, check_support
+from softdraw.laws.checks import check_listed, check_sample, check_states, check_support
 from softdraw.laws.law import Law
 from softdraw.numerics import one_hot
 from softdraw.operators import indices
@@ -108,8 +108,6 @@ class PlackettLuce(Law):
         self.length = n if length is None else count("length", length, 0, f"how many of the {n} items have a place")
         if self.length > n:
             raise ValueError(f"length must be at most the {n} items of the logits, got {length}")
-        if math.lgamma(n + 1) - math.lgamma(n - self.length + 1) > math.log(2**62):  # beyond what int64 can number
-            self.offers = tuple(need for need in type(self).offers if need is not Need.STATES)
         super().__init__(logits, prepare_mask(mask, logits, dim), None, validate_args)
 
     @constraints.dependent_property(is_discrete=True, event_dim=1)
@@ -206,6 +204,12 @@ class PlackettLuce(Law):
         """n! / (n - length)!"""
         return math.perm(self.theta.shape[-1], self.length)
 
+    @property
+    def log_states(self) -> float:
+        """log(states), of which lgamma knows the factorials."""
+        n = self.theta.shape[-1]
+        return math.lgamma(n + 1) - math.lgamma(n - self.length + 1)
+
     def state(self, index: Tensor) -> Tensor:
         """The orders numbered ``index``, which broadcasts with the batch, in the sequence of
         ``itertools.permutations``. In a row that allows fewer items than ``length`` one of those with the same items in
@@ -216,6 +220,7 @@ class PlackettLuce(Law):
         """Every order, ``(states, *batch, length)``, or ``(states, 1, ..., length)`` unexpanded, where none ends in -1;
         those with forbidden items too."""
         check_bool("expand", expand)
+        check_listed(self, self.length * (self.batch_shape.numel() if expand else 1))
         index = torch.arange(self.states, device=self.theta.device).view(-1, *[1] * len(self.batch_shape))
         return self.state(index.expand(-1, *self.batch_shape)) if expand else self._full(index)
 

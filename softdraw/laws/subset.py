@@ -11,7 +11,7 @@ from torch.distributions import constraints
 
 from softdraw.arguments import check_logits, compute_dtype, prepare_mask, prepare_shape
 from softdraw.checks import check_bool, check_items
-from softdraw.laws.checks import batch_index, check_states, check_value
+from softdraw.laws.checks import batch_index, check_listed, check_states, check_value
 from softdraw.laws.law import Law
 from softdraw.numerics import k_hot
 from softdraw.operators import subset
@@ -186,6 +186,13 @@ class Subset(Law):
         """n! / (k! (n - k)!), where all rows have one k."""
         return super().states if isinstance(self.k, Tensor) else math.comb(self.theta.shape[-1], self.k)
 
+    @property
+    def log_states(self) -> float:
+        """log(states), of which lgamma knows the factorials."""
+        if isinstance(self.k, Tensor):
+            return super().log_states
+        return _log_chosen(self.theta.shape[-1], self.k)
+
     def state(self, index: Tensor) -> Tensor:
         """The subsets numbered ``index``, in the order of ``itertools.combinations``."""
         check_states(index, self.states)
@@ -193,7 +200,7 @@ class Subset(Law):
         rest = torch.full_like(index, self.most)
         for i in range(n):
             # Of the subsets that agree so far, those with item i come first.
-            ahead = [min(math.comb(n - i - 1, r - 1), 2**62) if r else 0 for r in range(self.most + 1)]
+            ahead = [_chosen(n - i - 1, r - 1) for r in range(self.most + 1)]
             with_it = torch.tensor(ahead, device=index.device)[rest]
             take = index < with_it
             index, rest = torch.where(take, index, index - with_it), rest - take.long()
@@ -203,6 +210,7 @@ class Subset(Law):
     def enumerate_support(self, expand: bool = True) -> Tensor:
         """Every subset, ``(states, *batch, n)``, or ``(states, 1, ..., n)`` unexpanded; forbidden ones too."""
         check_bool("expand", expand)
+        check_listed(self, self.theta.shape[-1])
         every = self.state(torch.arange(self.states, device=self.theta.device).view(-1, *[1] * len(self.batch_shape)))
         return every.expand(-1, *self.batch_shape, -1) if expand else every
 
@@ -227,6 +235,17 @@ class Subset(Law):
 
     def _too_few(self, x: Tensor) -> Tensor:
         return subset.too_few(x, self._size)
+
+
+def _log_chosen(n: int, k: int) -> float:
+    return math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)
+
+
+def _chosen(n: int, k: int) -> int:
+    """n! / (k! (n - k)!), or 2^62 where it is larger: no index is."""
+    if not 0 <= k <= n:
+        return 0
+    return min(math.comb(n, k), 2**62) if _log_chosen(n, k) < 44 else 2**62
 
 
 def _shown(k: int | Tensor) -> str:

@@ -13,6 +13,9 @@ from softdraw.rules.needs import Need
 from softdraw.rules.score_function import Objective, ScoreFunction
 
 
+_NUMBERED = 2**62  # states that int64 can number, and products on the way to their digits
+
+
 @dataclass(frozen=True, eq=False)
 class Exact(ScoreFunction):
     r"""The expectation itself, summed over every state, joint states of independent variables included.
@@ -46,12 +49,8 @@ class Exact(ScoreFunction):
         check_count(self, "chunk", self.chunk)
 
     def estimate(self, objective: Objective) -> Tensor:
-        states = objective.states()
-        if states > self.limit:
-            raise ValueError(
-                f"Exact(limit={self.limit}) would have to enumerate {states:.3g} joint states: raise the limit, or use "
-                "SumAndSample, LeaveOneOut or a pathwise rule"
-            )
+        instead = "SumAndSample, LeaveOneOut or a pathwise rule"
+        states = objective.states_for(self, self.limit, "enumerate", _NUMBERED, instead)
         theta = objective.law.theta
         total = torch.zeros((), dtype=compute_dtype(theta.dtype), device=theta.device)
         for first in range(0, states, self.chunk):

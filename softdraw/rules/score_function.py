@@ -112,6 +112,16 @@ class Objective:
         """The number of joint states of the variables that one value of f depends on."""
         return count_states(self.law, self.joint)
 
+    def states_for(self, rule: Rule, limit: int, work: str, most: int, instead: str) -> int:
+        """``states``, which are within the ``limit`` of a ``rule`` and below the ``most`` that it could take."""
+        states = self.states()
+        if states <= min(limit, most):
+            return states
+        way = "raise the limit, or use" if states <= most else "use"
+        raise ValueError(
+            f"{type(rule).__name__}(limit={limit}) would have to {work} {states:.3g} joint states: {way} {instead}"
+        )
+
     def joint_states(self, index: Tensor) -> Tensor:
         """The joint states numbered ``index`` (broadcasts to ``(N, *batch)``), as samples for f."""
         base, n = self.law.states, prod(self.variables)
@@ -148,7 +158,7 @@ def states_within(law: Any, joint: int, limit: int) -> bool:
     if Need.STATES not in law.offers:
         return False
     shape = law.batch_shape
-    return prod(shape[len(shape) - joint :]) * log(law.states) <= log(limit) + 1e-9
+    return prod(shape[len(shape) - joint :]) * law.log_states <= log(limit) + 1e-9
 
 
 def score(weight: Tensor, log_prob: Tensor) -> Tensor:

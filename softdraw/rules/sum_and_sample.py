@@ -14,6 +14,9 @@ from softdraw.rules.needs import Need
 from softdraw.rules.score_function import Objective, ScoreFunction, score
 
 
+_TABLE = 2**32  # probabilities in memory at once
+
+
 @dataclass(frozen=True, eq=False)
 class SumAndSample(ScoreFunction):
     r"""Exact over the most probable joint states, the score function over the others: a Rao-Blackwellised REINFORCE.
@@ -63,12 +66,8 @@ class SumAndSample(ScoreFunction):
         return self._summed(objective, top) + self._sampled(objective, drawn, log_p, others)
 
     def _table(self, objective: Objective) -> Tensor:
-        states = objective.states()
-        if states > self.limit:
-            raise ValueError(
-                f"SumAndSample(limit={self.limit}) would have to compare {states:.3g} joint states: raise the limit, "
-                "or use LeaveOneOut or a pathwise rule"
-            )
+        instead = "LeaveOneOut or a pathwise rule"
+        states = objective.states_for(self, self.limit, "compare", _TABLE // max(objective.batch.numel(), 1), instead)
         which = torch.arange(states, device=objective.law.theta.device)
         with torch.no_grad():
             y = objective.joint_states(which.view(-1, *[1] * len(objective.batch)))
