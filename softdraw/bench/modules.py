@@ -153,12 +153,16 @@ def latent_by_hand(layers: nn.ModuleList, shape: tuple[int, int], seen: Tensor, 
     )
     dynamics = _kl(_law(after.detach()), _law(before)).sum(-1).clamp_min(FREE)
     representation = _kl(_law(after), _law(before.detach())).sum(-1).clamp_min(FREE)
-    value = distributions.OneHotCategoricalStraightThrough(probs=after).rsample()
+    value = _straight_through(after)
     return value.to(seen.dtype) + (dynamics + REPRESENTATION * representation).mean()
 
 
 def _mixed(logits: Tensor) -> Tensor:
     return (1 - UNIMIX) * logits.softmax(-1) + UNIMIX / logits.shape[-1]
+
+
+def _straight_through(probs: Tensor) -> Tensor:
+    return distributions.OneHotCategoricalStraightThrough(probs=probs).rsample()
 
 
 def _law(probs: Tensor) -> distributions.OneHotCategorical:
@@ -186,11 +190,15 @@ def router(x: Tensor) -> Ways:
     }
 
 
+def _normal(x: Tensor) -> Tensor:
+    return torch.randn_like(x)
+
+
 def router_by_hand(layers: nn.ModuleList, k: int, x: Tensor) -> tuple[Tensor, Tensor]:
     """Equations 3 to 5 of Shazeer et al. (2017), the noise from the global generator, logits in float32."""
     layer, scale = layers
     clean = layer(x).float()
-    noisy = clean + torch.randn_like(clean) * F.softplus(scale(x).float())
+    noisy = clean + _normal(clean) * F.softplus(scale(x).float())
     best, index = noisy.topk(k, dim=-1)
     weights = best.softmax(-1).to(x.dtype)
     load = clean.softmax(-1).sum(0)
@@ -208,10 +216,14 @@ def gate(x: Tensor) -> Ways:
     return {"softdraw": Step(ours, step, x), "by hand": Step(theta, partial(gate_by_hand, theta), x)}
 
 
+def _uniform(x: Tensor) -> Tensor:
+    return torch.empty(x.shape, device=x.device).uniform_(1e-6, 1 - 1e-6)
+
+
 def gate_by_hand(parameters: nn.ParameterList, x: Tensor) -> Tensor:
     """Equations 10 to 12 of Louizos et al. (2018), with uniform noise kept away from 0 and 1, as people write it."""
     theta = parameters[0].float()
-    u = torch.empty(x.shape, device=x.device).uniform_(1e-6, 1 - 1e-6)
+    u = _uniform(x)
     s = torch.sigmoid((u.log() - (1 - u).log() + theta) / BETA)
     z = (s * (ZETA - GAMMA) + GAMMA).clamp(0, 1)
     penalty = torch.sigmoid(theta - BETA * math.log(-GAMMA / ZETA)).sum()
