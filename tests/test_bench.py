@@ -17,8 +17,8 @@ from softdraw.cli.bench import _operations
 def test_a_ratio_is_their_time_over_ours(monkeypatch):
     seconds = {"softdraw": 1.0, "slow": 3.0}
     monkeypatch.setattr(timing, "contestants", lambda setting: {name: name for name in seconds})
-    monkeypatch.setattr(timing, "_loops", lambda call: 1)
-    monkeypatch.setattr(timing, "_time", lambda call, loops: seconds[call])
+    monkeypatch.setattr(timing, "_loops", lambda call, clock: 1)
+    monkeypatch.setattr(timing, "_time", lambda call, loops, clock: seconds[call])
     monkeypatch.setattr(timing, "extra_bytes", lambda call: 0)
     result = measure(Setting("soft", 10, 20, torch.float32, 1), rounds=3)
     assert result.ratios == {"slow": 3.0}

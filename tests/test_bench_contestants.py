@@ -6,8 +6,10 @@ import pytest
 import torch
 
 import softdraw
-from softdraw.bench import GROUPS, Setting, contestants, rules
+from softdraw.bench import GROUPS, Setting, contestants, left_out, line, modules, rules
 from softdraw.bench.line import Gradient
+from softdraw.nn.noise import logistic, normal
+from softdraw.seeds import prepare_seed
 
 CLOSED = ("StraightThrough", "ZGR", "ReinMax", "GappedStraightThrough")
 
@@ -125,3 +127,82 @@ def test_noise_that_no_memory_holds_is_not_made_by_hand(monkeypatch):
     assert "by hand" in calls_of("ZGR")
     monkeypatch.setattr(rules, "_MOST", 6 * 5 * 10)
     assert "by hand" in calls_of("GumbelRao")
+
+
+SEED = 3  # of the global generator, from which a module that is given none takes the seed of its draw
+
+
+def draws_of_ours(monkeypatch):
+    """What is written by hand gets the noise that ours will take: both then compute the same numbers."""
+
+    def seed():
+        torch.manual_seed(SEED)
+        return prepare_seed(None, None, torch.device("cpu"))
+
+    def straight_through(p):
+        sample = softdraw.OneHotCategorical(probs=p.detach()).sample(seed=seed())
+        return sample + p - p.detach()
+
+    def gumbel_softmax(logits, tau, hard):
+        return softdraw.gumbel_softmax(logits, tau, hard, seed=seed())
+
+    monkeypatch.setattr(modules, "_uniform", lambda x: logistic(x, seed(), None).sigmoid())
+    monkeypatch.setattr(modules, "_normal", lambda x: normal(x, seed(), None))
+    monkeypatch.setattr(modules, "_straight_through", straight_through)
+    monkeypatch.setattr(torch.nn.functional, "gumbel_softmax", gumbel_softmax)
+
+
+def assert_same_step(ours, theirs):
+    """With the same weights: the same value, penalty and gradients."""
+    with torch.no_grad():
+        for i, (mine, other) in enumerate(zip(ours.leaves, theirs.leaves, strict=True)):
+            mine.normal_(generator=torch.Generator().manual_seed(i))
+            other.copy_(mine.view_as(other))
+    found = []
+    for call in (ours, theirs):
+        torch.manual_seed(SEED)
+        value = call.forward()
+        torch.manual_seed(SEED)
+        found.append((value, *call()))
+    for mine, other in zip(*found, strict=True):
+        assert mine.abs().max() > 1e-4
+        torch.testing.assert_close(mine, other.view_as(mine), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("operation", ["Latent", "Router", "Gate"])
+def test_a_module_by_hand_takes_the_step_of_ours(operation, monkeypatch):
+    draws_of_ours(monkeypatch)
+    calls = contestants.contestants(Setting(operation, 12, 5, torch.float32, 1))
+    assert_same_step(calls["softdraw"], calls["by hand"])
+
+
+def test_the_quantiser_of_transformers_takes_the_step_of_ours(monkeypatch):
+    pytest.importorskip("transformers")
+    draws_of_ours(monkeypatch)
+    calls = contestants.contestants(Setting("Codebook", 12, 5, torch.float32, 1))
+    assert_same_step(calls["softdraw"], calls["transformers"])
+
+
+@pytest.mark.parametrize("operation", GROUPS["modules"])
+@pytest.mark.parametrize(("rows", "cols"), [(7, 1), (8, 3)])
+def test_a_step_reaches_the_input_and_every_parameter(operation, rows, cols):
+    """One code, odd numbers of rows, and 16 bits."""
+    for dtype in (torch.float32, torch.bfloat16):
+        calls = contestants.contestants(Setting(operation, rows, cols, dtype, 1))
+        for name, call in calls.items():
+            if name not in ("clone", "vq"):  # the latter's codes get their gradient from its penalty alone
+                gradients = call()
+                assert len(gradients) == len(call.leaves) > 1
+                assert all(
+                    g.shape == x.shape and g.isfinite().all() for g, x in zip(gradients, call.leaves, strict=True)
+                )
+
+
+def test_a_library_that_is_not_installed_is_left_out_and_named(monkeypatch):
+    for module in (line, modules):
+        monkeypatch.setattr(module, "find_spec", lambda package: None)
+    assert [*contestants.contestants(Setting("Codebook", 4, 3, torch.float32, 1))] == ["softdraw", "clone"]
+    assert left_out(["ZGR", "Codebook"]) == [
+        "Codebook without transformers: transformers is not installed",
+        "Codebook without vq: vector_quantize_pytorch is not installed",
+    ]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
 
-from softdraw.bench import cuda, draws, indices, laws, losses, rules, subsets
+from softdraw.bench import cuda, draws, indices, laws, losses, modules, rules, subsets
 from softdraw.bench.line import Line, Ways
 
 GROUPS: dict[str, dict[str, Line]] = {
@@ -16,9 +17,19 @@ GROUPS: dict[str, dict[str, Line]] = {
     "losses": losses.LINES,
     "indices": indices.LINES,
     "subsets": subsets.LINES,
+    "modules": modules.LINES,
 }
 LINES = {name: line for lines in GROUPS.values() for name, line in lines.items()}
 OPERATIONS = tuple(LINES)
+
+
+def left_out(operations: Iterable[str]) -> list[str]:
+    """A sentence for each way that the lines have and this machine has not."""
+    return [
+        f"{operation} without {name}: {package} is not installed"
+        for operation in operations
+        for name, package in LINES[operation].left_out().items()
+    ]
 
 
 @dataclass(frozen=True)

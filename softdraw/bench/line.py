@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -45,6 +46,11 @@ class Line:
     a_row: int = 0  # elements a row
     indices: int = 0  # indices (8 bytes) a row
     samples: int = 1  # noise that is drawn for one result: times are then per sample
+    peers: dict[str, str] = field(default_factory=dict)  # by the name of the way, the package that it needs
+
+    def left_out(self) -> dict[str, str]:
+        """The ways that are not measured here, by the package that is not installed."""
+        return {name: package for name, package in self.peers.items() if find_spec(package) is None}
 
     def bytes_moved(self, rows: int, cols: int, element: int) -> int:
         """The bytes of it all, where an element takes ``element``."""

@@ -15,6 +15,8 @@ from softdraw.bench.contestants import Setting, contestants
 from softdraw.bench.line import Ways
 from softdraw.bench.memory import extra_bytes, kept_bytes
 
+Clock = Callable[[], float]
+CLOCKS: dict[str, Clock] = {"wall": time.perf_counter, "processor": time.process_time}
 _ROUND = 2e-2  # seconds that a contestant runs for in a round, at least: long beside what the last one left in caches
 
 
@@ -43,14 +45,17 @@ class Result:
         return {**where, "dtype": str(s.dtype).removeprefix("torch."), **figures, **memory}
 
 
-def measure(setting: Setting, rounds: int) -> Result:
-    """Time one setting; torch's number of threads is put back afterwards."""
+def measure(setting: Setting, rounds: int, clock: str = "wall") -> Result:
+    """Time one setting by one of ``CLOCKS``; torch's number of threads is put back afterwards. A GPU has its own clock.
+
+    Time of the processor is that of all threads together, and does not count what other programs take.
+    """
     before = torch.get_num_threads()
     torch.set_num_threads(setting.threads)
     try:
         calls = contestants(setting)
         on_gpu = setting.device == "cuda"
-        times = cuda.times(calls, rounds) if on_gpu else cpu_times(calls, rounds)
+        times = cuda.times(calls, rounds) if on_gpu else cpu_times(calls, rounds, CLOCKS[clock])
         extra = {name: (cuda.extra_bytes if on_gpu else extra_bytes)(call) for name, call in calls.items()}
         kept = {name: kept_bytes(call) for name, call in calls.items()}
     finally:
@@ -64,25 +69,27 @@ def measure(setting: Setting, rounds: int) -> Result:
     return Result(setting, {name: statistics.median(t) for name, t in times.items()}, ratios, extra, kept)
 
 
-def cpu_times(calls: Ways, rounds: int) -> dict[str, list[float]]:
+def cpu_times(calls: Ways, rounds: int, clock: Clock = time.perf_counter) -> dict[str, list[float]]:
     """Seconds a call, by contestant, of every round."""
-    loops = {name: _loops(call) for name, call in calls.items()}
+    loops = {name: _loops(call, clock) for name, call in calls.items()}
     times: dict[str, list[float]] = {name: [] for name in calls}
     names = list(calls)
     for i in range(rounds):
         for name in names[i % len(names) :] + names[: i % len(names)]:  # each is first, and after each, as often
-            times[name].append(_time(calls[name], loops[name]))
+            times[name].append(_time(calls[name], loops[name], clock))
     return times
 
 
-def _loops(call: Callable[[], Any]) -> int:
+def _loops(call: Callable[[], Any], clock: Clock) -> int:
     call()
-    shortest = min(_time(call, 1) for _ in range(3))  # on a busy machine a single call may wait for the processor
+    shortest = min(
+        _time(call, 1, clock) for _ in range(3)
+    )  # on a busy machine a single call may wait for the processor
     return max(1, int(_ROUND / shortest))
 
 
-def _time(call: Callable[[], Any], loops: int) -> float:
-    start = time.perf_counter()
+def _time(call: Callable[[], Any], loops: int, clock: Clock) -> float:
+    start = clock()
     for _ in range(loops):
         call()
-    return (time.perf_counter() - start) / loops
+    return (clock() - start) / loops

@@ -22,8 +22,11 @@ def bench(
     threads: Annotated[str, typer.Option(help="Numbers of threads; 'all' is torch's own number.")] = "1,all",
     operations: Annotated[
         str,
-        typer.Option(help="Groups (draws, rules, laws, losses, indices, subsets), single lines such as ZGR, or all."),
+        typer.Option(
+            help="Groups (draws, rules, laws, losses, indices, subsets, modules), single lines such as ZGR, or all."
+        ),
     ] = "draws",
+    clock: Annotated[str, typer.Option(help="wall, or processor where other programs run.")] = "wall",
     rounds: Annotated[int, typer.Option(min=1, help="Rounds that the medians are taken over.")] = 15,
     out: Annotated[Path, typer.Option(help="Directory for bench.json and bench.png.")] = Path("runs/bench"),
 ) -> None:
@@ -32,15 +35,17 @@ def bench(
     By default draws of Gumbel-softmax and of indices are measured. rules: draws with the gradient of each rule, beside
     the rule by hand and our own gumbel_softmax; laws: beside torch.distributions; losses: beside those of torch;
     indices: draw_index and gumbel_topk beside torch.multinomial and Gumbel noise by hand; subsets: the numbers of
-    Subset beside the recursion in log space.
+    Subset beside the recursion in log space; modules: a training step of Codebook, Latent, Router and Gate beside
+    transformers and vector-quantize-pytorch, where they are installed, and by hand.
 
     ns/elem: of an element, and of a sample where there are several. kept: bytes an element that are kept for the
     backward pass beside inputs and result. peak MB: peak memory beyond the result.
     """
-    from softdraw.bench import Setting, cuda, measure, report
+    from softdraw.bench import CLOCKS, Setting, cuda, left_out, measure, report
     from softdraw.recipes.runs import figures
 
     _check_device(device)
+    _chosen("--clock", clock, tuple(CLOCKS))
     on_gpu = device == "cuda"
     sizes = sizes or (cuda.SIZES if on_gpu else SIZES)
 
@@ -56,10 +61,12 @@ def bench(
         out.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=out).close()
     print("  ".join(f"{name} {value}" for name, value in report.machine(device).items()))
+    for sentence in left_out(_operations(operations)):
+        print(sentence)
     print(report.HEADER)
     results = []
     for setting in settings:
-        results.append(measure(setting, rounds))
+        results.append(measure(setting, rounds, clock))
         print(report.line(results[-1]), flush=True)
         with writing(out):
             report.write_json(out / "bench.json", results)  # a run that is stopped keeps what it has measured
