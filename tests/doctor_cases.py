@@ -427,6 +427,7 @@ GOOD = [
     function("for i, a in enumerate(x):\n    torch.manual_seed(seed + i)\n    net(a).backward()"),
     function("for fold in x:\n    torch.manual_seed(0)\n    for a in y:\n        net(a).backward()"),
     function("for a in x:\n    torch.manual_seed(0)\n    net(a)"),
+    function("for a in x:\n    net(a).backward()\n    if due:\n        images(torch.Generator('cpu').manual_seed(0))"),
     function("torch.manual_seed(seed)\nreturn x + (y - x).detach(), x + (y - z).data, x.data + y"),
     # A function or a branch that other values reach.
     "import torch\nimport torch.nn.functional as F\ndef loss(p, y, logits=False):\n    if logits:\n"

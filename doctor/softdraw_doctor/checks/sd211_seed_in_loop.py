@@ -15,7 +15,8 @@ class SeedInLoop(Check):
     """A seed is set in every step of a training loop.
 
     Every step then has the same noise: the same dropout mask, the same Gumbel noise at the same place of the batch. The
-    average over steps, on which stochastic gradients rest, is gone. A seed that depends on the step is no such mistake.
+    average over steps, on which stochastic gradients rest, is gone. A seed that depends on the step is no such mistake,
+    nor is one that an `if` sets in some steps, as for images of a validation.
 
     Wrong:  for x in loader: torch.manual_seed(0); loss = step(x); loss.backward()
     Right:  torch.manual_seed(0) before the loop, or softdraw's seed=softdraw.fold_in(seed, step)
@@ -29,6 +30,8 @@ class SeedInLoop(Check):
         for call in source.nodes(cst.Call):
             loop = source.enclosing(call, *_LOOPS, cst.FunctionDef)
             if id(loop) not in steps or not isinstance(loop, _LOOPS) or not _sets_seed(source, call):
+                continue
+            if source.enclosing(call, *_LOOPS, cst.If, cst.IfExp) is not loop:  # not in every step: for a validation
                 continue
             if call.args and all(_fixed(source, arg.value, loop) for arg in call.args):
                 edits = Cannot("whether every step was meant to have the same noise is not in the code")
