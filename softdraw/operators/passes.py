@@ -4,8 +4,8 @@ logits; and one more pass for the gradient.
 In eager code a pass is the fast body of ``kernels``, with its gradient in a plain ``autograd.Function``. Where there is
 none, where it does not know a value, and for everything else that inspects the operations (export, torch.func, forward
 mode, function and dispatch modes, DTensors), the pass is its formula in torch's own operations (``pass_reference``),
-which have every derivative. A gradient that is differentiated again is taken through it too. In a graph of torch.compile
-a pass is one operator (``graph``).
+which have every derivative. A gradient that is differentiated again is taken through it too. In a graph of
+torch.compile a pass is one operator (``graph``).
 """
 
 from __future__ import annotations
