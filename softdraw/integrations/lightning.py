@@ -26,7 +26,8 @@ class DrawCallback(base("lightning", "lightning", "Callback")):
             log alone.
         usage: whether to count codes: by forward hooks on ``Codebook``, ``Latent``, ``Router`` and ``GumbelSoftmax``,
             in training. Inside of a compiled graph nothing is counted.
-        every: logs at every n-th step. Default: the trainer's ``log_every_n_steps``.
+        every: logs at every n-th step. Default: the trainer's ``log_every_n_steps``, the steps at which its loggers
+            write; ``trainer.callback_metrics`` has the numbers at once.
 
     Returns:
         A callback for ``lightning.Trainer(callbacks=[...])``. It logs each scheduled attribute under its name, as
