@@ -81,7 +81,7 @@ def _loss(q: Tensor, chosen: Tensor, loss: int, tiny: float) -> tuple[Tensor, Te
     if loss == USAGE["Diversity"]:
         log_q = q.clamp_min(tiny).log()
         used = (-(q * log_q).sum(-1, keepdim=True)).exp() / k
-        return 1 - used.squeeze(-1), used * (log_q + (q >= tiny))
+        return 1 - used.squeeze(-1), used * log_q  # and 1 more, which changes no p (s - sum p s)
     f = k * chosen / _or_one(chosen.sum(-1, keepdim=True))
     return (f * q).sum(-1), f.expand(q.shape)
 
