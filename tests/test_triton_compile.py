@@ -21,7 +21,7 @@ _VERSION = tuple(map(int, triton.__version__.split(".")[:2]))
 _WIDEST = {torch.float32: 2**14, torch.bfloat16: 2**14, torch.float64: 2**12}
 _SPLIT = 20000
 _NUMBERS = {"draws", "rows", "cols", "col_start", "quad", "inner", "splits", "tau", "gap", "blocks", "bits"}
-_NUMBERS |= {"scale", "shift", "in_rows", "other_rows", "grad_rows", "number"}
+_NUMBERS |= {"scale", "shift", "in_rows", "other_rows", "grad_rows", "number", "group_rows", "chunks", "pieces"}
 _NEW = ("rule", "bits", "pass")  # gradients of rules, bits, and passes of laws and losses
 _HEAVIEST = ("hard_backward, masked", "index, samples")  # a soft draw is a part of the former
 

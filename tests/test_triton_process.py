@@ -18,7 +18,7 @@ from softdraw import kernels
     [
         pytest.param(("", "_corners"), id="draws"),
         pytest.param(("_rules",), id="rules", marks=pytest.mark.long),
-        pytest.param(("_passes", "_bit_passes"), id="passes", marks=pytest.mark.long),
+        pytest.param(("_passes", "_bit_passes", "_usage_passes"), id="passes", marks=pytest.mark.long),
     ],
 )
 def test_the_kernels_equal_the_reference_in_the_interpreter(parts):

@@ -1,17 +1,15 @@
 """The compiled passes over the usage of categories, and the reduction within passes, equal the formulas in float64.
 
-How "within 4 ulp" is measured: as in test_passes.py. The slopes s of the loss for the mean law q are off by as much as
-log q is, whose error is that of q relative to q: so p (s - sum p s) has the size of the slopes at log q = 1 too.
+``usage_cases`` says how "within 4 ulp" is measured.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 import torch
-from test_passes import OPERATIONS, plain_rows
+from pass_cases import OPERATIONS, plain_rows
 from torch import Tensor
+from usage_cases import compare, rows_of, wide
 
 from softdraw.arguments import compute_dtype
 from softdraw.kernels import native, pass_cpu, pass_reference
@@ -23,7 +21,6 @@ pytestmark = pytest.mark.skipif(native.library() is None, reason="the kernels ar
 DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16]
 SETS = ["x86-64-v2", "x86-64-v3", "x86-64-v4", "baseline"]
 SHAPES = [(1, 3), (5, 1), (37, 10), (33, 64), (37, 65), (3, 1500), (900, 12)]
-ULP = 4
 
 
 @pytest.fixture(params=SETS)
@@ -37,73 +34,16 @@ def isa(request):
     native.use_isa(best)
 
 
-def rows_of(shape: tuple[int, ...], dtype: torch.dtype, kept: str) -> Rows:
-    """Logits, of which some are forbidden and some tie; NaN where a row does not count."""
-    g = torch.Generator().manual_seed(sum(shape))
-    x = (3 * torch.randn(shape, generator=g, dtype=torch.float64)).to(dtype)
-    x[..., 1:] = x[..., 1:].masked_fill(torch.rand(x[..., 1:].shape, generator=g) < 0.1, -torch.inf)
-    x[..., -1] = torch.where(torch.rand(x.shape[:-1], generator=g) < 0.2, x.amax(-1), x[..., -1])
-    if kept == "all":
-        return Rows(x)
-    weight = torch.rand(shape[:-1], generator=g, dtype=torch.float64).to(compute_dtype(dtype))
-    keep = torch.rand(shape[:-1], generator=g) < 0.7
-    keep[..., 0] = True
-    return Rows(x.masked_fill(~keep.unsqueeze(-1), torch.nan), keep=keep, weight=weight)
-
-
-def wide(rows: Rows) -> Rows:
-    operands: list[Any] = [t.double() if t is not None and t.is_floating_point() else t for t in rows]
-    return Rows(*operands)
-
-
-def assert_within(got: Tensor, true: Tensor, size: Tensor) -> None:
-    compute = compute_dtype(got.dtype)
-    allowed = ULP * (1 + (compute == torch.float64)) * torch.finfo(compute).eps * size + torch.finfo(got.dtype).tiny
-    if got.dtype != compute:
-        allowed = allowed + torch.finfo(got.dtype).eps * true.abs()
-    different = (got.double() - true).abs()
-    assert got.shape == true.shape
-    assert bool((different <= allowed).all()), float((different / allowed).max())
-
-
-def compare(rows: Rows, loss: int, grouped: bool, reduction: str) -> None:
-    made = pass_cpu.usage(rows, reduction, loss, grouped)
-    assert made is not None
-    out, saved = made
-    grad = torch.linspace(0.5, 2, max(out.numel(), 1)).to(out.dtype).view(out.shape)
-    dx = pass_cpu.usage_backward(rows, grad, saved, reduction, (True, False), loss, grouped)[0]
-    truth = wide(rows)
-    x = truth.x.requires_grad_()
-    each, total = pass_reference.usage(truth._replace(x=x), loss, grouped)
-    true = pass_reference.reduced(each, total != 0, None, reduction)
-    w = pass_reference.weights(x[..., 0], truth.keep, truth.weight).detach()
-    over = tuple(range(int(grouped), w.dim()))
-    p = pass_reference.log_probs_of(truth).detach()
-    p, log_p = p.exp(), p.masked_fill(p == -torch.inf, 0)
-    q = pass_reference.mean_row(p, w, over)
-    k = q.shape[-1]
-    h = -torch.special.xlogy(q, q.clamp_min(torch.finfo(out.dtype).tiny))
-    tall = h.sum(-1, keepdim=True).exp() / k * (2 + q.clamp_min(torch.finfo(out.dtype).tiny).log().abs())
-    slope = tall if loss == USAGE["Diversity"] else torch.full_like(tall, k)
-    spread = (slope * q * (1 + log_p.abs().amax(tuple(range(int(grouped), p.dim() - 1))))).sum(-1) + 1
-    assert_within(out, true.detach(), spread if reduction == "none" else spread.sum())
-    (want,) = torch.autograd.grad(true, x, grad.double())
-    slope = slope.view(*slope.shape[:-1], *[1] * (p.dim() - slope.dim()), k)
-    share = grad.max().double() * (w / w.sum(over, keepdim=True)).unsqueeze(-1)
-    size = share * p * (1 + log_p.abs()) * (slope + (p * slope).sum(-1, keepdim=True))
-    assert_within(dx, want, size.nan_to_num(0))
-
-
 @pytest.mark.parametrize("kept", ["all", "some"])
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("loss", USAGE)
 def test_one_mean_law(loss, dtype, shape, kept, isa):
     rows = rows_of(shape, dtype, kept)
-    compare(rows, USAGE[loss], False, "mean")
+    compare(pass_cpu, rows, USAGE[loss], False, "mean")
     if loss == "Balance":
         chosen = torch.rand(shape[-1:], generator=torch.Generator().manual_seed(3)).to(compute_dtype(dtype))
-        compare(rows._replace(other=chosen), USAGE[loss], False, "sum")
+        compare(pass_cpu, rows._replace(other=chosen), USAGE[loss], False, "sum")
 
 
 @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
@@ -111,7 +51,7 @@ def test_one_mean_law(loss, dtype, shape, kept, isa):
 @pytest.mark.parametrize("shape", [(3, 21, 10), (2, 5, 4, 70), (4, 1, 7)])
 @pytest.mark.parametrize("loss", USAGE)
 def test_a_mean_law_for_each_group(loss, shape, kept, reduction):
-    compare(rows_of(shape, torch.float32, kept), USAGE[loss], True, reduction)
+    compare(pass_cpu, rows_of(shape, torch.float32, kept), USAGE[loss], True, reduction)
 
 
 def test_a_group_without_a_row_adds_nothing():

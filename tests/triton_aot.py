@@ -15,14 +15,14 @@ from triton.compiler import ASTSource
 from softdraw.arguments import Draw, KernelRule, compute_dtype
 from softdraw.kernels import triton as body
 from softdraw.kernels.bits_cpu import Bits
-from softdraw.kernels.native import RULES
+from softdraw.kernels.native import RULES, USAGE
 from softdraw.kernels.pass_reference import Rows
 
 TOOLS = Path(triton.__file__).parent / "backends/nvidia/bin"
 _KINDS = {bool: "u1", int: "i64", float: "fp32"}
 _POINTERS = {
     torch.float32: "*fp32", torch.float64: "*fp64", torch.bfloat16: "*bf16", torch.float16: "*fp16",
-    torch.int64: "*i64", torch.uint8: "*u8",
+    torch.int64: "*i64", torch.int32: "*i32", torch.uint8: "*u8",
 }  # fmt: skip
 _ALIGNED = [["tt.divisibility", 16]]
 
@@ -98,6 +98,7 @@ def operations(dtype, cols, rows=64):
         **{f"bits {name}": _bits(name, x, mask) for name in RULES},
         **{f"pass {name}": _pass(name, x, mask) for name in ("entropy", "index_nll", "nll", "kl", "kl_with_slope")},
         **{f"pass over bits, {name}": _over_bits(name, x) for name in ("nll", "entropy", "variance", "kl", "share")},
+        **{f"pass usage, {name}": _usage(code, x, mask) for name, code in USAGE.items()},
     }
 
 
@@ -138,5 +139,20 @@ def _over_bits(name, x):
             made = getattr(body.over_bits, name)(bits)
             out, *more = made[:2] if isinstance(made, tuple) else (made,)
             getattr(body.over_bits, f"{name}_backward")(bits, out, *([(True, True)] if name == "kl" else more))
+
+    return call
+
+
+def _usage(loss, x, mask):
+    """A pass of usage of two groups and its gradient, with every operand."""
+    groups = min(len(x), 2)
+    x, mask = (t.view(groups, -1, t.shape[-1]) if groups else t.unsqueeze(0) for t in (x, mask))
+    batch = x.shape[:-1]
+    weight = torch.empty(batch, dtype=compute_dtype(x.dtype))
+    rows = Rows(x, mask=mask, keep=torch.ones(batch, dtype=torch.bool), weight=weight)
+
+    def call():
+        out, saved = body.passes.usage(rows, "none", loss, True)
+        body.passes.usage_backward(rows, out, saved, "none", (True, False), loss, True)
 
     return call

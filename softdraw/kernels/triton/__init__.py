@@ -22,6 +22,7 @@ from softdraw.kernels import reference
 from softdraw.kernels.triton import bit_passes, draws, gradients, launching, philox, rao, rules
 from softdraw.kernels.triton import bits as triton_bits
 from softdraw.kernels.triton import passes as passes
+from softdraw.kernels.triton import usage as usage
 from softdraw.kernels.triton.launching import TYPES, contiguous, operands, tau_of
 from softdraw.kernels.triton.layout import Tile, each, flat, index_tile, layout_of, noise_tile, tile
 

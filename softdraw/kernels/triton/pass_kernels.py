@@ -19,13 +19,13 @@ _BOUND = ["scale", "shift", "rows", "cols", "in_rows", "other_rows", "grad_rows"
 
 
 @triton.jit
-def _at(pointer, row, rows, cols, UNIT: tl.constexpr):
+def row_starts(pointer, row, rows, cols, UNIT: tl.constexpr):
     """Where rows begin in an operand that has ``rows`` of them."""
     return starts(pointer, row % rows, 1, 0, cols, True, UNIT)
 
 
 @triton.jit
-def _load(start, mask, there, first, Q: tl.constexpr, T: tl.constexpr, UNIT: tl.constexpr):
+def elements(start, mask, there, first, Q: tl.constexpr, T: tl.constexpr, UNIT: tl.constexpr):
     """Elements of a block, -inf where forbidden and outside, and which are allowed."""
     x = tl.load(along(start, first, 1, Q, UNIT), there, -INF).to(T)
     allowed = there
@@ -36,13 +36,13 @@ def _load(start, mask, there, first, Q: tl.constexpr, T: tl.constexpr, UNIT: tl.
 
 
 @triton.jit
-def _below(x, top):
+def below(x, top):
     """x - top: 0 where x is the top, +inf too; all -inf in a row that has nothing."""
     return tl.where(top == -INF, x, tl.where(x == top, 0, x - top))
 
 
 @triton.jit
-def _exp(a):
+def exp_of(a):
     return tl.exp2(a * LOG2_E)
 
 
@@ -81,18 +81,18 @@ def forward(
     if keep is not None:
         kept = kept & (tl.load(keep + row, kept, 0) != 0)
     KL: tl.constexpr = OP == "kl" or OP == "kl_with_slope"
-    x_at = _at(logits, row, in_rows, cols, UNIT)
-    m_at = None if mask is None else _at(mask, row, in_rows, cols, UNIT)
-    t_at = None if other is None else _at(other, row, other_rows, cols, UNIT)
-    n_at = None if other_mask is None else _at(other_mask, row, other_rows, cols, UNIT)
+    x_at = row_starts(logits, row, in_rows, cols, UNIT)
+    m_at = None if mask is None else row_starts(mask, row, in_rows, cols, UNIT)
+    t_at = None if other is None else row_starts(other, row, other_rows, cols, UNIT)
+    n_at = None if other_mask is None else row_starts(other_mask, row, other_rows, cols, UNIT)
     top = tl.full((1, R, 1), -INF, T)
     y_top, drawn = top, tl.full((1, R, 1), -1, tl.int64)
     for first in range(0, cols, 4 * Q):
         there = inside(kept, cols, first, Q, UNIT)
-        x, _ = _load(x_at, m_at, there, first, Q, T, UNIT)
+        x, _ = elements(x_at, m_at, there, first, Q, T, UNIT)
         top = tl.maximum(top, highest(x))
         if KL:
-            y, _ = _load(t_at, n_at, there, first, Q, T, UNIT)
+            y, _ = elements(t_at, n_at, there, first, Q, T, UNIT)
             y_top = tl.maximum(y_top, highest(y))
     if OP == "index_nll":
         drawn = tl.load(category + row, kept, -1)[None, :, None]
@@ -106,22 +106,22 @@ def forward(
     impossible = tl.zeros((1, R, 1), tl.int32)
     for first in range(0, cols, 4 * Q):
         there = inside(kept, cols, first, Q, UNIT)
-        x, _ = _load(x_at, m_at, there, first, Q, T, UNIT)
-        a = _below(x, top)
-        e = _exp(a)
+        x, _ = elements(x_at, m_at, there, first, Q, T, UNIT)
+        a = below(x, top)
+        e = exp_of(a)
         tops, rest = tops + fold(tl.where(a == 0, 1.0, 0.0)), rest + fold(tl.where(a == 0, 0, e))
         if OP == "entropy":
             value += fold(_times(e, a))
         elif OP == "index_nll":
             value += fold(tl.where(first + columns(Q) == drawn, -a, 0))
         elif OP == "nll":
-            t, _ = _load(t_at, None, there, first, Q, T, UNIT)
+            t, _ = elements(t_at, None, there, first, Q, T, UNIT)
             t = tl.where(there, t, 0)
             value, mass = value + fold(_times(t, -a)), mass + fold(t)
         else:
-            y, _ = _load(t_at, n_at, there, first, Q, T, UNIT)
-            b = _below(y, y_top)
-            y_tops, y_rest = y_tops + fold(tl.where(b == 0, 1.0, 0.0)), y_rest + fold(tl.where(b == 0, 0, _exp(b)))
+            y, _ = elements(t_at, n_at, there, first, Q, T, UNIT)
+            b = below(y, y_top)
+            y_tops, y_rest = y_tops + fold(tl.where(b == 0, 1.0, 0.0)), y_rest + fold(tl.where(b == 0, 0, exp_of(b)))
             both, alone = (a != -INF) & (b != -INF), (a != -INF) & (b == -INF)
             value += fold(tl.where(both, _times(e, a - tl.where(both, b, 0)), 0))
             mass += fold(tl.where(alone, e, 0))
@@ -173,10 +173,10 @@ def backward(
     kept = real
     if keep is not None:
         kept = kept & (tl.load(keep + row, kept, 0) != 0)
-    x_at = _at(logits, row, in_rows, cols, UNIT)
-    m_at = None if mask is None else _at(mask, row, in_rows, cols, UNIT)
-    t_at = None if other is None else _at(other, row, other_rows, cols, UNIT)
-    n_at = None if other_mask is None else _at(other_mask, row, other_rows, cols, UNIT)
+    x_at = row_starts(logits, row, in_rows, cols, UNIT)
+    m_at = None if mask is None else row_starts(mask, row, in_rows, cols, UNIT)
+    t_at = None if other is None else row_starts(other, row, other_rows, cols, UNIT)
+    n_at = None if other_mask is None else row_starts(other_mask, row, other_rows, cols, UNIT)
     place, known = saved + row[None, :, None] * KEPT, kept[None, :, None]
     top, log = tl.load(place, known, 0), tl.load(place + 1, known, 0)
     g = tl.load(grad + row % grad_rows, kept, 0).to(T)[None, :, None] * (scale if scales is None else tl.load(scales))
@@ -187,32 +187,32 @@ def backward(
         value = tl.load(place + (2 if OP == "entropy" or OP == "nll" else 4), known, 0)
     for first in range(0, cols, 4 * Q):
         there = inside(kept, cols, first, Q, UNIT)
-        x, allowed = _load(x_at, m_at, there, first, Q, T, UNIT)
-        log_p = _below(x, top) - log
-        p = _exp(log_p)
+        x, allowed = elements(x_at, m_at, there, first, Q, T, UNIT)
+        log_p = below(x, top) - log
+        p = exp_of(log_p)
         if OP == "entropy":
             dx = _times(p, log_p - value)
         elif OP == "index_nll":
             dx = tl.where(log == INF, 0, p - tl.where(first + columns(Q) == drawn, 1, 0))
         elif OP == "nll":
-            t, _ = _load(t_at, None, there, first, Q, T, UNIT)
+            t, _ = elements(t_at, None, there, first, Q, T, UNIT)
             dx = tl.where(log == INF, 0, p * value - t)
             dy = -tl.where((t == 0) & (log_p == -INF), 0, log_p)
             counts = there
         else:
-            y, counts = _load(t_at, n_at, there, first, Q, T, UNIT)
+            y, counts = elements(t_at, n_at, there, first, Q, T, UNIT)
             held = tl.load(place + 5, known, 0)
-            log_q = _below(y, tl.load(place + 2, known, 0)) - tl.load(place + 3, known, 0)
+            log_q = below(y, tl.load(place + 2, known, 0)) - tl.load(place + 3, known, 0)
             both = (log_p != -INF) & (log_q != -INF)
             if OP == "kl_with_slope":
                 dx = _times(p, log_p - tl.where(log_q == -INF, _least(T), log_q) - value)
             else:  # what q alone forbids is constant, and only moves the others' mass
                 dx = _times(p, tl.where(both, log_p - tl.where(both, log_q, 0) - value + (1 - held), -value - held))
-            dy = _exp(log_q) * held - tl.where(both, p, 0)
+            dy = exp_of(log_q) * held - tl.where(both, p, 0)
         shown = inside(real, cols, first, Q, UNIT)
         dx = tl.where(allowed, dx * g, 0)
-        tl.store(along(_at(out, row, rows, cols, UNIT), first, 1, Q, UNIT), dx.to(out.dtype.element_ty), shown)
+        tl.store(along(row_starts(out, row, rows, cols, UNIT), first, 1, Q, UNIT), dx.to(out.dtype.element_ty), shown)
         if other_out is not None:
             dy = tl.where(counts, dy * g, 0)
-            dy_at = along(_at(other_out, row, rows, cols, UNIT), first, 1, Q, UNIT)
+            dy_at = along(row_starts(other_out, row, rows, cols, UNIT), first, 1, Q, UNIT)
             tl.store(dy_at, dy.to(other_out.dtype.element_ty), shown)

@@ -2,8 +2,7 @@
 formulas, csrc/pass_*.h the same passes on the CPU.
 
 Nothing is refused and nothing is waited for: at infinite logits each pass gives the limit that its formula has. What a
-loss checks of its target, it asserts itself on a GPU (``operators/passes.py``). The passes of usage are their formulas:
-a sum over rows would need a second kernel.
+loss checks of its target, it asserts itself on a GPU (``operators/passes.py``).
 """
 
 from __future__ import annotations
@@ -19,6 +18,8 @@ from softdraw.kernels.pass_cpu import Gradients, Made, Wanted
 from softdraw.kernels.pass_reference import Rows
 from softdraw.kernels.triton import launching, pass_kernels
 from softdraw.kernels.triton.layout import rule_tile
+from softdraw.kernels.triton.usage import usage as usage
+from softdraw.kernels.triton.usage import usage_backward as usage_backward
 
 
 def entropy(rows: Rows, reduction: str, scale: float, shift: float) -> Made:
