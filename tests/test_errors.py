@@ -130,6 +130,15 @@ CASES = [
     (lambda: softdraw.draw_index(X, top_k=0), ValueError, ["top_k", "at least 1", "got 0"]),
     (lambda: softdraw.draw_index(X, min_p=2), ValueError, ["min_p", "0 to 1", "got 2"]),
     (lambda: softdraw.sinkhorn(X), ValueError, ["scores", "square", "(3, 4)"]),
+    (
+        lambda: softdraw.sinkhorn(X[:, :3], torch.ones(3, 1)),
+        ValueError,
+        ["tau", "(3, 1)", "(3, 3)", "each matrix", "(1, 1)"],
+    ),
+    (lambda: softdraw.soft_sort(X, torch.ones(4)), ValueError, ["tau", "(4,)", "(3, 4)", "each row", "(3, 1)"]),
+    (lambda: softdraw.IMLE(torch.tensor(1.0)), TypeError, ["lam of IMLE", "tensor(1.)", "write lam.item()"]),
+    (lambda: softdraw.Exact(torch.tensor(1)), TypeError, ["limit of Exact", "tensor(1)", "write limit.item()"]),
+    (lambda: softdraw.ReinMax(torch.tensor(1)), TypeError, ["tau of ReinMax", "torch.int64", "write tau.float()"]),
     (lambda: softdraw.gumbel_topk(X, -1), ValueError, ["k", "at least 0", "got -1"]),
     (lambda: softdraw.gumbel_topk(X, torch.tensor([1, -2, 3])), ValueError, ["k", "0 or more", "got -2"]),
     (lambda: softdraw.multinomial(X - 1, 2), ValueError, ["weights", "0 or more", "-1.0", "logits"]),
@@ -219,6 +228,11 @@ def test_every_bad_value_is_refused_by_a_sentence_of_ours(function, name):
         assert caught.type in (TypeError, ValueError, IndexError), about
         message, at = str(caught.value), traceback.extract_tb(caught.tb)[-1]
         assert re.search(rf"\b{name}\b", message), about
+        known = inspect.signature(function).parameters
+        if "scores" in known:
+            assert "logits" not in message, about
+        written = re.search(r"write ([\w ]+)\.", message)
+        assert not written or written[1] in known or written[1] == "torch", about
         assert re.search(r"got|is on|does not", message), about
         assert "\n" not in message, about
         assert Path(softdraw.__file__).parent in Path(at.filename).parents, about

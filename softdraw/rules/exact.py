@@ -12,7 +12,6 @@ from softdraw.rules.checks import check_count
 from softdraw.rules.needs import Need
 from softdraw.rules.score_function import Objective, ScoreFunction
 
-
 _NUMBERED = 2**62  # states that int64 can number, and products on the way to their digits
 
 

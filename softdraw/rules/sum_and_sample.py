@@ -13,7 +13,6 @@ from softdraw.rules.checks import check_count
 from softdraw.rules.needs import Need
 from softdraw.rules.score_function import Objective, ScoreFunction, score
 
-
 _TABLE = 2**32  # probabilities in memory at once
 
 
