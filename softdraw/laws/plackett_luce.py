@@ -14,7 +14,7 @@ from softdraw.checks import check_bool, check_real, count
 from softdraw.kernels.reference import orders
 from softdraw.laws.checks import check_listed, check_sample, check_states, check_support
 from softdraw.laws.law import Law
-from softdraw.numerics import one_hot
+from softdraw.numerics import one_hot, softmax
 from softdraw.operators import indices
 from softdraw.relaxations.soft_sort import sorted_rows
 from softdraw.rules.conditional_noise import Noise
@@ -123,6 +123,12 @@ class PlackettLuce(Law):
     def logits(self) -> Tensor:
         """theta, ``(*batch, n)``; -inf where forbidden."""
         return self.scores().to(self.theta.dtype)
+
+    @property
+    def probs(self) -> Tensor:
+        """The softmax of theta, ``(*batch, n)``: the probability that an item is the first, and the weights that items
+        are drawn in proportion to."""
+        return softmax(self.scores()).to(self.theta.dtype)
 
     @property
     def mean(self) -> Tensor:
