@@ -33,6 +33,11 @@ def given(x: object) -> str:
     return f"{type(x).__name__} {' '.join(reprlib.repr(x).split())}"
 
 
+def _word(name: str) -> str:
+    """The argument alone, as code has it, of a name that says more ("lam of IMLE")."""
+    return name.split()[0]
+
+
 def integer(name: str, value: object, meaning: str) -> int:
     """Returns an int or a numpy integer as an int; raises a TypeError that says what ``name`` means for the rest."""
     if type(value) is int or isinstance(value, torch.SymInt):
@@ -42,8 +47,7 @@ def integer(name: str, value: object, meaning: str) -> int:
             return operator.index(value)  # pyright: ignore[reportArgumentType]
         except TypeError:
             pass
-    way = f": write {name}.item()" if isinstance(value, Tensor) and value.numel() == 1 else ""
-    raise TypeError(f"{name} must be an int, {meaning}, got {given(value)}{way}")
+    raise TypeError(f"{name} must be an int, {meaning}, got {given(value)}{_item(name, value)}")
 
 
 def number(name: str, value: object, allowed: str = "a number") -> float:
@@ -54,8 +58,12 @@ def number(name: str, value: object, allowed: str = "a number") -> float:
         return value  # pyright: ignore[reportReturnType] (a tracer uses a SymFloat as a float)
     if isinstance(value, numbers.Real) and not isinstance(value, bool):
         return float(value)
-    way = f": write {name}.item()" if isinstance(value, Tensor) and value.numel() == 1 else ""
-    raise TypeError(f"{name} must be {allowed}, got {given(value)}{way}")
+    raise TypeError(f"{name} must be {allowed}, got {given(value)}{_item(name, value)}")
+
+
+def _item(name: str, value: object) -> str:
+    """What to write in place of a tensor of one number."""
+    return f": write {_word(name)}.item()" if isinstance(value, Tensor) and value.numel() == 1 else ""
 
 
 def scalar(name: str, value: object, advice: str = "write a float") -> float:
@@ -87,7 +95,7 @@ def check_bool(name: str, value: object, for_int: str = "") -> None:
     """Checks that ``value`` is True or False. A truthy value is refused: it may be another argument in this place,
     which ``for_int`` names."""
     if not isinstance(value, (bool, torch.SymBool)):
-        way = for_int if for_int and type(value) is int else f"write bool({name})"
+        way = for_int if for_int and type(value) is int else f"write bool({_word(name)})"
         raise TypeError(f"{name} must be a bool, True or False, got {given(value)}: {way}")
 
 
@@ -101,7 +109,7 @@ def check_tensor(name: str, x: Tensor, kind: str = "tensor") -> None:
     if x.is_nested or x.layout is not DENSE or x.is_quantized:
         way = "dequantize()" if x.is_quantized else "to_padded_tensor(0.0)" if x.is_nested else "to_dense()"
         layout = "quantised" if x.is_quantized else "nested" if x.is_nested else str(x.layout)
-        raise TypeError(f"{name} must be a dense {kind}, got a {layout} one of {x.dtype}: write {name}.{way}")
+        raise TypeError(f"{name} must be a dense {kind}, got a {layout} one of {x.dtype}: write {_word(name)}.{way}")
 
 
 def check_real(name: str, x: Tensor, kind: str = "tensor") -> None:
@@ -111,7 +119,7 @@ def check_real(name: str, x: Tensor, kind: str = "tensor") -> None:
         raise TypeError(f"{name} must be real, got a tensor of {x.dtype}: take its real part or its magnitude")
     if x.dtype in _NO_NUMBERS:
         raise TypeError(
-            f"{name} must have a dtype with a sign and one number an element, got {x.dtype}: write {name}.float()"
+            f"{name} must have a dtype with a sign and one number each, got {x.dtype}: write {_word(name)}.float()"
         )
 
 
@@ -121,7 +129,7 @@ def check_floating(name: str, x: Tensor) -> None:
         return  # the common case first: a small draw takes microseconds
     check_real(name, x, "floating-point tensor")
     if not x.is_floating_point():
-        raise TypeError(f"{name} must be floating point, got a tensor of {x.dtype}: write {name}.float()")
+        raise TypeError(f"{name} must be floating point, got a tensor of {x.dtype}: write {_word(name)}.float()")
 
 
 def check_dtype(name: str, dtype: object) -> None:
@@ -150,15 +158,15 @@ def prepare_device(device: object, default: torch.device | str) -> torch.device:
 def check_device(name: str, x: Tensor, device: torch.device, what: str = "logits") -> None:
     """Checks that ``x`` is on the same device as the logits."""
     if x.device != device:
-        raise ValueError(f"{name} is on {x.device} and {what} on {device}: write {name}.to({what}.device)")
+        raise ValueError(f"{name} is on {x.device} and {what} on {device}: write {_word(name)}.to({what}.device)")
 
 
-def check_mask(mask: Tensor, device: torch.device, true: str) -> None:
+def check_mask(mask: Tensor, device: torch.device, true: str, what: str = "logits") -> None:
     """Checks that ``mask`` is a bool tensor on the device of the logits; ``true`` says what True means."""
     if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
         raise TypeError(f"mask must be a bool tensor (True = {true}), got {given(mask)}: write mask.bool() or mask > 0")
     check_tensor("mask", mask)
-    check_device("mask", mask, device)
+    check_device("mask", mask, device, what)
 
 
 def check_room(ids: Tensor, each: int) -> None:

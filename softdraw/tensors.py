@@ -42,13 +42,13 @@ def is_dtensor(x: object) -> bool:
     return module is not None and isinstance(x, module.DTensor)
 
 
-def matched(name: str, x: Tensor, logits: Tensor) -> Tensor:
+def matched(name: str, x: Tensor, logits: Tensor, what: str = "logits") -> Tensor:
     """The argument ``x``, as a DTensor where the logits are one: its gradient is then summed over the ranks."""
     if is_dtensor(x) is is_dtensor(logits):
         return x
     if is_dtensor(x):
         raise TypeError(
-            f"{name} is a DTensor and logits a plain tensor: distribute the logits too, or write {name}.full_tensor()"
+            f"{name} is a DTensor and {what} a plain tensor: distribute the {what} too, or write {name}.full_tensor()"
         )
     mesh = _of(logits).device_mesh
     return _tensor().DTensor.from_local(x, mesh, _replicated(mesh), run_check=False)

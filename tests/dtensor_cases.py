@@ -94,6 +94,9 @@ def laws(place):
             many = softdraw.fold_in(3, torch.arange(N))
             yield f"{name}{masked} by seeds", backward(law.rsample(rule=rule, seed=many), w, x)
     yield "log_prob", backward(softdraw.OneHotCategorical(x).log_prob(value), rows, x)
+    for masked, law in {"": softdraw.PlackettLuce(x, 3), " masked": softdraw.PlackettLuce(x, 3, mask)}.items():
+        yield f"orders{masked}", [law.sample(seed=3), law.sample((2,), seed=3, rows=100), law.mode]
+        yield f"their first items{masked}", backward(law.probs, w, x)
     bits = softdraw.Bernoulli(x)
     yield "bits", backward(bits.rsample(seed=3), w, x)
     yield "bit", [bits.sample((3,), seed=3), bits.entropy().detach(), bits.log_prob(value).detach()]

@@ -1,5 +1,6 @@
 """DTensor logits: the draw of a tensor whose rows are sharded is that of the full tensor on one process."""
 
+import re
 import traceback
 
 import pytest
@@ -130,6 +131,21 @@ def refusals(rank, world):
         "top_k": lambda: softdraw.draw_index(rows, top_k=torch.tensor([1, 2, 0, 1, 2, 3])),
         "loss": lambda: softdraw.losses.categorical_nll(rows, plain[:4, 0].long()),
     }
+    orders, y = softdraw.PlackettLuce(rows, 3), torch.tensor([[0, 1, 2]] * 6)
+    attempts |= {
+        "subset": lambda: softdraw.Subset(rows, 2),
+        "orders' density": lambda: orders.log_prob(orders.sample(seed=1)),
+        "orders' density of plain ones": lambda: orders.log_prob(y),
+        "orders' entropy": orders.entropy,
+        "orders' marginals": orders.marginals,
+        "orders' divergence": lambda: torch.distributions.kl_divergence(orders, orders.tempered(2.0)),
+        "orders' scores": lambda: orders.scores_given(orders.mode, seed=1),
+        "orders' states": orders.enumerate_support,
+    }
+    for rule in (softdraw.LeaveOneOut(2), softdraw.Rebar(), softdraw.Exact(), softdraw.SumAndSample()):
+        attempts[f"orders' {rule}"] = lambda r=rule: softdraw.expect(
+            lambda z: orders.matrix(z).flatten(2).sum(-1), orders, r, seed=1
+        )
     state, said = torch.get_rng_state(), {}
     for name, attempt in attempts.items():
         try:
@@ -151,6 +167,12 @@ def test_what_is_refused(tmp_path, ranks_results):
     assert said["ids"].startswith("TypeError: ids must be plain tensors, got a DTensor")
     assert said["k"].startswith("ValueError: k must be an int where its values cannot be read")
     assert said["top_k"].startswith("ValueError: top_k must be at least 1, got 0 in 1 of 6 rows")
+    ours = [name for name in said if name == "subset" or name.startswith("orders'")]
+    assert len(ours) == 12
+    for name in ours:
+        assert re.match(r"TypeError: logits must be a plain tensor for .*, got a DTensor: .*full_tensor", said[name]), (
+            name
+        )
     assert said["loss"].startswith("ValueError: target must")
     assert untouched  # a refused call draws no seed
 

@@ -219,6 +219,11 @@ def test_every_bad_value_is_refused_by_a_sentence_of_ours(function, name):
         assert caught.type in (TypeError, ValueError, IndexError), about
         message, at = str(caught.value), traceback.extract_tb(caught.tb)[-1]
         assert re.search(rf"\b{name}\b", message), about
+        known = inspect.signature(function).parameters
+        if "scores" in known:
+            assert "logits" not in message, about
+        written = re.search(r"write ([\w ]+)\.", message)
+        assert not written or written[1] in known or written[1] == "torch", about
         assert re.search(r"got|is on|does not", message), about
         assert "\n" not in message, about
         assert Path(softdraw.__file__).parent in Path(at.filename).parents, about

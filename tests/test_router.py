@@ -81,6 +81,24 @@ def test_weights(law, normalize, k):
     assert torch.equal(decided.index.sort(-1).values, theta.topk(k).indices.sort(-1).values)
 
 
+def test_its_law_is_what_it_draws_from():
+    theta, mask = one_hot_logits(9, 5).requires_grad_(), torch.tensor([True, True, False, True, True])
+    kinds = {"top-k": softdraw.OneHotCategorical, "plackett-luce": softdraw.PlackettLuce, "subset": softdraw.Subset}
+    for law, kind in kinds.items():
+        choice = Router(None, 5, 2, law=law, noise=law != "top-k")(logits=theta, mask=mask, seed=3)
+        assert type(choice.law) is kind
+        assert choice.theta is choice.law.theta
+    choice = Router(None, 5, 2, law="plackett-luce")(logits=theta, mask=mask, seed=3)
+    p = theta.masked_fill(~mask, -torch.inf).softmax(-1)
+    assert_close(choice.law.probs, p)
+    first, second = (p.gather(-1, choice.index[:, i : i + 1]).squeeze(-1) for i in (0, 1))
+    exact = (first * second / (1 - first)).log()
+    found = choice.law.log_prob(choice.index)
+    assert_close(found, exact)
+    assert_close(*(torch.autograd.grad(each.sum(), theta, retain_graph=True)[0] for each in (found, exact)))
+    assert torch.equal(choice.law.sample(seed=3), choice.index)
+
+
 def test_without_noise_training_decides_too():
     router = Router(None, 5, 2, law="plackett-luce", noise=False)
     theta = one_hot_logits(9, 5)

@@ -39,3 +39,17 @@ def test_the_rule_that_shares_its_name_with_a_module_says_so():
     ):
         with pytest.raises(TypeError, match=r"a gradient rule.*softdraw\.nn\.GumbelSoftmax"):
             call()
+
+
+def test_an_error_writes_the_argument_and_not_what_it_belongs_to():
+    for make, words in (
+        (
+            lambda: softdraw.IMLE(torch.tensor(1.0)),
+            r"lam of IMLE must be a number, got Tensor tensor\(1.\): write lam.item",
+        ),
+        (lambda: softdraw.IMLE(tau=torch.tensor(1.0)), "tau of IMLE .*: write tau.item"),
+        (lambda: softdraw.Exact(torch.tensor(1)), r"limit of Exact must be an int, .*: write limit.item\(\)"),
+        (lambda: softdraw.ReinMax(torch.tensor(1)), r"tau of ReinMax must be floating point, .*: write tau.float\(\)"),
+    ):
+        with pytest.raises(TypeError, match=words):
+            make()

@@ -57,6 +57,25 @@ SEEDED = {
     ),
     "truncated": lambda x, seed, rows: torch.stack(softdraw.draw_index(x, top_k=3, seed=seed, rows=rows)[1:], -1),
     "in order": lambda x, seed, rows: softdraw.gumbel_topk(x, 3, seed=seed, rows=rows),
+    "orders": lambda x, seed, rows: softdraw.PlackettLuce(x, 3).sample(seed=seed, rows=rows),
+    "orders' scores": lambda x, seed, rows: softdraw.PlackettLuce(x, 2).scores_given(
+        torch.tensor([2, 0]).expand(*x.shape[:-1], 2), seed=seed, rows=rows
+    ),
+    "matrices": lambda x, seed, rows: softdraw.gumbel_sinkhorn(
+        x.unsqueeze(-1) * x.unsqueeze(-2), seed=seed, rows=rows
+    ).plan.flatten(-2),
+    "router": lambda x, seed, rows: (
+        softdraw.nn.Router(None, 5, 2, law="plackett-luce")(logits=x, seed=seed, rows=rows).value
+    ),
+    "gate": lambda x, seed, rows: softdraw.nn.Gate(5, law="hard-concrete")(logits=x, seed=seed, rows=rows).value,
+    "latent": lambda x, seed, rows: softdraw.nn.Latent(None, 1, 5)(
+        logits=x.unsqueeze(-2), seed=seed, rows=rows if isinstance(rows, int) else rows.unsqueeze(-1)
+    ).value.flatten(-2),
+    "codebook": lambda x, seed, rows: (
+        softdraw.nn.Codebook(None, 5, 4)(
+            logits=x.unsqueeze(-2), seed=seed, rows=rows if isinstance(rows, int) else rows.unsqueeze(-1)
+        ).index
+    ),
     "weights": lambda x, seed, rows: softdraw.multinomial(x.detach().exp(), 4, True, seed=seed, rows=rows),
     "weights in order": lambda x, seed, rows: softdraw.multinomial(x.detach().exp(), 3, seed=seed, rows=rows),
 }
@@ -64,11 +83,15 @@ TAKES = {  # every public name with seed= takes a seed for each sample, but for 
     *("gumbel_softmax", "gumbel_max", "gumbel_noise", "noise_at", "uniform_at", "draw_index", "gumbel_topk"),
     *("multinomial", "fold_in", "draw", "expect", "nn.GumbelSoftmax.forward"),
     *("OneHotCategorical.rsample", "Bernoulli.rsample", "RelaxedOneHotCategorical.rsample", "Subset.rsample"),
-    *("OneHotCategorical.sample", "Bernoulli.sample", "Subset.sample"),
+    *("OneHotCategorical.sample", "Bernoulli.sample", "Subset.sample", "PlackettLuce.sample", "PlackettLuce.rsample"),
+    *("gumbel_sinkhorn", *(f"nn.{name}.forward" for name in ("Codebook", "Gate", "Latent", "Router"))),
 }
 ONE = {
     "WeightedSampler": lambda seed: softdraw.WeightedSampler([1.0, 2.0], 2, seed=seed),
     "conformance.check": lambda seed: softdraw.conformance.check(lambda x, seed, rows: rows, seed=seed),
+    "nn.reseed": lambda seed: softdraw.nn.reseed(
+        softdraw.nn.Codebook(None, 5, 4), X[0, :, :4], torch.arange(5).view(1, 5), seed=seed
+    ),
     "diagnose": lambda seed: softdraw.diagnose(lambda y: y.sum(-1), X[0, 0], seed=seed, samples=50),
 }
 

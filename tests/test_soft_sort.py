@@ -93,3 +93,15 @@ def test_both_under_compile():
 
     x = one_hot_logits(6, dtype=torch.float32)
     assert_close(torch.compile(every, fullgraph=True, backend="aot_eager")(x), every(x))
+
+
+def test_a_tau_that_does_not_fit_is_told_which_shape_does():
+    x = torch.zeros(3, 4)
+    with pytest.raises(
+        ValueError, match=r"tau of shape \(4,\) does not fit scores of shape \(3, 4\): .* row.*\(3, 1\)"
+    ):
+        softdraw.soft_sort(x, torch.ones(4))
+    with pytest.raises(
+        ValueError, match=r"tau of shape \(3, 1\) does not fit scores of shape \(3, 3\): .* matrix.*\(1, 1\)"
+    ):
+        softdraw.sinkhorn(x[:, :3], torch.ones(3, 1))

@@ -85,7 +85,11 @@ def test_masks_corners_and_dtypes():
     assert_close(p[1], torch.tensor([2 / 3, 2 / 3, 2 / 3, 0.0]))
     assert p[2].isnan().all()
     assert_close(p[3], torch.tensor([1.0, 0.5, 0.5, 0.0]))
-    assert_close(softdraw.soft_topk(theta, 0).detach(), torch.zeros(4, 4), rtol=0, atol=1e-16)
+    nothing = torch.tensor([0, 0, 2, 0])
+    for wide in (theta, theta.double()):
+        assert torch.equal(softdraw.soft_topk(wide, 0).detach(), torch.zeros(4, 4, dtype=wide.dtype))
+        assert torch.equal(softdraw.soft_topk(wide, nothing)[nothing == 0].detach(), wide.new_zeros(3, 4))
+    assert softdraw.soft_topk(corners, torch.zeros(4, dtype=torch.int64))[2].isnan().all()
     assert_close(softdraw.soft_topk(theta, 4).detach(), torch.ones(4, 4))
     half = softdraw.soft_topk(theta.detach().bfloat16(), 2, 0.5)
     assert half.dtype == torch.bfloat16

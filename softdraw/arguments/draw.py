@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -145,17 +145,17 @@ def last(x: Tensor, dim: int) -> Tensor:
     return x if dim == x.dim() - 1 else x.movedim(dim, -1)
 
 
-def prepare_mask(mask: Tensor | None, logits: Tensor, dim: int) -> Tensor | None:
-    """The mask at the shape of the logits (a view), categories last."""
+def prepare_mask(mask: Tensor | None, logits: Tensor, dim: int, what: str = "logits") -> Tensor | None:
+    """The mask at the shape of the logits (a view), categories last; ``what`` the call names them."""
     if mask is None:
         return None
-    check_mask(mask, logits.device, "allowed")
-    if not _broadcasts(mask.shape, logits.shape):
+    check_mask(mask, logits.device, "allowed", what)
+    if not broadcasts(mask.shape, logits.shape):
         raise ValueError(
-            f"mask of shape {tuple(mask.shape)} does not broadcast to logits of shape {tuple(logits.shape)}: "
-            "each of its dimensions, counted from the last, must be 1 or the size of the logits'"
+            f"mask of shape {tuple(mask.shape)} does not broadcast to {what} of shape {tuple(logits.shape)}: "
+            f"each of its dimensions, counted from the last, must be 1 or the size of the {what}'"
         )
-    return last(matched("mask", mask, logits).expand(logits.shape), dim)
+    return last(matched("mask", mask, logits, what).expand(logits.shape), dim)
 
 
 def prepare_tau(tau: float | Tensor, logits: Tensor, dim: int) -> Tau:
@@ -216,7 +216,7 @@ def a_row(name: str, x: Tensor, logits: Tensor, dim: int) -> Tensor:
     if x.numel() == 1 and x.dim() <= logits.dim():
         return x.reshape(())
     per_row = [1 if i == dim else n for i, n in enumerate(logits.shape)]
-    if not _broadcasts(x.shape, per_row):
+    if not broadcasts(x.shape, per_row):
         raise ValueError(
             f"{name} of shape {tuple(x.shape)} does not fit logits of shape {tuple(logits.shape)} with categories in "
             f"dim={dim}: it may be one number, or one for each row, of shape {tuple(per_row)} "
@@ -225,7 +225,8 @@ def a_row(name: str, x: Tensor, logits: Tensor, dim: int) -> Tensor:
     return last(x.expand(per_row), dim)
 
 
-def _broadcasts(shape: torch.Size | list[int], target: torch.Size | list[int]) -> bool:
+def broadcasts(shape: torch.Size | Sequence[int], target: torch.Size | Sequence[int]) -> bool:
+    """Whether a tensor of ``shape`` expands to ``target``."""
     if len(shape) > len(target):
         return False
     # Of one length for zip: torch.compile of torch 2.6 stops at reversed() iterators of two lengths.

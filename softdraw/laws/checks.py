@@ -15,7 +15,7 @@ from torch import Tensor
 
 from softdraw.arguments import compute_dtype, prepare_shape
 from softdraw.checks import check_device, check_real, check_tensor, given
-from softdraw.tensors import is_plain
+from softdraw.tensors import is_dtensor, is_plain
 
 LISTED = 2**32  # numbers that a list of samples may have: 16 GB of float32
 _ONE_HOT = "an index becomes a one-hot by torch.nn.functional.one_hot(index, K)"
@@ -130,6 +130,15 @@ def check_states(index: Tensor, states: int) -> None:
     if is_plain(index) and index.is_cpu and index.numel() and not 0 <= int(index.min()) <= int(index.max()) < states:
         raise IndexError(
             f"index must be from 0 to {states - 1}, got values from {int(index.min())} to {int(index.max())}"
+        )
+
+
+def check_plain(theta: Tensor, law: type, what: str) -> None:
+    """``theta`` is a plain tensor, for numbers that are made in operations which no DTensor knows."""
+    if is_dtensor(theta):
+        raise TypeError(
+            f"logits must be a plain tensor for {what} of {law.__name__}, got a DTensor: make the law of "
+            "logits.to_local(), with rows= the ids of this rank's rows, or of logits.full_tensor()"
         )
 
 

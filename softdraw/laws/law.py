@@ -18,7 +18,7 @@ from torch.distributions import Distribution, constraints
 
 from softdraw import numerics
 from softdraw.arguments import compute_dtype, per_row, prepare_shape
-from softdraw.checks import given
+from softdraw.checks import check_floating, given
 from softdraw.laws.checks import (
     batch_index,
     check_allowed,
@@ -124,6 +124,8 @@ class Law(Distribution):
 
     def tempered(self, tau: float | Tensor) -> Law:
         """The law of theta / tau."""
+        if isinstance(tau, Tensor) and not torch.compiler.is_compiling():  # in a backward pass Dynamo refuses to look
+            check_floating("tau", tau)
         unchanged = isinstance(tau, float) and tau == 1
         return self if unchanged else self.replace(self.theta / per_row(tau, self.theta), self.allowed)
 

@@ -12,9 +12,9 @@ from torch.distributions import constraints
 from softdraw.arguments import check_logits, prepare_mask, row_ids
 from softdraw.checks import check_bool, check_real, count
 from softdraw.kernels.reference import orders
-from softdraw.laws.checks import check_listed, check_sample, check_states, check_support
+from softdraw.laws.checks import check_listed, check_plain, check_sample, check_states, check_support
 from softdraw.laws.law import Law
-from softdraw.numerics import one_hot
+from softdraw.numerics import one_hot, softmax
 from softdraw.operators import indices
 from softdraw.relaxations.soft_sort import sorted_rows
 from softdraw.rules.conditional_noise import Noise
@@ -67,7 +67,7 @@ class PlackettLuce(Law):
         indices, those of ``softdraw.gumbel_topk`` with the same seed; the first is that of ``softdraw.gumbel_max``.
         Numbers are computed in float64 or float32 and cast to the dtype of the logits. A row with logits of +inf has
         the limit law in ``log_prob`` and ``entropy``; its samples and its mode are -1, as those of a NaN row are, whose
-        numbers are NaN.
+        numbers are NaN. Of a DTensor there are draws, ``mode`` and ``probs``.
 
     Gradient:
         Of ``log_prob``, ``entropy``, ``marginals`` and ``scores_given``: exact. A sample has none.
@@ -125,6 +125,12 @@ class PlackettLuce(Law):
         return self.scores().to(self.theta.dtype)
 
     @property
+    def probs(self) -> Tensor:
+        """The softmax of theta, ``(*batch, n)``: the probability that an item is the first, and the weights that items
+        are drawn in proportion to."""
+        return softmax(self.scores()).to(self.theta.dtype)
+
+    @property
     def mean(self) -> Tensor:
         """There is none."""
         raise NotImplementedError("PlackettLuce has no mean, for an index is a name: marginals() has probabilities")
@@ -139,26 +145,26 @@ class PlackettLuce(Law):
 
     def log_prob_wide(self, value: Tensor) -> Tensor:
         """log p(value), ``(..., *batch)``; -inf for an order with a forbidden item."""
-        x = self.scores()
+        x = self._scores_for_numbers()
         value = value.expand(torch.broadcast_shapes(value.shape, (*self.batch_shape, self.length)))
         return orders.log_density(x.double(), value).to(x.dtype)
 
     def entropy(self) -> Tensor:
         """Entropy in nats, ``batch``, by a sum over the sets of items: for at most 12 of them."""
         self._check_summed("entropy", "-law.log_prob(law.sample((1000,))).mean(0)")
-        return orders.entropy(self.scores().double(), self.length).to(self.theta.dtype)
+        return orders.entropy(self._scores_for_numbers().double(), self.length).to(self.theta.dtype)
 
     def divergence(self, other: PlackettLuce) -> Tensor:
         """KL(self || other), ``batch``, by the same sum, for another law of orders of this length."""
         self._check_summed("divergence", "(p.log_prob(y) - q.log_prob(y)).mean(0) of y = p.sample((1000,))")
-        x, y = torch.broadcast_tensors(self.scores().double(), other.scores().double())
+        x, y = torch.broadcast_tensors(*(law._scores_for_numbers().double() for law in (self, other)))
         return orders.divergence(x, y, self.length).to(self.theta.dtype)
 
     def marginals(self) -> Tensor:
         """The probability that an item has a place, ``(*batch, length, n)``, by a sum over the sets of items: for at
         most 12 of them. It is the mean of :meth:`matrix` of a sample."""
         self._check_summed("marginals", "law.matrix(law.sample((1000,))).mean(0)")
-        return orders.marginals(self.scores().double(), self.length).to(self.theta.dtype)
+        return orders.marginals(self._scores_for_numbers().double(), self.length).to(self.theta.dtype)
 
     def matrix(self, value: Tensor) -> Tensor:
         """An order ``(..., length)`` as the matrix of its one-hots, ``(..., length, n)``, in the dtype of the logits; a
@@ -176,6 +182,7 @@ class PlackettLuce(Law):
     ) -> Tensor:
         """theta + G given that ``value``, ``(*sample_shape, *batch, length)``, was drawn: ``(*sample_shape, *batch,
         n)``, in float32 or float64, exact and reparametrised in theta. Its noise is independent of every draw."""
+        check_plain(self.theta, PlackettLuce, "scores_given")
         shape = check_sample(value, (), self)
         check_support(value, self)
         key, ids = self._source(seed, generator, rows)
@@ -188,6 +195,7 @@ class PlackettLuce(Law):
 
     def condition(self, theta: Tensor, sample: Tensor, noise: Tensor) -> Tensor:
         """Scores of ``theta`` given that ``sample`` is how they are sorted."""
+        check_plain(theta, PlackettLuce, "conditional scores")
         return orders.condition(theta, sample, noise)
 
     def relax(self, scores: Tensor, tau: float | Tensor) -> Tensor:
@@ -230,14 +238,19 @@ class PlackettLuce(Law):
 
     def contains(self, value: Tensor) -> Tensor:
         """Whether each value is an order that ends in -1 where, and only where, nothing is left."""
-        short = (self.scores() != -math.inf).sum(-1).clamp_max(self.length)
+        short = (self._scores_for_numbers() != -math.inf).sum(-1).clamp_max(self.length)
         return self.support.check(value) & ((value >= 0).sum(-1) >= short)
 
     def __repr__(self) -> str:
         return f"{super().__repr__()[:-1]}, length={self.length})"
 
+    def _scores_for_numbers(self) -> Tensor:
+        check_plain(self.theta, PlackettLuce, "numbers")
+        return self.scores()
+
     def _full(self, index: Tensor) -> Tensor:
         """Orders by their numbers: the next item is numbered among those that are left, which are in sequence."""
+        check_plain(self.theta, PlackettLuce, "states")
         n, m = self.theta.shape[-1], self.length
         check_states(index, self.states)
         left = torch.arange(n, device=index.device).expand(*index.shape, n)

@@ -11,7 +11,7 @@ from torch.distributions import constraints
 
 from softdraw.arguments import check_logits, compute_dtype, prepare_mask, prepare_shape
 from softdraw.checks import check_bool, check_items
-from softdraw.laws.checks import batch_index, check_listed, check_states, check_value
+from softdraw.laws.checks import batch_index, check_listed, check_plain, check_states, check_value
 from softdraw.laws.law import Law
 from softdraw.numerics import k_hot
 from softdraw.operators import subset
@@ -98,6 +98,7 @@ class Subset(Law):
         validate_args: bool | None = None,
     ) -> None:
         dim = check_logits(logits, -1)
+        check_plain(logits, Subset, "draws and numbers")
         self.k, self.most = check_items(k, logits)
         if isinstance(self.k, Tensor):  # rows differ in how many subsets they have
             self.offers = tuple(need for need in type(self).offers if need is not Need.STATES)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from softdraw import numerics
 from softdraw.checks import check_bool, count, given
 from softdraw.indices import gumbel_topk
-from softdraw.laws import Law, OneHotCategorical, Subset
+from softdraw.laws import Law, OneHotCategorical, PlackettLuce, Subset
 from softdraw.nn.chooser import Choice, Chooser, LogitsLayer, full_precision
 from softdraw.nn.noise import normal
 from softdraw.rules.pathwise import Pathwise
@@ -46,8 +46,9 @@ class Router(Chooser):
 
     Returns:
         :class:`Choice`: ``value`` weights ``(..., k)``, ``index`` experts ``(..., k)``, by falling score (of a subset:
-        by number); -1 with weight 0 where fewer are allowed. ``law`` is the ``Subset``, else the ``OneHotCategorical``
-        of the softmax, and ``theta`` its logits, without the noise.
+        by number); -1 with weight 0 where fewer are allowed. ``law`` is the ``Subset`` or the
+        ``PlackettLuce`` of the orders of k, for ``"top-k"`` the ``OneHotCategorical`` of the softmax, and ``theta`` its
+        logits, without the noise.
 
     Gradient:
         Through the weights, exact given the choice; with a rule also that of the choice.
@@ -137,13 +138,19 @@ class Router(Chooser):
         with full_precision(x if logits is None else logits):
             theta, dtype = self.parameters_of(x, logits, (self.experts,))
             draws = self.noise and self.draws(draw)
-            law = Subset(theta, self.k, mask) if self.law == "subset" else OneHotCategorical(theta, mask)
+            law = self._law(theta, mask)
             if isinstance(law, Subset):
                 index, weights = self._of_subset(law, draws, source)
             else:
                 index, scores = self._of_order(law, x, draws, source)
                 weights = self._weights(scores, law, index)
         return Choice(weights.to(dtype), index, law, theta)
+
+    def _law(self, theta: Tensor, mask: Tensor | None) -> Law:
+        """What is drawn from; noisy top-k has no closed form, so its law is that of one expert by the softmax."""
+        if self.law == "top-k":
+            return OneHotCategorical(theta, mask)
+        return (Subset if self.law == "subset" else PlackettLuce)(theta, self.k, mask)
 
     def _of_order(self, law: Law, x: Tensor | None, draws: bool, source: dict) -> tuple[Tensor, Tensor]:
         """The k best by score, and the scores that weigh them."""

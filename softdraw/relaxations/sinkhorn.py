@@ -92,7 +92,7 @@ def sinkhorn(
         "Learning latent permutations with Gumbel-Sinkhorn networks".
     """
     check_scores(scores, 2)
-    allowed = prepare_mask(mask, scores, scores.dim() - 1)
+    allowed = prepare_mask(mask, scores, scores.dim() - 1, "scores")
     return _balanced(masked(scores.to(compute_dtype(scores.dtype)), allowed), tau, tol, max_iterations, scores.dtype)
 
 
@@ -142,7 +142,7 @@ def gumbel_sinkhorn(
         Mena, Belanger, Linderman and Snoek (2018), "Learning latent permutations with Gumbel-Sinkhorn networks".
     """
     check_scores(scores, 2)
-    allowed = prepare_mask(mask, scores, scores.dim() - 1)
+    allowed = prepare_mask(mask, scores, scores.dim() - 1, "scores")
     shape = prepare_shape("sample_shape", sample_shape)
     n, batch = scores.shape[-1], scores.shape[:-1]
     if not isinstance(rows, Tensor):
@@ -156,7 +156,7 @@ def gumbel_sinkhorn(
 
 
 def _balanced(x: Tensor, tau: Any, tol: float, max_iterations: int, dtype: torch.dtype) -> SinkhornPlan:
-    t = number_or_checked(tau, x)
+    t = number_or_checked(tau, x, 2)
     within = number("tol", tol)
     if not 0 < within < math.inf:
         raise ValueError(f"tol must be positive and finite, got {tol}: it is how near to 1 the sums must be")

@@ -51,7 +51,7 @@ def soft_sort(scores: Tensor, tau: float | Tensor = 1.0, mask: Tensor | None = N
         Prillo and Eisenschlos (2020), "SoftSort: a continuous relaxation for the argsort operator", equation 8.
     """
     check_scores(scores, 1)
-    allowed = prepare_mask(mask, scores, scores.dim() - 1)
+    allowed = prepare_mask(mask, scores, scores.dim() - 1, "scores")
     x = masked(scores.to(compute_dtype(scores.dtype)), allowed)
     return sorted_rows(x, tau, x.shape[-1]).to(scores.dtype)
 
@@ -87,7 +87,7 @@ def neural_sort(scores: Tensor, tau: float | Tensor = 1.0, mask: Tensor | None =
         equation 5.
     """
     check_scores(scores, 1)
-    allowed = prepare_mask(mask, scores, scores.dim() - 1)
+    allowed = prepare_mask(mask, scores, scores.dim() - 1, "scores")
     x = masked(scores.to(compute_dtype(scores.dtype)), allowed)
     tau = number_or_checked(tau, x)
     forbidden = x == -math.inf

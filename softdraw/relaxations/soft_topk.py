@@ -58,11 +58,12 @@ def soft_topk(logits: Tensor, k: int | Tensor, tau: float | Tensor = 1.0, mask: 
     size, allowed = Size(each, most), prepare_mask(mask, logits, dim)
     temperature = prepare_tau(tau, logits, dim)
     x = masked(logits.to(compute_dtype(logits.dtype)), allowed)
-    too_few = ((x != -torch.inf).sum(-1, keepdim=True) < size.column) & ~x.isnan().any(-1, keepdim=True)
+    too_few = (x != -torch.inf).sum(-1, keepdim=True) < size.column
+    zero = (too_few | (size.column == 0)) & ~x.isnan().any(-1, keepdim=True)
     x = limit(x, size).double()
     y = (x - _kth(x, size)) / (_checked(temperature) if isinstance(temperature, Tensor) else temperature)
     p = torch.sigmoid(y + _exact(y, size.column))
-    return p.masked_fill(too_few, 0).to(logits.dtype)
+    return p.masked_fill(zero, 0).to(logits.dtype)
 
 
 def _kth(x: Tensor, k: Size) -> Tensor:
