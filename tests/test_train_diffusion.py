@@ -118,6 +118,22 @@ def test_a_finished_run_writes_again(whole, text, capsys):
     assert (whole[0] / "metrics.jsonl").read_bytes() == before
 
 
+def test_experts_are_balanced_and_the_table_says_so(text, tmp_path, capsys):
+    """The run goes on after a kill to the same numbers; the shares are those of the record."""
+    arguments = command(text, tmp_path / "run", "--experts", "4", "--epochs", "2", "--resume")
+    killed(2 + 4 * 1 + 3, arguments)
+    assert softdraw(arguments) == 0
+    printed = capsys.readouterr().out
+    assert "1 layers of width 32, 4 experts each, " in printed
+    assert max(map(len, printed.replace(text, "words.txt").replace(str(tmp_path), "").splitlines())) <= 80
+    last = records(tmp_path / "run")[-1]
+    assert f"│ {last['least_load']:.0%} to {last['most_load']:.0%} │" in printed
+    assert 0 <= last["least_load"] <= 0.25 <= last["most_load"] <= 0.5  # two different ones a character
+    assert "text 1" in printed
+    assert softdraw(command(text, tmp_path / "whole", "--experts", "4", "--epochs", "2", "--texts", "0")) == 0
+    assert records(tmp_path / "whole") == records(tmp_path / "run")
+
+
 def refused(capsys, *arguments):
     assert softdraw(["train", "diffusion", *map(str, arguments)]) == 2
     printed = capsys.readouterr()
@@ -132,6 +148,7 @@ def refused(capsys, *arguments):
         (["--length", "1"], "--length must be from 2 to 65536"),
         (["--width", "48"], "--width must be a multiple of 32"),
         (["--layers", "0"], "--layers must be from 1 to 1000, got 0"),
+        (["--experts", "0"], "--experts must be from 1 to 1000, got 0"),
         (["--epochs", "0"], "--epochs must be at least 1"),
         (["--batch", "0"], "--batch must be at least 1"),
         (["--lr", "nan"], "--lr must be positive"),
