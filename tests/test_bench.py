@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 import torch
@@ -25,6 +26,14 @@ def test_a_ratio_is_their_time_over_ours(monkeypatch):
     assert result.bandwidth == 2 * 10 * 20 * 4  # read and written, in one second
     assert result.extra_bytes == {"softdraw": 0, "slow": 0}
     assert result.kept_bytes == {"softdraw": None, "slow": None}
+
+
+def test_time_of_the_processor_does_not_count_a_wait():
+    calls = {"softdraw": lambda: time.sleep(0.02), "busy": lambda: sum(range(200_000))}
+    wall, processor = (timing.cpu_times(calls, 3, timing.CLOCKS[clock]) for clock in ("wall", "processor"))
+    assert min(wall["softdraw"]) >= 0.02
+    assert max(processor["softdraw"]) < 0.01
+    assert min(processor["busy"]) > 1e-4
 
 
 def test_extra_bytes_sees_a_temporary():
@@ -138,7 +147,14 @@ def test_the_command_writes_what_it_measured(tmp_path, capsys):
 
 @pytest.mark.parametrize(
     "options",
-    [["--sizes", "8by4"], ["--dtypes", "int8"], ["--threads", "0"], ["--operations", "sideways"], ["--device", "tpu"]],
+    [
+        ["--sizes", "8by4"],
+        ["--dtypes", "int8"],
+        ["--threads", "0"],
+        ["--operations", "sideways"],
+        ["--device", "tpu"],
+        ["--clock", "sun"],
+    ],
 )
 def test_a_bad_option_is_one_line(options, capsys):
     assert run(["bench", *options]) == 2

@@ -191,6 +191,7 @@ def test_a_step_reaches_the_input_and_every_parameter(operation, rows, cols):
         calls = contestants.contestants(Setting(operation, rows, cols, dtype, 1))
         for name, call in calls.items():
             if name not in ("clone", "vq"):  # the latter's codes get their gradient from its penalty alone
+                assert isinstance(call, Gradient)
                 gradients = call()
                 assert len(gradients) == len(call.leaves) > 1
                 assert all(

@@ -15,7 +15,7 @@ from scipy.stats import chisquare
 import softdraw
 from softdraw.recipes.diffusion import data
 from softdraw.recipes.diffusion.loop import Trainer
-from softdraw.recipes.diffusion.model import Transformer, counts, loss, masked
+from softdraw.recipes.diffusion.model import Experts, Transformer, counts, load, loss, masked, penalty
 from softdraw.recipes.diffusion.settings import Settings
 from softdraw.recipes.diffusion.writing import Writing, write
 from softdraw.recipes.runs.ranks import Ranks
@@ -187,8 +187,53 @@ def test_a_text_is_the_same_alone_and_among_others(text):
     assert not torch.equal(others, together[-1][[1, 3, 2, 0]])
 
 
+def test_experts_add_what_each_gives_to_its_characters():
+    """Beside a loop over the characters, in float64; and k-hot weights that sum to one."""
+    torch.manual_seed(0)
+    layer = Experts(32, 5).double()
+    x = torch.randn(3, 4, 32, dtype=torch.float64)
+    for seeds in (None, torch.arange(3)):
+        y, choice = layer(x, seeds)
+        torch.testing.assert_close(choice.value.sum(-1), torch.ones(3, 4, dtype=torch.float64))
+        for place in itertools.product(range(3), range(4)):
+            chosen = zip(choice.value[place], choice.index[place].tolist(), strict=True)
+            parts = [w * layer.experts[e](x[place]) for w, e in chosen]
+            torch.testing.assert_close(y[place], parts[0] + parts[1])
+    decided = layer(x, None)[1].index
+    assert torch.equal(decided, layer.route.layer(x).topk(2).indices)
+    assert not torch.equal(decided, choice.index)
+
+
+def test_the_penalty_and_the_loads_by_hand():
+    torch.manual_seed(0)
+    choices = [Experts(32, 4)(torch.randn(2, 6, 32), torch.arange(2))[1] for _ in range(3)]
+    wanted = 0.0
+    for choice, row in zip(choices, load(choices).tolist(), strict=True):
+        found = Counter(choice.index.flatten().tolist())
+        assert row == [found[e] for e in range(4)]
+        probability = choice.theta.double().softmax(-1).mean((0, 1)).tolist()
+        wanted += 0.01 * 4 * sum(found[e] / 24 * probability[e] for e in range(4))
+    assert penalty(choices).item() == pytest.approx(wanted, rel=1e-5)
+    assert penalty([]) == 0
+
+
+def test_a_route_depends_on_the_sequence_its_place_and_the_layer(text):
+    """Not on what is routed beside it. Without seeds it is the decision."""
+    model = restless(trainer(text, experts=4).model)
+    x, seeds = torch.arange(48).view(3, 16) % 9, softdraw.fold_in(0, torch.arange(3))
+    whole = [choice.index for choice in model.routed(x, seeds)[1]]
+    alone = [choice.index for choice in model.routed(x[2:], seeds[2:])[1]]
+    assert all(torch.equal(a[2:], b) for a, b in zip(whole, alone, strict=True))
+    other = model.routed(x, seeds + 1)[1][0].index
+    assert not torch.equal(other, whole[0])
+    assert torch.equal(model(x), model.routed(x)[0])
+    same = model.routed(x[:1].expand(3, -1), seeds)[1][0].index
+    assert not torch.equal(same[0], same[1])
+
+
+@pytest.mark.parametrize("experts", [1, 4])
 @pytest.mark.parametrize("count", [2, 3, 7])
-def test_gradients_are_those_of_one_rank_bit_for_bit(text, count):
+def test_gradients_are_those_of_one_rank_bit_for_bit(text, count, experts):
     """27 sequences in parts of 8, 8, 8 and 3: on 7 ranks three have none."""
 
     class Kept(Ranks):
@@ -196,13 +241,15 @@ def test_gradients_are_those_of_one_rank_bit_for_bit(text, count):
             sums.append(x)
             return x
 
-    found, ids, sums = trainer(text), torch.arange(30, 57), []
+    found, ids, sums = trainer(text, experts=experts), torch.arange(30, 57), []
     seed = softdraw.fold_in(0, "step")
     whole = found.gradients(ids, seed)
     for rank in range(count):
         found.ranks = Kept(rank, count)
         found.gradients(ids, seed)
     assert torch.equal(torch.stack(sums).sum(0).sum(0), torch.cat([x.flatten() for x in whole]))
+    if experts > 1:  # the penalty is that of a part
+        return
     found.ranks = Ranks()
     hidden = found.hidden(ids, counts(len(ids), 16, seed), seed)
     error = loss(found.model, found.train[ids], hidden).mean()

@@ -118,6 +118,21 @@ def test_a_finished_run_writes_again(whole, text, capsys):
     assert (whole[0] / "metrics.jsonl").read_bytes() == before
 
 
+def test_experts_are_balanced_and_the_table_says_so(text, tmp_path, capsys):
+    """The shares are those of the record: of four, two different ones a character. A finished run writes again."""
+    out = tmp_path / "run"
+    assert softdraw(command(text, out, "--experts", "4", "--epochs", "2")) == 0
+    printed = capsys.readouterr().out
+    assert "1 layers of width 32, 4 experts each, " in printed
+    assert max(map(len, printed.replace(text, "words.txt").replace(str(out), "").splitlines())) <= 80
+    last = records(out)[-1]
+    assert re.search(rf"│ +{last['least_load']:.0%} to {last['most_load']:.0%} │", printed)
+    assert 0.05 < last["least_load"] <= 0.25 <= last["most_load"] < 0.5
+    assert softdraw(["train", "diffusion", "--out", str(out), "--resume", "--texts", "2"]) == 0
+    assert texts(capsys.readouterr().out) == texts(printed)
+    assert "has experts 4, not 2" in refused(capsys, "--out", out, "--resume", "--experts", "2")
+
+
 def refused(capsys, *arguments):
     assert softdraw(["train", "diffusion", *map(str, arguments)]) == 2
     printed = capsys.readouterr()
@@ -132,6 +147,7 @@ def refused(capsys, *arguments):
         (["--length", "1"], "--length must be from 2 to 65536"),
         (["--width", "48"], "--width must be a multiple of 32"),
         (["--layers", "0"], "--layers must be from 1 to 1000, got 0"),
+        (["--experts", "0"], "--experts must be from 1 to 1000, got 0"),
         (["--epochs", "0"], "--epochs must be at least 1"),
         (["--batch", "0"], "--batch must be at least 1"),
         (["--lr", "nan"], "--lr must be positive"),

@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable
 from functools import partial
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -29,6 +29,8 @@ TAU = 2.0  # wav2vec 2.0's at its start
 FREE, REPRESENTATION, UNIMIX = 1.0, 0.1, 0.01  # Dreamer's
 BETA, GAMMA, ZETA = 2 / 3, -0.1, 1.1  # of hard-concrete gates
 WEIGHT = 0.1  # of a penalty beside the value
+
+_Module = TypeVar("_Module", bound=nn.Module)
 
 
 class Step(Gradient):
@@ -52,7 +54,7 @@ def _vectors(x: Tensor, rows: int, seed: int = 3) -> Tensor:
     return torch.randn(rows, WIDTH, generator=torch.Generator().manual_seed(seed)).to(x.device, x.dtype)
 
 
-def _like(module: nn.Module, x: Tensor) -> nn.Module:
+def _like(module: _Module, x: Tensor) -> _Module:
     return module.to(x.device, x.dtype).train()
 
 
@@ -85,7 +87,7 @@ def _transformers(codes: int, groups: int) -> tuple[nn.Module, Callable[[Tensor]
         num_codevector_groups=groups, num_codevectors_per_group=codes, codevector_dim=WIDTH, conv_dim=(WIDTH,) * 7
     )
     module = Wav2Vec2GumbelVectorQuantizer(config)
-    module.temperature = TAU
+    module.temperature = TAU  # pyright: ignore[reportAttributeAccessIssue] (an int, as it is at first)
     nn.init.normal_(module.codevectors)
 
     def step(vectors: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ FLAGS = {
     "length": "--length",
     "width": "--width",
     "layers": "--layers",
+    "experts": "--experts",
     "rule": "--rule",
     "rules": "--rules",
     "tau_start": "--tau",

@@ -23,6 +23,9 @@ def diffusion(
     length: Annotated[int | None, typer.Option(help="Characters of a sequence.  [128]")] = None,
     width: Annotated[int | None, typer.Option(help="Of the transformer, a multiple of 32.  [96]")] = None,
     layers: Annotated[int | None, typer.Option(help="Of the transformer.  [3]")] = None,
+    experts: Annotated[
+        int | None, typer.Option(help="Feed-forward layers of a block; a router takes two a character.  [1: no router]")
+    ] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training sequences.  [6]")] = None,
     batch: Annotated[int | None, typer.Option(help="Sequences a step, over all ranks.  [32]")] = None,
     lr: Annotated[float | None, typer.Option(help="Adam's learning rate at its highest.  [0.003]")] = None,
@@ -47,8 +50,8 @@ def diffusion(
     --nproc-per-node 2 -m softdraw train diffusion
     """
     chosen = {
-        "data": data, "length": length, "width": width, "layers": layers, "epochs": epochs, "batch_size": batch,
-        "learning_rate": lr, "device": device, "seed": seed,
+        "data": data, "length": length, "width": width, "layers": layers, "experts": experts,
+        "epochs": epochs, "batch_size": batch, "learning_rate": lr, "device": device, "seed": seed,
     }  # fmt: skip
 
     def choose() -> Chosen:

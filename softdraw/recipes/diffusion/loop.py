@@ -13,7 +13,7 @@ from torch import Tensor
 import softdraw
 from softdraw.errors import InputError
 from softdraw.recipes.diffusion import data
-from softdraw.recipes.diffusion.model import Transformer, counts, loss, masked
+from softdraw.recipes.diffusion.model import Transformer, counts, load, masked, penalty, surprise
 from softdraw.recipes.diffusion.settings import Settings
 from softdraw.recipes.runs.ranks import Ranks
 
@@ -87,10 +87,13 @@ class Trainer:
     def gradients(self, ids: Tensor, seed: Tensor) -> list[Tensor]:
         """The mean loss of the sequences ``ids`` and its gradient by each of the weights, the same on every rank."""
         hidden = self.hidden(ids, counts(len(ids), self.settings.length, seed), seed)
+        routes = softdraw.fold_in(softdraw.fold_in(seed, "routes"), ids)
         parts = math.ceil(len(ids) / PART)
         sums = torch.zeros(parts, 1 + sum(weight.numel() for weight in self.weights), device=self.device)
         for part, rows in self._parts(len(ids)):
-            error = loss(self.model, self.train[ids[rows]], hidden[rows]).sum() / len(ids)
+            x, mask = self.train[ids[rows]], hidden[rows]
+            logits, choices = self.model.routed(x.masked_fill(mask, self.model.mask), routes[rows])
+            error = (surprise(logits, x, mask).sum() + len(rows) * penalty(choices)) / len(ids)
             found = (error.detach(), *torch.autograd.grad(error, self.weights))
             torch.cat([x.flatten() for x in found], out=sums[part])
         value, *flat = self.ranks.sum(sums).sum(0).split([1, *(weight.numel() for weight in self.weights)])
@@ -110,18 +113,27 @@ class Trainer:
         """The bound of the sequences ``x`` in nats per character with its standard error, always with the same masks.
 
         A sequence is masked several times, and its counts are spread evenly over the length. The error is that of a
-        mean over sequences; it holds what little the masks add.
+        mean over sequences; it holds what little the masks add. Where there are experts, the shares of the choices that
+        fell on the least busy and on the busiest of a layer are there too, of all layers the extremes.
         """
         draws, ids = self.settings.draws, torch.arange(len(x), device=self.device)
         seed = softdraw.fold_in(self.settings.seed, "evaluation").to(self.device)
         errors = torch.zeros(draws, len(x), dtype=torch.float64, device=self.device)
+        loads = torch.zeros(self.settings.layers, self.settings.experts, dtype=torch.float64, device=self.device)
         for draw in range(draws):
             count = counts(len(x), self.settings.length, seed, turn=draw / draws)
             hidden = self.hidden(ids, count, softdraw.fold_in(seed, draw))
             for _, rows in self._parts(len(x)):
-                errors[draw, rows] = loss(self.model, x[rows], hidden[rows]).double()
+                logits, choices = self.model.routed(x[rows].masked_fill(hidden[rows], self.model.mask))
+                errors[draw, rows] = surprise(logits, x[rows], hidden[rows]).double()
+                loads += load(choices) if choices else 0
         each = self.ranks.sum(errors).mean(0)
-        return {"valid_bound": float(each.mean()), "valid_error": float(each.std() / math.sqrt(len(x)))}
+        record = {"valid_bound": float(each.mean()), "valid_error": float(each.std() / math.sqrt(len(x)))}
+        if self.settings.experts == 1:
+            return record
+        shares = self.ranks.sum(loads)
+        shares /= shares.sum(-1, keepdim=True)
+        return record | {"least_load": float(shares.min()), "most_load": float(shares.max())}
 
     def state(self) -> dict[str, Any]:
         """All that changes from epoch to epoch."""

@@ -27,6 +27,8 @@ import softdraw
 from softdraw.recipes.diffusion.settings import HEAD, Settings
 
 NEAR = 7  # characters that the first layer looks at together
+CHOSEN = 2  # experts that a character goes to, where there are several
+BALANCE = 0.01  # weight of the penalty on experts that are unevenly busy, which is 1 where they are even
 
 
 class Transformer(nn.Module):
@@ -42,7 +44,7 @@ class Transformer(nn.Module):
         self.mask = len(shares)
         self.embed = nn.Embedding(self.mask + 1, width)
         self.near = nn.Conv1d(width, width, NEAR, padding=NEAR // 2)
-        self.blocks = nn.ModuleList(Block(width) for _ in range(settings.layers))
+        self.blocks = nn.ModuleList(Block(width, settings.experts) for _ in range(settings.layers))
         self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, self.mask)
         turn = torch.arange(settings.length)[:, None] * 1e4 ** -(torch.arange(0, HEAD, 2) / HEAD)  # (L, HEAD / 2)
@@ -64,25 +66,40 @@ class Transformer(nn.Module):
         self.head.bias.copy_(shares.log())
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits for every place, masked or not."""
+        """Logits for every place, masked or not; routers decide."""
+        return self.routed(x)[0]
+
+    def routed(self, x: Tensor, seeds: Tensor | None = None) -> tuple[Tensor, list[softdraw.nn.Choice]]:
+        """The logits, and what the router of each layer chose, if there are any.
+
+        Routers draw under ``seeds`` ``(B,)``, one for each sequence: what a character draws depends on its sequence,
+        its place and the layer alone. Without seeds they decide.
+        """
         y = self.embed(x)
         y = y + F.gelu(self.near(y.mT).mT)
-        for block in self.blocks:
-            y = block(y, self.turn)
-        return self.head(self.norm(y))
+        choices = []
+        for i, block in enumerate(self.blocks):
+            y, choice = block(y, self.turn, None if seeds is None else softdraw.fold_in(seeds, i))
+            choices += [] if choice is None else [choice]
+        return self.head(self.norm(y)), choices
 
 
 class Block(nn.Module):
     """Attention over the whole sequence, then a layer for each character: both are added to what they are given."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, experts: int) -> None:
         super().__init__()
         self.attention_norm, self.attention = nn.LayerNorm(width), Attention(width)
-        self.feed_forward_norm, self.feed_forward = nn.LayerNorm(width), FeedForward(width)
+        self.feed_forward_norm = nn.LayerNorm(width)
+        self.feed_forward = FeedForward(width) if experts == 1 else Experts(width, experts)
 
-    def forward(self, x: Tensor, turn: Tensor) -> Tensor:
+    def forward(self, x: Tensor, turn: Tensor, seeds: Tensor | None) -> tuple[Tensor, softdraw.nn.Choice | None]:
         x = x + self.attention(self.attention_norm(x), turn)
-        return x + self.feed_forward(self.feed_forward_norm(x))
+        y = self.feed_forward_norm(x)
+        if isinstance(self.feed_forward, Experts):
+            y, choice = self.feed_forward(y, seeds)
+            return x + y, choice
+        return x + self.feed_forward(y), None
 
 
 class Attention(nn.Module):
@@ -116,6 +133,38 @@ class FeedForward(nn.Module):
         return self.down(F.gelu(self.up(x)))
 
 
+class Experts(nn.Module):
+    """Several feed-forward layers, of which each character goes to two: drawn without replacement in training, the two
+    likeliest otherwise. Each sees only the characters that come to it."""
+
+    def __init__(self, width: int, experts: int) -> None:
+        super().__init__()
+        self.route = softdraw.nn.Router(width, experts, CHOSEN, law="plackett-luce")
+        self.experts = nn.ModuleList(FeedForward(width) for _ in range(experts))
+
+    def forward(self, x: Tensor, seeds: Tensor | None) -> tuple[Tensor, softdraw.nn.Choice]:
+        choice = self.route(x, draw=False) if seeds is None else self.route(x, draw=True, seed=seeds)
+        flat, weights, index = x.flatten(0, 1), choice.value.flatten(0, 1), choice.index.flatten(0, 1)
+        y = torch.zeros_like(flat)
+        for number, expert in enumerate(self.experts):
+            place, turn = (index == number).nonzero(as_tuple=True)
+            y = y.index_add(0, place, weights[place, turn].unsqueeze(-1) * expert(flat[place]))
+        return y.view_as(x), choice
+
+
+def penalty(choices: list[softdraw.nn.Choice]) -> Tensor | float:
+    """That of Switch on experts that are unevenly busy, summed over the layers and weighted; 0 without routers."""
+    chosen = (torch.zeros_like(choice.theta).scatter(-1, choice.index, 1.0) for choice in choices)
+    return BALANCE * sum(softdraw.losses.load_balance(c.theta, k_hot) for c, k_hot in zip(choices, chosen, strict=True))
+
+
+def load(choices: list[softdraw.nn.Choice]) -> Tensor:
+    """How many characters came to each expert of each layer, float64 ``(layers, experts)``."""
+    return torch.stack(
+        [choice.index.flatten().bincount(minlength=choice.theta.shape[-1]) for choice in choices]
+    ).double()
+
+
 def counts(rows: int, length: int, seed: Tensor, turn: float = 0.0) -> Tensor:
     """How many characters of each of some rows are masked: int64 ``(rows,)`` in 1 .. length.
 
@@ -134,7 +183,11 @@ def masked(count: Tensor, length: int, seeds: Tensor) -> Tensor:
 
 
 def loss(model: Transformer, x: Tensor, hidden: Tensor) -> Tensor:
-    """The bound's term of each row, in nats per character: the mean of -log p over what is hidden, ``(B,)``."""
-    logits = model(x.masked_fill(hidden, model.mask))
+    """The bound's term of each row, in nats per character, ``(B,)``; routers decide."""
+    return surprise(model(x.masked_fill(hidden, model.mask)), x, hidden)
+
+
+def surprise(logits: Tensor, x: Tensor, hidden: Tensor) -> Tensor:
+    """The mean of -log p over what is hidden in each row, ``(B,)``."""
     nll = softdraw.losses.categorical_nll(logits, x, mask=hidden, reduction="none")
     return nll.sum(-1) / hidden.sum(-1)

@@ -15,11 +15,13 @@ def headline(trainer: Trainer) -> str:
     s, text = trainer.settings, trainer.text
     digest, _, rest = text.fingerprint.partition(", ")
     python = rest.partition(", ")[2]
+    weights = sum(w.numel() for w in trainer.weights)
+    experts = "" if s.experts == 1 else f"{s.experts} experts each, "
     return (
         f"{s.data}: {text.characters:,} characters, {len(text.alphabet)} different, "
         f"{python + ', ' if python else ''}sha256 {digest[:12]}\n"
         f"{len(text.train):,} sequences of {s.length} to train on, {len(text.valid):,} held out\n"
-        f"{s.layers} layers of width {s.width}, {sum(w.numel() for w in trainer.weights):,} weights, {s.device}"
+        f"{s.layers} layers of width {s.width}, {experts}{weights:,} weights, {s.device}"
     )
 
 
@@ -44,7 +46,11 @@ def table(trainer: Trainer) -> list[tuple[str, ...]]:
     rows = {f"{name}s": (value, "") for name, value in trainer.baselines.items()}
     rows["masked diffusion, at most"] = (last["valid_bound"], f" ± {_number(last['valid_error'])}")
     named = [(name, _number(x) + error, _number(x / math.log(2))) for name, (x, error) in rows.items()]
-    return [("held-out text", "nats per character", "bits"), *named]
+    found = [("held-out text", "nats per character", "bits"), *named]
+    if trainer.settings.experts == 1:
+        return found
+    loads = ("an expert's load", "", "", f"{last['least_load']:.0%} to {last['most_load']:.0%}")
+    return [(*row, load) for row, load in zip(found, loads, strict=True)]
 
 
 def remarks(trainer: Trainer) -> list[str]:

@@ -17,6 +17,7 @@ class Settings:
     length: int = 128  # characters of a sequence, which the model sees alone
     width: int = 96  # numbers of a character inside the model: three heads
     layers: int = 3  # 0.3 million weights; more of them learn less in two minutes
+    experts: int = 1  # feed-forward layers of a block: one for all characters, or several that a router chooses from
     epochs: int = 6  # 600 steps
     batch_size: int = 32  # sequences a step
     learning_rate: float = 3e-3  # Adam's at its highest
@@ -34,6 +35,8 @@ class Settings:
             raise InputError(f"`width` must be a multiple of {HEAD} from {HEAD} to 16384, got {self.width}")
         if not 1 <= self.layers <= 1000:
             raise InputError(f"`layers` must be from 1 to 1000, got {self.layers}")
+        if not 1 <= self.experts <= 1000:
+            raise InputError(f"`experts` must be from 1 to 1000, got {self.experts}")
         for name in ("epochs", "batch_size"):
             count = getattr(self, name)
             if not 1 <= count < 2**31:
