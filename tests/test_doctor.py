@@ -191,3 +191,18 @@ def test_flake8_plugin():
     ((line, column, message, kind),) = Plugin(ast.parse(BAD[0].bad), BAD[0].bad.splitlines(True), "a.py").run()
     assert (line, column, kind) == (2, 7, Plugin)
     assert message.startswith("SD101 sigmoid into")
+
+
+@pytest.mark.parametrize(
+    ("noise", "said"),
+    [
+        ("torch.empty_like(y).exponential_()", "on CUDA exponential_() is never below 2**-24"),
+        ("torch.empty_like(y).exponential_().clamp_min_(1e-10)", "on CUDA exponential_() is never below 2**-24"),
+        ("-torch.rand_like(y).log()", "the uniform can be 0"),
+        ("-(torch.rand_like(y) + 1e-9).log()", "1e-9 cuts a tail"),
+        ("-torch.rand_like(y, dtype=torch.float64).log()", "right, but float64 takes twice the memory"),
+    ],
+)
+def test_a_race_is_told_what_is_wrong_with_its_own_noise(noise, said):
+    (finding,) = examine(f"import torch\ndef f(y):\n    return y / ({noise})\n", "case.py", CHECKS)
+    assert said in finding.message

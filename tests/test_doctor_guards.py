@@ -50,6 +50,13 @@ def test_the_docs_state_the_number_of_checks():
     assert set(numbers) == {len(CHECKS)}
 
 
+def test_the_docs_and_the_explanations_say_which_checks_are_off_by_default():
+    rows = dict(re.findall(r"^\| (SD\d+) \|(.*)$", DOCS.read_text(encoding="utf-8"), re.MULTILINE))
+    for check in CHECKS:
+        assert ("off by default" in rows[check.code]) == (not check.default), check.code
+        assert ("off by default" in check.explanation.lower()) == (not check.default), check.code
+
+
 def test_the_docs_say_which_checks_rewrite():
     """The last column of the table against the cases."""
     rows = re.findall(r"^\| (SD\d+) \|.*\| ([^|]+) \|$", DOCS.read_text(encoding="utf-8"), re.MULTILINE)

@@ -98,26 +98,29 @@ def uniform(program: Program, value: cst.BaseExpression) -> bool:
     )
 
 
-def exponential(program: Program, value: cst.BaseExpression) -> tuple[bool, str]:
-    """Whether ``value`` is exponential noise, ``-log(u)`` or ``x.exponential_()`` or a power of it, and its eps."""
+def exponential(program: Program, value: cst.BaseExpression) -> tuple[str, str]:
+    """The function that makes exponential noise of ``value``, "log" or "exponential_" or "", and its eps.
+
+    The noise is ``-log(u)`` or ``x.exponential_()`` or a power of it.
+    """
     value, outer = without_eps(program, value)
     if isinstance(value, cst.BinaryOperation) and isinstance(value.operator, cst.Power):
         return exponential(program, value.left)
     if isinstance(value, cst.Call) and isinstance(value.func, cst.Attribute):
         method = value.func.attr.value
         if method == "exponential_":
-            return True, outer
+            return method, outer
         if method in ("pow", "pow_"):
             return exponential(program, value.func.value)
     if isinstance(value, cst.Name) and _filled(program, value) == "exponential_":
-        return True, outer
+        return "exponential_", outer
     inner = logarithm(program, negated(program, value))
     if inner is None and outer:  # eps - log(u): what is left is the logarithm itself
         inner = logarithm(program, value)
     if inner is None:
-        return False, ""
+        return "", ""
     rest, eps = without_eps(program, inner)
-    return uniform(program, rest), eps or outer
+    return "log" if uniform(program, rest) else "", eps or outer
 
 
 def _filled(program: Program, name: cst.Name) -> str:
@@ -144,8 +147,10 @@ def _names(program: Program, value: cst.CSTNode) -> list[cst.Name]:
     return [n for n in program.nodes(cst.Name) if value in program.ancestors(n) or n is value]
 
 
-def remedy(eps: str, is_double: bool) -> str:
+def remedy(eps: str, is_double: bool, noise: str = "log") -> str:
     """What is wrong with the form at hand."""
+    if noise == "exponential_" and not is_double:
+        return "on CUDA exponential_() is never below 2**-24, so rare categories are drawn too seldom"
     if is_double and eps:
         return f"{eps} cuts the tail even in float64, which takes twice the memory"
     if is_double:

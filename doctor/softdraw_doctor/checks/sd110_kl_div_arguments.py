@@ -24,11 +24,13 @@ class KLDivArguments(Check):
     Wrong:  F.kl_div(x.softmax(-1), p);             F.kl_div(teacher, student.log_softmax(-1))
     Right:  F.kl_div(x.log_softmax(-1), p, reduction="batchmean"), or softdraw.losses.categorical_kl
 
-    The change of the reduction needs --unsafe-fixes: the learning rate was found with the old scale.
+    The change of the reduction needs --unsafe-fixes: the learning rate was found with the old scale. Off by default:
+    --select SD110 turns it on.
     """
 
     code = "SD110"
     needs = (spellings("kl_div"),)
+    default = False
 
     def run(self, source: Program) -> Iterator[Finding]:
         for loss in source.of("kl_div"):

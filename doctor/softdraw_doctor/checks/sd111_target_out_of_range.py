@@ -24,6 +24,8 @@ class TargetOutOfRange(Check):
     BCE-with-logits raises nothing: with target -1 the loss falls by 1 for every unit that the logit falls, without
     end, and with 1.1 by 0.1 for every unit that it rises.
 
+    Off by default: --select SD111 turns it on.
+
     Wrong:  F.binary_cross_entropy(p, torch.full_like(p, -1.0))
     Right:  F.binary_cross_entropy(p, torch.zeros_like(p));   a target in [0, 1], smoothed or not
     """
@@ -34,6 +36,7 @@ class TargetOutOfRange(Check):
         spellings("bce", "bce_logits"),
         ("full", "full_like", "new_full", "fill_", "tensor", "as_tensor", "FloatTensor"),
     )
+    default = False
 
     def run(self, source: Program) -> Iterator[Finding]:
         for loss in source.of("bce", "bce_logits"):

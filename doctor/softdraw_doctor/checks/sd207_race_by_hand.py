@@ -40,10 +40,10 @@ class RaceByHand(Check):
 
     def run(self, source: Program) -> Iterator[Finding]:
         for node, denominator in _divisions(source):
-            raced, eps = exponential(source, denominator)
-            if raced:
+            noise, eps = exponential(source, denominator)
+            if noise:
                 edits = Cannot("another generator draws other numbers: use softdraw.gumbel_max(logits)")
-                message = f"an exponential race by hand: {remedy(eps, double(source, node, denominator))}"
+                message = f"an exponential race by hand: {remedy(eps, double(source, node, denominator), noise)}"
                 yield self.found(source, node, message, edits)
 
 

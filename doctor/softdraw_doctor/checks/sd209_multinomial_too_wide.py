@@ -20,6 +20,8 @@ class MultinomialTooWide(Check):
     weights, for it calls multinomial. At 2**24 itself, with replacement, the float32 sum has stopped growing: the upper
     half is drawn 0 times.
 
+    Off by default: --select SD209 turns it on.
+
     Wrong:  torch.multinomial(torch.ones(20_000_000), 8)
     Right:  softdraw.multinomial(weights.log(), 8), or softdraw.WeightedSampler for a data loader
     """
@@ -27,6 +29,7 @@ class MultinomialTooWide(Check):
     code = "SD209"
     needs = (("multinomial", "WeightedRandomSampler"),)
     symptoms = (r"number of categories cannot exceed",)
+    default = False
 
     def run(self, source: Program) -> Iterator[Finding]:
         wanted = [(call, weights) for call, weights, _ in multinomials(source)]

@@ -20,11 +20,12 @@ class TemperatureTwice(Check):
     Wrong:  F.gumbel_softmax(logits / tau, tau=tau)
     Right:  F.gumbel_softmax(logits, tau=tau), or softdraw.gumbel_softmax(logits, tau)
 
-    The rewrite changes what is drawn, on purpose: it needs --unsafe-fixes.
+    The rewrite changes what is drawn, on purpose: it needs --unsafe-fixes. Off by default: --select SD210 turns it on.
     """
 
     code = "SD210"
     needs = (spellings("gumbel_softmax"),)
+    default = False
 
     def run(self, source: Program) -> Iterator[Finding]:
         for draw in source.of("gumbel_softmax"):

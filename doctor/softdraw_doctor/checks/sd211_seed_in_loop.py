@@ -18,12 +18,15 @@ class SeedInLoop(Check):
     average over steps, on which stochastic gradients rest, is gone. A seed that depends on the step is no such mistake,
     nor is one that an `if` sets in some steps, as for images of a validation.
 
+    Off by default: --select SD211 turns it on.
+
     Wrong:  for x in loader: torch.manual_seed(0); loss = step(x); loss.backward()
     Right:  torch.manual_seed(0) before the loop, or softdraw's seed=softdraw.fold_in(seed, step)
     """
 
     code = "SD211"
     needs = (("manual_seed", "manual_seed_all"), ("backward",))
+    default = False
 
     def run(self, source: Program) -> Iterator[Finding]:
         steps = {id(source.enclosing(c, *_LOOPS, cst.FunctionDef)) for c in source.nodes(cst.Call) if _is_backward(c)}

@@ -17,12 +17,15 @@ class StraightThroughData(Check):
     detach() leads to an error and .data to a wrong gradient in silence. torch.func and forward-mode derivatives know
     detach() and not .data.
 
+    Off by default: --select SD213 turns it on.
+
     Wrong:  soft + (hard - soft).data
     Right:  soft + (hard - soft).detach(), or softdraw.straight_through(hard, soft)
     """
 
     code = "SD213"
     needs = (("data",),)
+    default = False
 
     def possible(self, glance: Glance) -> bool:
         """A sum or a difference with ``.data`` on one side."""
