@@ -98,7 +98,8 @@ def mixed(x: Tensor, share: float) -> Tensor:
     """
     forbidden = x.detach() == -math.inf
     allowed = (~forbidden).sum(-1, keepdim=True).clamp_min(1).to(x.dtype)
-    log_p = torch.logaddexp(log_probs(x) + math.log1p(-share), math.log(share) - allowed.log())
+    own = log_probs(x).masked_fill(forbidden, 0)  # beside -inf the second derivative of logaddexp is NaN
+    log_p = torch.logaddexp(own + math.log1p(-share), math.log(share) - allowed.log())
     return log_p.masked_fill(forbidden, -math.inf)
 
 

@@ -4,6 +4,7 @@ import itertools
 import socket
 
 import pytest
+from torch.distributions import Distribution
 
 _numbers = itertools.count()
 
@@ -12,6 +13,12 @@ _numbers = itertools.count()
 def _doctor_cache(tmp_path_factory, monkeypatch):
     """Every test begins with no results of the doctor; the folder is made by the first result."""
     monkeypatch.setenv("SOFTDRAW_DOCTOR_CACHE", str(tmp_path_factory.getbasetemp() / f"doctor-{next(_numbers)}"))
+
+
+@pytest.fixture(autouse=True)
+def _validated():
+    """Laws check values in every test, whatever ran before it: torch.compile turns this setting of torch off."""
+    Distribution.set_default_validate_args(True)
 
 
 @pytest.fixture

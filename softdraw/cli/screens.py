@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from softdraw.errors import counted
@@ -60,7 +60,7 @@ class _Screen:
     def __init__(self, report: Report, console: Console, loaded: Callable[[], None]) -> None:
         self.report, self.console, self.loaded = report, console, loaded
         self.bar = Progress(
-            _Epochs(),
+            _Epochs(Column(no_wrap=True)),
             BarColumn(bar_width=None),
             TextColumn("{task.description}"),
             TimeRemainingColumn(compact=True),

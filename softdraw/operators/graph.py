@@ -18,6 +18,7 @@ from softdraw.kernels import bits_cpu, pass_sizes
 from softdraw.kernels.bits_cpu import Bits
 from softdraw.kernels.pass_reference import Rows
 from softdraw.operators.operator import in_graph, operator
+from softdraw.private_torch import constant_of_graphs
 from softdraw.tensors import is_dtensor
 
 
@@ -28,7 +29,7 @@ def takes(x: Tensor, *rest: Any) -> bool:
     return x.dtype in bits_cpu.CODES and _compiled(x.dtype)
 
 
-@torch.compiler.assume_constant_result
+@constant_of_graphs
 def _compiled(dtype: torch.dtype) -> bool:
     body = kernels.body(torch.device("cpu"), dtype)
     return body.passes is not None and body.over_bits is not None
