@@ -80,7 +80,7 @@ def alone():
     }
 
 
-@pytest.mark.parametrize("world", [1, 2, 3, 4])
+@pytest.mark.parametrize("world", [3, *(pytest.param(n, marks=pytest.mark.long) for n in (1, 2, 4))])
 def test_every_rank_has_its_part_of_one_draw(world, alone, tmp_path, ranks_results):
     for _, found in several(every_case, world, tmp_path, ranks_results):
         assert found
