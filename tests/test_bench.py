@@ -29,10 +29,10 @@ def test_a_ratio_is_their_time_over_ours(monkeypatch):
 
 
 def test_time_of_the_processor_does_not_count_a_wait():
-    calls = {"softdraw": lambda: time.sleep(1e-3), "busy": lambda: sum(range(200_000))}
+    calls = {"softdraw": lambda: time.sleep(2e-4), "busy": lambda: sum(range(200_000))}
     wall, processor = (timing.cpu_times(calls, 3, timing.CLOCKS[clock]) for clock in ("wall", "processor"))
-    assert min(wall["softdraw"]) >= 1e-3
-    assert max(processor["softdraw"]) < 5e-4
+    assert min(wall["softdraw"]) >= 2e-4
+    assert max(processor["softdraw"]) < 1e-4
     assert min(processor["busy"]) > 1e-4
 
 
