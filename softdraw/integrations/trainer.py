@@ -22,7 +22,7 @@ class DrawCallback(base("transformers", "transformers", "TrainerCallback")):
         schedules: of tau, or a mapping ``{attribute: schedule}``, each for all modules that have the attribute, such as
             ``{"temperature": ...}`` for transformers' own quantiser; None to log alone.
         usage: whether to count codes: by forward hooks on ``Codebook``, ``Latent``, ``Router``, ``GumbelSoftmax`` and
-            :class:`GumbelVectorQuantizer`, in training. Inside of a compiled graph nothing is counted.
+            ``GumbelVectorQuantizer``, in training. Inside of a compiled graph nothing is counted.
 
     Returns:
         A callback for ``Trainer(callbacks=[...])``. It adds to each log of the training loss every scheduled attribute
