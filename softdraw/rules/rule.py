@@ -24,8 +24,9 @@ class Rule:
         """``law`` offers what the rule needs, or a TypeError says what is missing and which rules serve the law. A
         tensor tau, which may have changed since the rule was made, must be positive and finite."""
         if self.needs in law.offers:
-            for name, tau in vars(self).items():
-                if name.endswith("tau") and isinstance(tau, Tensor):
+            for name in ("tau", "backward_tau"):  # not vars(self), which torch.compile of torch 2.6 stops at
+                tau = getattr(self, name, None)
+                if isinstance(tau, Tensor):
                     check_positive(f"{name} of {type(self).__name__}", tau)
             return
         kind = next(c for c in type(self).__mro__ if c.__bases__[0] is Rule)
