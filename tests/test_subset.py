@@ -9,8 +9,11 @@ import torch
 from scipy.stats import chisquare
 from torch.distributions import kl_divergence
 from torch.testing import assert_close
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 import softdraw
+from softdraw.kernels.reference import subset as reference
 from tests.methods import one_hot_logits
 
 SIZES = [(1, 0), (1, 1), (2, 1), (5, 2), (7, 7), (7, 0), (8, 3), (9, 4), (10, 9)]
@@ -209,3 +212,30 @@ def test_under_transforms_of_torch():
     assert_close(torch.func.vmap(torch.func.grad(loss))(theta)[0], expected)
     mean = torch.func.jvp(lambda x: softdraw.Subset(x, 2).mean, (theta,), (g,))[1]
     assert_close(mean, softdraw.Subset(theta, 2).covariance_product(g))
+
+
+class Written(TorchDispatchMode):
+    """Counts the numbers that torch's operations write."""
+
+    numbers = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        self.numbers += sum(x.numel() for x in tree_leaves(out) if isinstance(x, torch.Tensor))
+        return out
+
+
+def test_work_is_linear_in_n_k():
+    """Of marginals by plain torch, which multiplies the polynomials that the compiled body does, at equal logits, for
+    which the search of the tilt takes one step: an item costs the same among more of them, and a larger k adds at most
+    in proportion."""
+
+    def an_item(n, k):
+        with Written() as written:
+            reference.mean(torch.zeros(n), reference.Size(k, k))
+        return written.numbers / n
+
+    costs = [an_item(256, k) for k in (8, 16, 32)]
+    assert costs[2] - costs[1] <= 2 * (costs[1] - costs[0])
+    for k, cost in zip((8, 16), costs, strict=False):
+        assert an_item(1024, k) == pytest.approx(cost, rel=0.03)
