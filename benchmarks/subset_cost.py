@@ -41,7 +41,9 @@ def main() -> None:
     """Print a line for each n and k."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--items", default="1000,10000,100000", help="n, separated by commas")
-    parser.add_argument("--chosen", default="10,100,1000", help="k, separated by commas; those above n / 2 are left out")
+    parser.add_argument(
+        "--chosen", default="10,100,1000", help="k, separated by commas; those above n / 2 are left out"
+    )
     parser.add_argument("--rounds", type=int, default=15)
     given = parser.parse_args()
     sizes = [(n, k) for n in map(int, given.items.split(",")) for k in map(int, given.chosen.split(",")) if 2 * k <= n]
