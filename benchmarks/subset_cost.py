@@ -2,10 +2,10 @@
 
     python benchmarks/subset_cost.py [--items 1000,10000,100000] [--chosen 10,100,1000] [--rounds 15]
 
-One row of standard normal logits, float32, one thread, processor time, which can be trusted while other programs run. A
-call is log-normalizer, mean, exact sample and covariance product together. The columns per nk are what "linear in nk" is
-about: where they stay the same or fall, the cost grows no faster than nk. Peak memory is that of a process of its own in
-its second call, beyond what the call returns; the first is a small one, which loads what is loaded once.
+One row of standard normal logits, float32, one thread, processor time, which can be trusted while other programs run.
+A call is log-normalizer, mean, exact sample and covariance product together. The columns per nk show what "linear in
+nk" means: where they stay the same or fall, the cost grows no faster than nk. Peak memory is that of a process of its
+own in its second call, beyond what the call returns; the first is a small one, which loads what is loaded once.
 """
 
 from __future__ import annotations

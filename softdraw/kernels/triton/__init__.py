@@ -19,16 +19,19 @@ if tuple(map(int, triton.__version__.split(".")[:2])) < (3, 3):
 
 from softdraw.arguments import Draw, Fields, KernelRule, Tau, compute_dtype
 from softdraw.kernels import reference
-from softdraw.kernels.triton import bit_passes, draws, gradients, launching, philox, rao, rules
+from softdraw.kernels.triton import bit_passes, draws, gradients, indices, launching, layout, philox, rao, rules
 from softdraw.kernels.triton import bits as triton_bits
 from softdraw.kernels.triton import passes as passes
 from softdraw.kernels.triton import usage as usage
+from softdraw.kernels.triton.indices import drawn as drawn
+from softdraw.kernels.triton.indices import index as index
+from softdraw.kernels.triton.indices import tempered as tempered
+from softdraw.kernels.triton.indices import topk as topk
 from softdraw.kernels.triton.launching import TYPES, contiguous, operands, tau_of
-from softdraw.kernels.triton.layout import Tile, each, flat, index_tile, layout_of, noise_tile, tile
+from softdraw.kernels.triton.layout import Tile, each, flat, layout_of, noise_tile, tile
 
 over_bits = bit_passes
 subsets = None  # they run in plain torch on a GPU
-_PARTS = 128  # splits that are combined at a time
 
 
 def soft(draw: Fields) -> Tensor:
@@ -48,42 +51,6 @@ def hard(draw: Fields) -> Tensor:
 def hard_backward(draw: Fields, grad: Tensor) -> Tensor:
     """The straight-through gradient for the logits: that of the soft draw with the same noise, made again here."""
     return _dense("hard_backward", Draw(*draw), grad)
-
-
-def index(draw: Fields, samples: int) -> Tensor:
-    """The exact draw as an index: int64 of shape ``(samples, *batch)``; sample i is noise stream i."""
-    draw = Draw(*draw)
-    if draw.col_start % 4:
-        return reference.index(draw, samples)
-    logits = draw.logits.resolve_neg()
-    draw = draw._replace(logits=logits)
-    out = torch.empty((samples, *logits.shape[:-1]), dtype=torch.int64, device=logits.device)
-    if not out.numel():
-        return out
-    form = layout_of({"in": logits}, draw.mask)
-    if form is None:
-        return index(contiguous(draw), samples)
-    _index(form | operands(draw), logits, out, None)
-    return out
-
-
-# An index at a temperature has no Triton body yet: at temperature 1, a number, it is that of index.
-
-
-def tempered(draw: Fields, samples: int) -> Tensor:
-    """The index of the largest x + tau G, ``(samples, *batch)``: tau is the temperature of the law here."""
-    tau = draw[1]
-    return index(draw, samples) if type(tau) is float and tau == 1.0 else reference.tempered(draw, samples)
-
-
-def drawn(draw: Fields, samples: int) -> tuple[Tensor, Tensor, Tensor]:
-    """``tempered``, and what the law says about it, in plain torch."""
-    return reference.drawn(draw, samples)
-
-
-def topk(draw: Fields, samples: int, k: int) -> Tensor:
-    """The indices of the k largest x + tau G, ``(samples, *batch, k)``, in plain torch."""
-    return reference.topk(draw, samples, k)
 
 
 def hard_index(draw: Fields, samples: int | None) -> tuple[Tensor, Tensor]:
@@ -163,7 +130,7 @@ def _dense(op: str, draw: Draw, grad: Tensor | None = None) -> Tensor:
     elif op == "hard":
         tops = torch.empty(named["rows"], dtype=compute_dtype(logits.dtype), device=logits.device)
         ats = torch.empty(named["rows"], dtype=torch.int64, device=logits.device)
-        _index(named, logits, ats, tops)
+        indices.highest(named, logits, ats, tops)
         launching.launch(draws.one_hot, cut, named | {"tops": tops, "ats": ats})
     else:
         launching.launch(draws.write, cut, named | _combined(named, cut, logits))
@@ -179,20 +146,6 @@ def _combined(named: dict[str, Any], cut: Tile, logits: Tensor) -> dict[str, Ten
         dots = worsts = row_dots = None
     named = named | {"tops": tops, "totals": totals, "dots": dots, "worsts": worsts}
     launching.launch(draws.part, cut, named)
-    rows = {"row_tops": row_tops, "row_totals": row_totals, "row_dots": row_dots, "BLOCK": _PARTS}
+    rows = {"row_tops": row_tops, "row_totals": row_totals, "row_dots": row_dots, "BLOCK": layout.PARTS}
     launching.launch(draws.combine, Tile(1, 4, cut.splits, n, 4), named | rows)
     return {"tops": row_tops, "totals": row_totals, "dots": row_dots}
-
-
-def _index(named: dict[str, Any], logits: Tensor, ats: Tensor, tops: Tensor | None) -> None:
-    """Write the place of the highest score of every draw and, where asked, that score."""
-    cut = index_tile(ats.numel(), named["cols"], logits.dtype)
-    named = named | {"draws": ats.numel(), "ONCE": ats.numel() == named["rows"], "ats": ats, "tops": tops}
-    if cut.splits == 1:
-        launching.launch(draws.index, cut, named)
-        return
-    n, dtype = ats.numel() * cut.splits, compute_dtype(logits.dtype)
-    parts = {"tops": torch.empty(n, dtype=dtype, device=ats.device), "ats": ats.new_empty(n)}
-    launching.launch(draws.index, cut, named | parts)
-    whole = {"row_tops": tops, "row_ats": ats, "BLOCK": _PARTS}
-    launching.launch(draws.combine_index, Tile(1, 4, cut.splits, ats.numel(), 4), parts | whole)

@@ -1,8 +1,8 @@
 """Draws in Triton. A program scores a tile, reduces it and writes it: whole rows, or one of the splits of a wider row.
 
 A split row takes three kernels: ``part`` stores the sums of each split, ``combine`` brings a row's splits together,
-and ``write`` makes the noise again and writes; for an index ``index``, ``combine_index`` and, for a dense result,
-``one_hot``. tau, widths and strides are run-time arguments that specialise nothing.
+and ``write`` makes the noise again and writes; a hard draw is an index (``index_kernels``) and ``one_hot``. tau, widths
+and strides are run-time arguments that specialise nothing.
 
 NaN and +inf need no test in relaxed draws: a maximum passes NaN over, but their exponentials are NaN, and so the row's
 sum is, and every y. An index has no sum: there NaN counts as +inf, and a row whose maximum is infinite has no index.
@@ -33,31 +33,31 @@ from softdraw.kernels.triton.tiles import (
     temperature,
 )
 
-_NOWHERE = tl.constexpr(2**62)  # larger than any column
 _BOUND = ["draws", "rows", "cols", "quad", "inner", "splits", "tau"]
 _STRIDES = [f"{x}_{step}" for x in ("out", "in", "grad", "mask") for step in ("outer", "inner", "col")]
 
 
 @triton.jit
 def scores(
-    logits, mask, seeds, ids, row, kept, stream, quad, first, there, inner,
+    logits, mask, seeds, ids, heat, row, kept, stream, quad, first, there, inner,
     in_outer, in_inner, in_col, mask_outer, mask_inner, mask_col,
     Q: tl.constexpr, T: tl.constexpr, FLAT: tl.constexpr, UNIT: tl.constexpr, MASK_UNIT: tl.constexpr,
     EACH_SEED: tl.constexpr,
 ):  # fmt: skip
-    """Logits plus noise, (4, R, Q): -inf where forbidden and outside the row, whose own first column is 4 ``quad``."""
+    """Logits, and logits plus noise times ``heat`` (None: 1), (4, R, Q): -inf where forbidden and outside the row, whose
+    own first column is 4 ``quad``."""
     # Loaded first, so that they arrive while the noise is made.
-    x = tl.load(at(logits, row, first, inner, in_outer, in_inner, in_col, Q, FLAT, UNIT), there, -INF)
-    if seeds is None:
-        s = x.to(T)
-    else:
+    x = tl.load(at(logits, row, first, inner, in_outer, in_inner, in_col, Q, FLAT, UNIT), there, -INF).to(T)
+    s = x
+    if seeds is not None:
         id = row if ids is None else tl.load(ids + row, mask=kept, other=0)
         seed = row_value(seeds, row, kept, EACH_SEED)
-        s = x.to(T) + gumbel(seed, id[None, :, None], stream, quad + (first >> 2), Q, T)
+        g = gumbel(seed, id[None, :, None], stream, quad + (first >> 2), Q, T)
+        s = x + (g if heat is None else heat * g)
     if mask is not None:
         allowed = tl.load(at(mask, row, first, inner, mask_outer, mask_inner, mask_col, Q, FLAT, MASK_UNIT), there, 0)
-        s = tl.where(allowed != 0, s, -INF)
-    return s
+        x, s = tl.where(allowed != 0, x, -INF), tl.where(allowed != 0, s, -INF)
+    return x, s
 
 
 @triton.jit
@@ -73,8 +73,8 @@ def _split_scores(
     row = tile.to(tl.int64) + tl.arange(0, 1)
     kept = row >= 0
     there = inside(kept, cols, first, Q, UNIT)
-    s = scores(
-        logits, mask, seeds, ids, row, kept, tl.zeros((1, 1, 1), tl.uint32), quad, first, there, inner,
+    _, s = scores(
+        logits, mask, seeds, ids, None, row, kept, tl.zeros((1, 1, 1), tl.uint32), quad, first, there, inner,
         in_outer, in_inner, in_col, mask_outer, mask_inner, mask_col,
         Q, T, FLAT, UNIT, MASK_UNIT, EACH_SEED,
     )  # fmt: skip
@@ -82,7 +82,7 @@ def _split_scores(
 
 
 @triton.jit
-def _leader(s, first, Q: tl.constexpr):
+def leader(s, first, Q: tl.constexpr):
     """The maximum, which is +inf where anything is NaN, and the smallest column that has it, which is -1 where the
     maximum is infinite."""
     s = tl.where(s < INF, s, INF)
@@ -108,13 +108,13 @@ def whole(
     row = tl.program_id(0).to(tl.int64) * R + tl.arange(0, R)
     kept = row < rows
     there = inside(kept, cols, 0, Q, UNIT)
-    s = scores(
-        logits, mask, seeds, ids, row, kept, tl.zeros((1, 1, 1), tl.uint32), quad, tl.zeros((), tl.int64), there, inner,
+    _, s = scores(
+        logits, mask, seeds, ids, None, row, kept, tl.zeros((1, 1, 1), tl.uint32), quad, tl.zeros((), tl.int64), there, inner,
         in_outer, in_inner, in_col, mask_outer, mask_inner, mask_col,
         Q, T, FLAT, UNIT, MASK_UNIT, EACH_SEED,
     )  # fmt: skip
     if OP == "hard":
-        top, best = _leader(s, 0, Q)
+        top, best = leader(s, 0, Q)
         y = _one_hot(top, best, 0, Q)
     else:
         tau = temperature(taus, tau, row, kept, EACH_TAU)
@@ -126,51 +126,6 @@ def whole(
         y = y * (g - fold(y * g)) * (1 / tau)
     place = at(out, row, 0, inner, out_outer, out_inner, out_col, Q, FLAT, UNIT)
     tl.store(place, y.to(out.dtype.element_ty), there)
-
-
-@triton.jit(do_not_specialize=[*_BOUND, *_STRIDES[3:]])
-def index(
-    ats, tops, logits, mask, seeds, ids, draws, rows, cols, quad, inner, splits,
-    in_outer, in_inner, in_col, mask_outer, mask_inner, mask_col,
-    R: tl.constexpr, Q: tl.constexpr, T: tl.constexpr, FLAT: tl.constexpr, UNIT: tl.constexpr,
-    MASK_UNIT: tl.constexpr, EACH_SEED: tl.constexpr, ONCE: tl.constexpr,
-):  # fmt: skip
-    """The place of the highest score, and its value where ``tops`` is given: of R whole rows, or of a split."""
-    tile, split = cut(splits)
-    first = split.to(tl.int64) * (4 * Q)
-    number = tile.to(tl.int64) * R + tl.arange(0, R)  # of the draw: sample * rows + row
-    kept = number < draws
-    row = number if ONCE else number % rows
-    stream = tl.full((1, 1, 1), 0, tl.uint32) if ONCE else (number // rows)[None, :, None]
-    s = scores(
-        logits, mask, seeds, ids, row, kept, stream, quad, first, inside(kept, cols, first, Q, UNIT), inner,
-        in_outer, in_inner, in_col, mask_outer, mask_inner, mask_col,
-        Q, T, FLAT, UNIT, MASK_UNIT, EACH_SEED,
-    )  # fmt: skip
-    top, best = _leader(s, first, Q)
-    slot = (number if splits is None else number * splits + split)[None, :, None]
-    tl.store(ats + slot, best.to(tl.int64), kept[None, :, None])
-    if tops is not None:
-        tl.store(tops + slot, top, kept[None, :, None])
-
-
-@triton.jit(do_not_specialize=["splits"])
-def combine_index(tops, ats, row_tops, row_ats, splits, BLOCK: tl.constexpr):
-    """The place of a row's highest score from those of its splits; one program a draw."""
-    number = tl.program_id(0).to(tl.int64)
-    top = tl.full((), -INF, tops.dtype.element_ty)
-    best = tl.full((), _NOWHERE, tl.int64)
-    for first in range(0, splits, BLOCK):
-        at = first + tl.arange(0, BLOCK)
-        t = tl.load(tops + number * splits + at, at < splits, -INF)
-        a = tl.load(ats + number * splits + at, at < splits, _NOWHERE)
-        new = tl.maximum(top, tl.max(t, 0))
-        here = tl.min(tl.where(t == new, a, _NOWHERE), 0)
-        best = tl.where(new > top, here, tl.minimum(best, here))
-        top = new
-    tl.store(row_ats + number, tl.where(tl.abs(top) < INF, best, -1))
-    if row_tops is not None:
-        tl.store(row_tops + number, top)
 
 
 @triton.jit(do_not_specialize=["cols", "inner", "splits", *_STRIDES[:3]])

@@ -9,6 +9,7 @@ from torch import Tensor
 
 _WHOLE = 2**14  # columns of the widest row that one program holds
 _SPLIT = 2**12  # columns of a split of a wider one
+PARTS = 128  # splits that are combined at a time
 _TILE = 2**9  # elements of the smallest tile
 _PER_WARP = 2**9  # elements that a warp works on, 16 a thread
 _MOST_WARPS = 32

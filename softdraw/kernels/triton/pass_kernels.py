@@ -47,7 +47,7 @@ def exp_of(a):
 
 
 @triton.jit
-def _log(tops, rest):
+def log_of(tops, rest):
     """log sum exp a from the number of elements at the top and the sum of the others, which keeps its last places
     beside 1; +inf in a row that has nothing, so that its log p are -inf."""
     n = tl.where(tops == 0, 1, tops)
@@ -58,7 +58,7 @@ def _log(tops, rest):
 
 
 @triton.jit
-def _times(weight, x):
+def times(weight, x):
     """weight * x, 0 where the weight is: what is not there does not count."""
     return tl.where(weight == 0, 0, weight * x)
 
@@ -111,35 +111,35 @@ def forward(
         e = exp_of(a)
         tops, rest = tops + fold(tl.where(a == 0, 1.0, 0.0)), rest + fold(tl.where(a == 0, 0, e))
         if OP == "entropy":
-            value += fold(_times(e, a))
+            value += fold(times(e, a))
         elif OP == "index_nll":
             value += fold(tl.where(first + columns(Q) == drawn, -a, 0))
         elif OP == "nll":
             t, _ = elements(t_at, None, there, first, Q, T, UNIT)
             t = tl.where(there, t, 0)
-            value, mass = value + fold(_times(t, -a)), mass + fold(t)
+            value, mass = value + fold(times(t, -a)), mass + fold(t)
         else:
             y, _ = elements(t_at, n_at, there, first, Q, T, UNIT)
             b = below(y, y_top)
             y_tops, y_rest = y_tops + fold(tl.where(b == 0, 1.0, 0.0)), y_rest + fold(tl.where(b == 0, 0, exp_of(b)))
             both, alone = (a != -INF) & (b != -INF), (a != -INF) & (b == -INF)
-            value += fold(tl.where(both, _times(e, a - tl.where(both, b, 0)), 0))
+            value += fold(tl.where(both, times(e, a - tl.where(both, b, 0)), 0))
             mass += fold(tl.where(alone, e, 0))
-            far += fold(tl.where(alone, _times(e, a), 0))
+            far += fold(tl.where(alone, times(e, a), 0))
             if OP == "kl_with_slope":
                 alone = alone & (e != 0)
             impossible = tl.maximum(impossible, tl.max(tl.max(alone.to(tl.int32), 0), 1)[None, :, None])
-    log, total = _log(tops, rest), tops + rest
+    log, total = log_of(tops, rest), tops + rest
     place = saved + row[None, :, None] * KEPT
     there = kept[None, :, None]
     tl.store(place, top, there)
     tl.store(place + 1, log, there)
     if KL:
-        y_log, lost = _log(y_tops, y_rest), mass * over(total)
+        y_log, lost = log_of(y_tops, y_rest), mass * over(total)
         held = tl.where(total == 0, 0, 1 - lost)  # the mass of what both laws have
-        value = value * over(total) - _times(held, log - y_log)
+        value = value * over(total) - times(held, log - y_log)
         if OP == "kl_with_slope":
-            value += far * over(total) - _times(lost, log + _least(T))
+            value += far * over(total) - times(lost, log + _least(T))
         tl.store(place + 2, y_top, there)
         tl.store(place + 3, y_log, there)
         tl.store(place + 4, value, there)
@@ -152,7 +152,7 @@ def forward(
             value = (value + (shift if shifts is None else tl.load(shifts))) * tl.where(total == 0, 0, 1)
         elif OP == "nll":
             tl.store(place + 2, mass, there)
-            value = value + _times(mass, log)
+            value = value + times(mass, log)
         else:
             value = value + log
         value = value * (scale if scales is None else tl.load(scales))
@@ -191,7 +191,7 @@ def backward(
         log_p = below(x, top) - log
         p = exp_of(log_p)
         if OP == "entropy":
-            dx = _times(p, log_p - value)
+            dx = times(p, log_p - value)
         elif OP == "index_nll":
             dx = tl.where(log == INF, 0, p - tl.where(first + columns(Q) == drawn, 1, 0))
         elif OP == "nll":
@@ -205,9 +205,9 @@ def backward(
             log_q = below(y, tl.load(place + 2, known, 0)) - tl.load(place + 3, known, 0)
             both = (log_p != -INF) & (log_q != -INF)
             if OP == "kl_with_slope":
-                dx = _times(p, log_p - tl.where(log_q == -INF, _least(T), log_q) - value)
+                dx = times(p, log_p - tl.where(log_q == -INF, _least(T), log_q) - value)
             else:  # what q alone forbids is constant, and only moves the others' mass
-                dx = _times(p, tl.where(both, log_p - tl.where(both, log_q, 0) - value + (1 - held), -value - held))
+                dx = times(p, tl.where(both, log_p - tl.where(both, log_q, 0) - value + (1 - held), -value - held))
             dy = exp_of(log_q) * held - tl.where(both, p, 0)
         shown = inside(real, cols, first, Q, UNIT)
         dx = tl.where(allowed, dx * g, 0)

@@ -16,7 +16,7 @@ from softdraw.arguments import compute_dtype
 from softdraw.kernels import pass_reference
 from softdraw.kernels.pass_cpu import Gradients, Made, Wanted
 from softdraw.kernels.pass_reference import Rows
-from softdraw.kernels.triton import launching, pass_kernels
+from softdraw.kernels.triton import index_kernels, launching, pass_kernels
 from softdraw.kernels.triton.layout import rule_tile
 from softdraw.kernels.triton.usage import usage as usage
 from softdraw.kernels.triton.usage import usage_backward as usage_backward
@@ -74,6 +74,16 @@ def kl_with_slope(rows: Rows, reduction: str) -> Made:
 def kl_with_slope_backward(rows: Rows, grad: Tensor, saved: Tensor, reduction: str, wanted: Wanted) -> Gradients:
     """The gradients for x and for y."""
     return _backward("kl_with_slope", rows, grad, saved, reduction, wanted)
+
+
+def drawn_backward(rows: Rows, grad: Tensor, saved: Tensor, _reduction: str, _wanted: Wanted) -> Gradients:
+    """The gradient of what index draws say about their law, ``grad`` of the shape ``(samples + 1, *batch)``: those of
+    the log-probabilities of the categories, ``(samples, *batch)``, and then that of the entropy."""
+    named, shape = _operands("drawn", rows)
+    dx = rows.x.new_empty(shape)
+    named |= {"grad": grad.resolve_neg().contiguous(), "samples": len(grad) - 1, "out": dx, "saved": saved.contiguous()}
+    _launch(index_kernels.drawn_backward, named)
+    return dx.sum_to_size(rows.x.shape), None
 
 
 def _forward(op: str, rows: Rows, reduction: str, kept: int, scale: float = 1.0, shift: float = 0.0) -> Made:
