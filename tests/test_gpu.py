@@ -38,6 +38,7 @@ def test_the_triton_body_is_picked():
 def test_a_draw_waits_for_nothing(hard, cols):
     x, mask = torch.randn(64, cols, device=DEVICE), torch.ones(64, cols, device=DEVICE) > 0
     tau, grad = torch.full((64, 1), 0.5, device=DEVICE), torch.randn(64, cols, device=DEVICE)
+    seed = torch.tensor(3, device=DEVICE)
 
     def draw():
         gradient(x, grad, tau, hard, mask=mask)
@@ -46,6 +47,10 @@ def test_a_draw_waits_for_nothing(hard, cols):
         for rule in (softdraw.ZGR(), softdraw.GumbelRao(0.5, 2)):
             torch.autograd.grad(softdraw.draw(leaf, rule), leaf, grad)
         softdraw.losses.kl_to_uniform(leaf).backward()
+        seeds = softdraw.fold_in(seed, torch.arange(64, device=DEVICE), "token")
+        law = softdraw.draw_index(leaf, temperature=0.7, top_k=50, min_p=0.01, seed=seeds)
+        torch.autograd.grad(law.log_prob.sum() + law.entropy.sum(), leaf)
+        softdraw.gumbel_topk(x, 5, temperature=tau, seed=seeds)
 
     draw()  # the first call compiles and loads
     torch.cuda.synchronize()
@@ -58,24 +63,30 @@ def test_a_draw_waits_for_nothing(hard, cols):
         torch.cuda.set_sync_debug_mode("default")
 
 
+def captured(call):
+    """A CUDA graph of ``call``, which was compiled before the capture, and what the graph writes."""
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        call()
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        made = call()
+    return graph, made
+
+
 def test_a_graph_draws_anew_at_every_replay():
     x, grad = torch.zeros(1000, 16, device=DEVICE), torch.randn(1000, 16, device=DEVICE)
 
     def draw():
         return softdraw.gumbel_max(x), *gradient(x, grad), *gradient(x, grad, hard=True)
 
-    stream = torch.cuda.Stream()
-    stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream):
-        draw()  # compiled before the capture
-    torch.cuda.current_stream().wait_stream(stream)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        captured = draw()
+    graph, made = captured(draw)
     draws = []
     for _ in range(3):
         graph.replay()
-        draws.append([t.clone() for t in captured])
+        draws.append([t.clone() for t in made])
     for a, b in itertools.pairwise(draws):
         # Two independent uniform draws of 1000 agree in 62.5 +- 7.7 places: 120 is 7 deviations away.
         assert int((a[0] == b[0]).sum()) < 120
@@ -85,6 +96,44 @@ def test_a_graph_draws_anew_at_every_replay():
         assert torch.equal(z.sum(-1), torch.ones(1000, device=DEVICE))
         for d in (dy, dz):  # a gradient of softmax sums to 0 over a row
             torch.testing.assert_close(d.sum(-1), torch.zeros(1000, device=DEVICE), rtol=0, atol=1e-5)
+
+
+def test_a_graph_folds_seeds_from_what_its_inputs_hold_at_the_replay():
+    """Seed and ids are read by the device: the replayed graph gives what eager code gives of new ones, and eager code
+    what the CPU gives."""
+    x = torch.randn(8, 300, device=DEVICE)
+    seed, ids = torch.tensor(3, device=DEVICE), torch.arange(8, device=DEVICE)
+
+    def draw(x, seed, ids):
+        seeds = softdraw.fold_in(seed, "rollout", ids, 7)
+        law = softdraw.draw_index(x, temperature=0.7, seed=seeds)
+        return seeds, *law, softdraw.gumbel_topk(x, 5, seed=seeds), softdraw.uniform_at(ids, seed=seeds)
+
+    graph, made = captured(lambda: draw(x, seed, ids))
+    seen = []
+    for number in (4, -(2**40)):
+        seed.fill_(number)
+        ids.add_(2**33)
+        graph.replay()
+        seen.append([t.clone() for t in made])
+        for mine, eager in zip(made, draw(x, seed, ids), strict=True):
+            torch.testing.assert_close(mine, eager, rtol=0, atol=0)
+        for mine, there in zip(made, draw(x.cpu(), seed.cpu(), ids.cpu()), strict=True):
+            torch.testing.assert_close(mine.cpu(), there, rtol=1e-5, atol=1e-5)
+    assert not torch.equal(seen[0][0], seen[1][0])
+
+
+@pytest.mark.parametrize("shape", [(64, 1000), (4, 131072)], ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_index_draws_are_those_of_the_cpu(shape, dtype):
+    """Indices where no two scores are within rounding of each other, which no row here has; the law's numbers."""
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(dtype)
+    options = {"temperature": 0.7, "seed": 3, "sample_shape": (2,)}
+    made = [softdraw.draw_index(t, **options) for t in (x, x.to(DEVICE))]
+    for here, there in zip(*made, strict=True):
+        torch.testing.assert_close(there.cpu(), here, rtol=1e-5, atol=1e-4)
+    here, there = (softdraw.gumbel_topk(t, 5, **options).cpu() for t in (x, x.to(DEVICE)))
+    assert (here == there).double().mean() > 0.999
 
 
 @pytest.mark.parametrize("hard", [False, True])

@@ -20,10 +20,11 @@ from softdraw.kernels import triton as body  # noqa: E402
 _VERSION = tuple(map(int, triton.__version__.split(".")[:2]))
 _WIDEST = {torch.float32: 2**14, torch.bfloat16: 2**14, torch.float64: 2**12}
 _SPLIT = 20000
-_NUMBERS = {"draws", "rows", "cols", "col_start", "quad", "inner", "splits", "tau", "gap", "blocks", "bits"}
+_NUMBERS = {"draws", "rows", "cols", "col_start", "quad", "inner", "splits", "tau", "gap", "blocks", "bits", "start"}
 _NUMBERS |= {"scale", "shift", "in_rows", "other_rows", "grad_rows", "number", "group_rows", "chunks", "pieces"}
+_NUMBERS |= {"samples"}
 _NEW = ("rule", "bits", "pass")  # gradients of rules, bits, and passes of laws and losses
-_HEAVIEST = ("hard_backward, masked", "index, samples")  # a soft draw is a part of the former
+_HEAVIEST = ("hard_backward, masked", "drawn, masked")  # a soft draw is a part of the one, an index of the other
 
 
 @pytest.mark.parametrize("capability", [80, 90])
@@ -95,6 +96,8 @@ def test_tau_width_and_rows_specialise_nothing(monkeypatch):
         calls = (
             lambda: body.soft(Draw(x, tau, seed)),
             lambda: body.index(Draw(x, 1.0, seed), 1),
+            lambda: body.drawn(Draw(x, tau, seed), 1),
+            lambda: body.topk(Draw(x, tau, seed), 1, 3),
             lambda: body.soft_backward(x, x, tau),
             lambda: body.hard_backward(Draw(x, tau, seed), x),
         )
@@ -104,6 +107,7 @@ def test_tau_width_and_rows_specialise_nothing(monkeypatch):
         assert all(keys(7, n, tau) == keys(64, widths[0], 1.0) for n in widths for tau in (0.1, 2.0))
     families = (
         body.draws,
+        body.indices.index_kernels,
         body.rules,
         body.rao,
         body.triton_bits,

@@ -10,6 +10,8 @@ import pytest
 import torch
 from triton_here import DEVICE, MARGIN, body, cut, marks, run  # noqa: F401
 
+import softdraw
+from softdraw import kernels
 from softdraw.arguments import compute_dtype, row_ids
 from softdraw.kernels import reference
 from softdraw.kernels.pass_reference import Rows
@@ -106,3 +108,24 @@ def test_equal_scores_come_by_their_columns_and_zeros_are_equal():
     assert torch.equal(run("topk", draw, 1, 7)[0], want)
     assert torch.equal(run("tempered", draw, 1)[0], want[:, 0])
     assert torch.equal(run("topk", draw._replace(logits=x.double()), 1, 7)[0], want)
+
+
+def test_draw_index_and_its_gradient_go_through_the_kernels(monkeypatch):
+    """Without them, plain torch: the same index, numbers and gradient."""
+    x = torch.randn(3, 20, generator=torch.Generator().manual_seed(0)).to(DEVICE)
+    t = torch.tensor([0.2, 1.0, 3.0], device=DEVICE)
+
+    def run(which):
+        monkeypatch.setattr(kernels, "body_for", lambda _: which)
+        leaf = x.clone().requires_grad_()
+        made = softdraw.draw_index(leaf, temperature=t, min_p=0.01, seed=5, sample_shape=(2,))
+        (grad,) = torch.autograd.grad((made.log_prob + 0.5 * made.entropy).sum(), leaf)
+        return *made, grad, softdraw.gumbel_topk(x, 4, temperature=t, seed=5)
+
+    calls = []
+    for name in ("drawn", "topk"):
+        right = getattr(body, name)
+        monkeypatch.setattr(body, name, lambda *a, right=right, name=name: (calls.append(name), right(*a))[1])
+    for mine, theirs in zip(run(body), run(reference), strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=2e-6, atol=2e-6)
+    assert calls == ["drawn", "topk"]

@@ -16,7 +16,7 @@ from softdraw import kernels
 @pytest.mark.parametrize(
     "parts",
     [
-        pytest.param(("", "_corners"), id="draws", marks=pytest.mark.long),
+        pytest.param(("", "_corners", "_indices"), id="draws", marks=pytest.mark.long),
         pytest.param(("_rules",), id="rules", marks=pytest.mark.long),
         pytest.param(("_passes", "_bit_passes", "_usage_passes"), id="passes", marks=pytest.mark.long),
     ],

@@ -90,6 +90,9 @@ def operations(dtype, cols, rows=64):
         "hard, masked": lambda: body.hard(masked),
         "index": lambda: body.index(Draw(x, 1.0, seed), 1),
         "index, samples": lambda: body.index(Draw(x, 1.0, seed), 2),
+        "drawn, masked": lambda: body.drawn(masked, 2),
+        "topk, masked": lambda: body.topk(masked, 2, 3),
+        "pass drawn": _drawn_backward(x, mask),
         "hard_backward": lambda: body.hard_backward(draw, x),
         "hard_backward, masked": lambda: body.hard_backward(masked, x),
         "soft_backward": lambda: body.soft_backward(x, x, 0.7),
@@ -125,6 +128,14 @@ def _pass(name, x, mask):
         getattr(body.passes, f"{name}_backward")(rows, out, saved, "none", (True, True), *numbers)
 
     return call
+
+
+def _drawn_backward(x, mask):
+    """The gradient of what two samples say about their law."""
+    rows = Rows(x, mask=mask, category=torch.zeros(2, len(x), dtype=torch.int64))
+    grad = torch.empty(3, len(x), dtype=compute_dtype(x.dtype))
+    numbers = torch.empty(len(x), 3, dtype=torch.float64)
+    return lambda: body.passes.drawn_backward(rows, grad, numbers, "none", (True, False))
 
 
 def _over_bits(name, x):

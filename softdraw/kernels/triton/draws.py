@@ -44,8 +44,8 @@ def scores(
     Q: tl.constexpr, T: tl.constexpr, FLAT: tl.constexpr, UNIT: tl.constexpr, MASK_UNIT: tl.constexpr,
     EACH_SEED: tl.constexpr,
 ):  # fmt: skip
-    """Logits, and logits plus noise times ``heat`` (None: 1), (4, R, Q): -inf where forbidden and outside the row, whose
-    own first column is 4 ``quad``."""
+    """Logits, and logits plus noise times ``heat`` (None: 1), (4, R, Q): -inf where forbidden and outside the row,
+    whose own first column is 4 ``quad``."""
     # Loaded first, so that they arrive while the noise is made.
     x = tl.load(at(logits, row, first, inner, in_outer, in_inner, in_col, Q, FLAT, UNIT), there, -INF).to(T)
     s = x
@@ -109,7 +109,8 @@ def whole(
     kept = row < rows
     there = inside(kept, cols, 0, Q, UNIT)
     _, s = scores(
-        logits, mask, seeds, ids, None, row, kept, tl.zeros((1, 1, 1), tl.uint32), quad, tl.zeros((), tl.int64), there, inner,
+        logits, mask, seeds, ids, None, row, kept,
+        tl.zeros((1, 1, 1), tl.uint32), quad, tl.zeros((), tl.int64), there, inner,
         in_outer, in_inner, in_col, mask_outer, mask_inner, mask_col,
         Q, T, FLAT, UNIT, MASK_UNIT, EACH_SEED,
     )  # fmt: skip

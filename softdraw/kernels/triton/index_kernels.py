@@ -48,7 +48,7 @@ def _tempered(
 
 @triton.jit
 def _finish(place, there, top, tops, rest, mean):
-    """Writes max x, log sum exp a and sum p log p in double: 0 where the row has nothing, NaN where it has NaN or +inf."""
+    """Writes max x, log sum exp a and sum p log p in double: 0 where the row has nothing, NaN where it has NaN."""
     spoil = tl.where(top == INF, _NAN, tl.where(top == -INF, 0.0, 1.0))
     nothing = top == -INF
     log = log_of(tops, rest)
@@ -183,7 +183,7 @@ def keys(
         tl.store(at, s, there)
     else:
         bits = tl.where(s == 0, 0.0, s).to(tl.int32, bitcast=True)  # -0 equals 0
-        order = bits ^ ((bits >> 31) & BAD)  # negative floats have the order of their magnitudes
+        order = bits ^ ((bits >> 31) & _BAD)  # negative floats have the order of their magnitudes
         order = tl.where(s == -INF, _NOTHING, tl.where(s < INF, order, _BAD))
         tl.store(at, (order.to(tl.int64) << 32) | (_LAST - column), there)
 

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from softdraw.arguments import Draw, Fields, Tau, compute_dtype
 from softdraw.kernels import reference
+from softdraw.kernels.reference import checked_temperature
 from softdraw.kernels.triton import index_kernels, launching, layout
 from softdraw.kernels.triton.launching import contiguous, operands
 from softdraw.kernels.triton.layout import Tile, each, index_tile, layout_of
@@ -95,7 +96,9 @@ def highest(named: dict[str, Any], logits: Tensor, ats: Tensor, tops: Tensor | N
         parts["picks"] = torch.empty(n, dtype=dtype, device=ats.device)
         parts["laws"] = torch.empty((named["rows"] * cut.splits, 4), dtype=dtype, device=ats.device)
     launching.launch(index_kernels.index, cut, named | parts)
-    launching.launch(index_kernels.combine_index, Tile(1, 4, cut.splits, ats.numel(), 4), {"picks": None} | parts | whole)
+    launching.launch(
+        index_kernels.combine_index, Tile(1, 4, cut.splits, ats.numel(), 4), {"picks": None} | parts | whole
+    )
     if laws is not None:
         of_rows = {"laws": parts["laws"], "row_laws": laws, "BLOCK": layout.PARTS}
         launching.launch(index_kernels.combine_law, Tile(1, 4, cut.splits, named["rows"], 4), of_rows)
@@ -118,7 +121,7 @@ def _temperature(tau: Tau, x: Tensor) -> dict[str, Any]:
     """The temperature of the law as a pointer or else as a number."""
     if not isinstance(tau, Tensor):
         return _ONE if tau == 1 else launching.number("tau", float(tau), x) | {"EACH_TAU": False}
-    taus, each_row = each(reference.draws.checked_temperature(tau, compute_dtype(x.dtype)), x.shape[:-1])
+    taus, each_row = each(checked_temperature(tau, compute_dtype(x.dtype)), x.shape[:-1])
     return {"taus": taus, "tau": 1.0, "EACH_TAU": each_row}
 
 
