@@ -200,12 +200,15 @@ class Values(Classes):
 
     def results(self, function: cst.FunctionDef) -> list[cst.BaseExpression]:
         """What a function returns, by its ``return`` statements."""
-        returns = [r for r in self._returns if self.enclosing(r, cst.FunctionDef, cst.Lambda) is function]
-        return [r.value for r in returns if r.value is not None]
+        return [r.value for r in self._returns_of.get(id(function), ()) if r.value is not None]
 
     @cached_property
-    def _returns(self) -> list[cst.Return]:
-        return list(self.nodes(cst.Return))
+    def _returns_of(self) -> dict[int, list[cst.Return]]:
+        """The ``return`` statements of every function."""
+        found: dict[int, list[cst.Return]] = {}
+        for statement in self.nodes(cst.Return):
+            found.setdefault(id(self.enclosing(statement, cst.FunctionDef, cst.Lambda)), []).append(statement)
+        return found
 
     # Modules
 
