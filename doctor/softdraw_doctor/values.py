@@ -76,9 +76,20 @@ class Values(Classes):
 
     def _member(self, container: cst.BaseExpression, key: object) -> cst.BaseExpression | None:
         """An element of a literal dict or list, also inside ModuleDict(...)."""
-        if isinstance(container, cst.Name) and container.value == "self":
+        if (isinstance(container, cst.Name) and container.value == "self") or id(container) in self._asked:
             return None
-        made = self.value(container)
+        self._asked.add(id(container))
+        try:
+            return self._element_of(self.value(container), key)
+        finally:
+            self._asked.discard(id(container))
+
+    @cached_property
+    def _asked(self) -> set[int]:
+        """The containers whose value is being looked for: ``self.items = self.items.rows`` leads back to itself."""
+        return set()
+
+    def _element_of(self, made: cst.BaseExpression, key: object) -> cst.BaseExpression | None:
         while isinstance(made, cst.Call) and made.args:
             func = made.func
             name = self.name(func) or (func.value if isinstance(func, cst.Name) else "")
@@ -127,11 +138,8 @@ class Values(Classes):
         while isinstance(part, (cst.If, cst.Else)):
             body = part.body.body if isinstance(part.body, cst.IndentedBlock) else ()
             bound = [b for b in bindings if any(a in body for a in self.ancestors(b))]
-            value = (
-                self._assigned(bound[-1])
-                if bound and self.enclosing(bound[-1], cst.IndentedBlock) is part.body
-                else None
-            )
+            inside = bool(bound) and self.enclosing(bound[-1], cst.IndentedBlock) is part.body
+            value = self._assigned(bound[-1]) if inside else None
             if value is None:
                 return []
             found.append(value)
