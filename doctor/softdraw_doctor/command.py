@@ -61,7 +61,8 @@ def doctor(
     """Find loss and sampling code that gives wrong numbers; explain it; rewrite it.
 
     Exit code 0: nothing found. 1: findings. 2: a file could not be examined (whatever was found elsewhere), or a bad
-    argument. With --fix the findings are those that are left.
+    argument. With --fix the findings are those that are left. `softdraw-doctor lsp` is a language server for editors
+    (a folder of that name is ./lsp).
     """
     if explain is not None:
         from softdraw_doctor.explain import explain as explained
@@ -185,6 +186,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a path may hold what the terminal cannot show
     try:
+        if arguments == ["lsp"]:
+            return _language_server()
         code = app(args=arguments, prog_name="softdraw-doctor", standalone_mode=False)
         sys.stdout.flush()  # here, where an output that cannot be written is one line, and not when Python ends
     except InputError as error:
@@ -202,6 +205,15 @@ def run(arguments: Sequence[str] | None = None) -> int:
         message = error.format_message()  # pyright: ignore[reportAttributeAccessIssue]
         return _refused(f"{message.rstrip('.')}: see softdraw-doctor --help")
     return code if isinstance(code, int) else 0
+
+
+def _language_server() -> int:
+    try:
+        from softdraw_doctor.lsp import serve
+    except ModuleNotFoundError as error:
+        raise InputError(f"the language server needs {error.name}: pip install 'softdraw-doctor[lsp]'") from None
+    serve()
+    return 0
 
 
 def _refused(message: str) -> int:

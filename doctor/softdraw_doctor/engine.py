@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import libcst as cst
 
-from softdraw_doctor.finding import Check, Finding
+from softdraw_doctor.finding import Check, Edit, Finding
 from softdraw_doctor.glance import Glance, parsed
 from softdraw_doctor.imports import without_unused_imports
 from softdraw_doctor.operations import Program
@@ -71,21 +71,26 @@ def repair(text: str, path: str, checks: Sequence[Check], unsafe: bool = False, 
         groups = [f.edits for f in examine(text, path, checks) if f.edits and (unsafe or not f.unsafe)]
         if not groups:
             break
-        before = Program(text, path)
-        data, count = applied(before.data, groups)
+        text, count = rewritten(text, path, groups, keep)
         if not count:
             break
-        after = _rewritten(data, path)
-        data, _ = applied(after.data, [without_unused_imports(before, after, keep)])
-        text, fixed = data.decode(), fixed + count
+        fixed += count
     return Repair(text, fixed, tuple(examine(text, path, checks)))
 
 
-def _rewritten(data: bytes, path: str) -> Program:
+def rewritten(text: str, path: str, groups: Iterable[tuple[Edit, ...]], keep: Collection[str] = ()) -> tuple[str, int]:
+    """The text with every group of edits that overlaps no earlier one, and how many groups those were.
+
+    Imports that this leaves unused are deleted, but those of the names in ``keep``.
+    """
+    before = Program(text, path)
+    data, count = applied(before.data, groups)
     try:
-        return Program(data.decode(), path)
+        after = Program(data.decode(), path)
     except cst.ParserSyntaxError:
         raise AssertionError("the rewritten text would not parse") from None
+    data, _ = applied(after.data, [without_unused_imports(before, after, keep)])
+    return data.decode(), count
 
 
 def _examined(program: Program, checks: Iterable[Check]) -> list[Finding]:

@@ -43,6 +43,12 @@ def _excluded(path: Path, root: Path, patterns: Sequence[str]) -> bool:
     return any(fnmatch.fnmatch(form, pattern.rstrip("/")) for form in forms for pattern in patterns)
 
 
+def excluded(path: Path, patterns: Sequence[str]) -> bool:
+    """Whether a pattern fits one file or a folder above it, as when the folder of the settings is examined."""
+    inside = [f"*/{pattern}" for pattern in patterns]
+    return any(_excluded(part, Path(part.anchor), (*patterns, *inside)) for part in (path, *path.parents))
+
+
 def read(path: Path) -> tuple[str, str]:
     """The text, its line ends untouched, and its encoding (a PEP 263 cookie, a byte order mark, or UTF-8)."""
     try:

@@ -9,7 +9,7 @@ from functools import cached_property
 import libcst as cst
 
 from softdraw_doctor.values import Made, Values
-from softdraw_doctor.vocabulary import BY_FUNCTION, BY_MODULE, CONTAINERS, METHODS, SEQUENTIAL, SIGNATURES
+from softdraw_doctor.vocabulary import BY_FUNCTION, BY_MODULE, CONTAINERS, LAWS, METHODS, SEQUENTIAL, SIGNATURES
 
 
 @dataclass(frozen=True, eq=False)
@@ -17,7 +17,8 @@ class Operation:
     """A call of a known operation.
 
     ``form`` is "function", "partial", "method", "module" (a call of an instance whose ``constructor`` is known) or
-    "tail" (a call of a model or a function that ends in the operation; its input is not known).
+    "tail" (a call of a model or a function that ends in the operation; its input is not known), or "law" (a
+    distribution that was made with logits, whose ``probs`` are read).
     """
 
     kind: str
@@ -233,7 +234,9 @@ class Program(Values):
         return Operation(kind, "tail", call, direct=False) if kind else None
 
     def _taken(self, expression: cst.BaseExpression | None) -> Operation | None:
-        """As `_part`, of ``name`` in ``name, other = call()`` and of ``call()["name"]``."""
+        """As `_part`, of ``name`` in ``name, other = call()`` and ``call()["name"]``; ``probs`` of a distribution."""
+        if isinstance(expression, cst.Attribute) and expression.attr.value == "probs":
+            return self._of_law(self.value(expression.value))
         if isinstance(expression, cst.Name) and (found := self.unpacked(expression)) is not None:
             return self._part(self.value(found[0]), found[1])
         if isinstance(expression, cst.Subscript) and len(expression.slice) == 1:
@@ -241,6 +244,13 @@ class Program(Values):
             if isinstance(index, cst.Index) and isinstance(index.value, cst.SimpleString):
                 return self._part(self.value(expression.value), str(index.value.evaluated_value))
         return None
+
+    def _of_law(self, made: cst.BaseExpression) -> Operation | None:
+        """What ``Categorical(logits=x).probs`` is made by."""
+        kind = LAWS.get(self.name(made.func) or "") if isinstance(made, cst.Call) else None
+        if kind is None or not any(a.keyword is not None and a.keyword.value == "logits" for a in made.args):  # pyright: ignore
+            return None
+        return Operation(kind, "law", made, direct=False)  # pyright: ignore[reportArgumentType]
 
     def _returned(self, value: cst.BaseExpression | None, seen: frozenset[int]) -> str | None:
         if value is None:

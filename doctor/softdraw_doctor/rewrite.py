@@ -56,6 +56,8 @@ def unwrapped(source: Source, outer: cst.BaseExpression, inner: cst.BaseExpressi
 
 def stripped(source: Source, operation: Operation) -> Edits:
     """The operation's call becomes its input."""
+    if operation.form == "law":
+        return Cannot("the distribution was given logits: give the loss those")
     if operation.form == "tail" or operation.input is None:
         return Cannot("the model ends in it: remove it there, and apply it where probabilities are read")
     if isinstance(operation.call.func, cst.Attribute) and operation.call.func.attr.value.endswith("_"):

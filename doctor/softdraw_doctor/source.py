@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import heapq
 import re
 from collections.abc import Iterator, Sequence
 from functools import cache, cached_property
+from operator import itemgetter
 from typing import Any
 
 import libcst as cst
@@ -61,7 +63,17 @@ class Source:
         return self.scopes[self.module.body[0]] if self.module.body else next(iter(self.scopes.values()))
 
     def nodes(self, *kinds: type) -> Iterator[Any]:
-        return (node for node in self.parents if isinstance(node, kinds))
+        """Every node of these kinds, in the order of the source."""
+        found = [numbered for kind, numbered in self._by_kind.items() if issubclass(kind, kinds)]
+        return (node for _, node in (found[0] if len(found) == 1 else heapq.merge(*found, key=itemgetter(0))))
+
+    @cached_property
+    def _by_kind(self) -> dict[type, list[tuple[int, cst.CSTNode]]]:
+        """The nodes of each class with their places; asking every node for its kind takes a third of an analysis."""
+        found: dict[type, list[tuple[int, cst.CSTNode]]] = {}
+        for place, node in enumerate(self.parents):
+            found.setdefault(type(node), []).append((place, node))
+        return found
 
     def span(self, node: cst.CSTNode) -> tuple[int, int]:
         """First byte and the one after the last; the node's own parentheses, which LibCST leaves out, are inside."""

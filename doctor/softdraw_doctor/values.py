@@ -76,9 +76,20 @@ class Values(Classes):
 
     def _member(self, container: cst.BaseExpression, key: object) -> cst.BaseExpression | None:
         """An element of a literal dict or list, also inside ModuleDict(...)."""
-        if isinstance(container, cst.Name) and container.value == "self":
+        if (isinstance(container, cst.Name) and container.value == "self") or id(container) in self._asked:
             return None
-        made = self.value(container)
+        self._asked.add(id(container))
+        try:
+            return self._element_of(self.value(container), key)
+        finally:
+            self._asked.discard(id(container))
+
+    @cached_property
+    def _asked(self) -> set[int]:
+        """The containers whose value is being looked for: ``self.items = self.items.rows`` leads back to itself."""
+        return set()
+
+    def _element_of(self, made: cst.BaseExpression, key: object) -> cst.BaseExpression | None:
         while isinstance(made, cst.Call) and made.args:
             func = made.func
             name = self.name(func) or (func.value if isinstance(func, cst.Name) else "")
@@ -127,11 +138,8 @@ class Values(Classes):
         while isinstance(part, (cst.If, cst.Else)):
             body = part.body.body if isinstance(part.body, cst.IndentedBlock) else ()
             bound = [b for b in bindings if any(a in body for a in self.ancestors(b))]
-            value = (
-                self._assigned(bound[-1])
-                if bound and self.enclosing(bound[-1], cst.IndentedBlock) is part.body
-                else None
-            )
+            inside = bool(bound) and self.enclosing(bound[-1], cst.IndentedBlock) is part.body
+            value = self._assigned(bound[-1]) if inside else None
             if value is None:
                 return []
             found.append(value)
@@ -200,12 +208,15 @@ class Values(Classes):
 
     def results(self, function: cst.FunctionDef) -> list[cst.BaseExpression]:
         """What a function returns, by its ``return`` statements."""
-        returns = [r for r in self._returns if self.enclosing(r, cst.FunctionDef, cst.Lambda) is function]
-        return [r.value for r in returns if r.value is not None]
+        return [r.value for r in self._returns_of.get(id(function), ()) if r.value is not None]
 
     @cached_property
-    def _returns(self) -> list[cst.Return]:
-        return list(self.nodes(cst.Return))
+    def _returns_of(self) -> dict[int, list[cst.Return]]:
+        """The ``return`` statements of every function."""
+        found: dict[int, list[cst.Return]] = {}
+        for statement in self.nodes(cst.Return):
+            found.setdefault(id(self.enclosing(statement, cst.FunctionDef, cst.Lambda)), []).append(statement)
+        return found
 
     # Modules
 

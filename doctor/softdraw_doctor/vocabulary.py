@@ -75,6 +75,17 @@ WRAPPERS = {
     "torch.distributed.fsdp.FullyShardedDataParallel",
 }
 CONTAINERS = ("torch.nn.ModuleDict", "torch.nn.ModuleList", "dict", "list", "tuple", "collections.OrderedDict")
+# The attribute probs of a distribution that was made with logits is the result of one of these.
+LAWS = {
+    f"torch.distributions.{module}{name}": kind
+    for name, kind, file in (
+        ("Categorical", "softmax", "categorical"),
+        ("OneHotCategorical", "softmax", "one_hot_categorical"),
+        ("OneHotCategoricalStraightThrough", "softmax", "one_hot_categorical"),
+        ("Bernoulli", "sigmoid", "bernoulli"),
+    )
+    for module in ("", f"{file}.")
+}
 AUTOCAST = ("torch.autocast", "torch.amp.autocast", "torch.amp.autocast_mode.autocast", "torch.cuda.amp.autocast")
 
 BY_FUNCTION = {name: kind for kind, names in FUNCTIONS.items() for name in names}
@@ -88,9 +99,11 @@ BY_MODULE = {
 def spellings(*kinds: str) -> tuple[str, ...]:
     """The identifiers of which code must use one to call any of these operations.
 
-    An operation is a torch function, a tensor method or a torch module, and an alias has to import the original name.
+    An operation is a torch function, a tensor method, a torch module or ``probs`` of a distribution, and an alias has
+    to import the original name.
     """
     functions = {name.rpartition(".")[2] for kind in kinds for name in FUNCTIONS.get(kind, ())}
     methods = {name for name, kind in METHODS.items() if kind in kinds}
     modules = {MODULES[kind] for kind in kinds if kind in MODULES}
-    return tuple(sorted(functions | methods | modules))
+    laws = {"probs"} if set(kinds).intersection(LAWS.values()) else set()
+    return tuple(sorted(functions | methods | modules | laws))

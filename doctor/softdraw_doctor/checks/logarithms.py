@@ -17,6 +17,9 @@ def log_form(program: Program, operation: Operation) -> Edits:
     func = operation.call.func
     if operation.form == "module" and operation.constructor is not None:
         return Cannot("the layer is made elsewhere: make it nn.LogSoftmax or nn.LogSigmoid there")
+    if operation.form == "law":
+        logarithm = ".logits" if operation.kind == "softmax" else "F.logsigmoid of .logits"
+        return Cannot(f"the distribution has it: {logarithm}")
     if operation.form == "tail" or operation.input is None:
         return Cannot("the model ends in it: let it return the logarithm, or the logits")
     if operation.form == "function":

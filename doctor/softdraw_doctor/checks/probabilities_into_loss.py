@@ -12,21 +12,26 @@ from softdraw_doctor.vocabulary import spellings
 
 
 class ProbabilitiesIntoLoss(Check):
-    """``loss`` and ``activation`` are kinds of operations: the second's result is the first's input."""
+    """``loss`` is a kind of operation; ``messages`` says what is wrong for each kind whose result it gets."""
 
     loss: ClassVar[str]
-    activation: ClassVar[str]
-    message: ClassVar[str]
+    messages: ClassVar[dict[str, str]]
 
     def __init_subclass__(cls) -> None:
         if "needs" not in vars(cls):
-            cls.needs = (spellings(cls.loss), spellings(cls.activation))
+            cls.needs = (spellings(cls.loss), spellings(*cls.messages))
 
     def run(self, source: Program) -> Iterator[Finding]:
         for loss in source.of(self.loss):
             origin = source.origin(loss.input)
-            if origin is not None and origin.operation.kind == self.activation:
-                yield self.found(source, loss.call, self.message, self.edits(source, loss, origin), unsafe=True)
+            message = self.messages.get(origin.operation.kind) if origin is not None else None
+            if origin is not None and message is not None:
+                edits = self.edits(source, loss, origin)
+                yield self.found(source, loss.call, message, edits, unsafe=True, likely=self.meant(source, loss))
+
+    def meant(self, source: Program, loss: Operation) -> bool:
+        """Whether the code may want the value that it computes."""
+        return False
 
     def edits(self, source: Program, loss: Operation, origin: Origin) -> Edits:
         """The loss is given what the activation was given."""

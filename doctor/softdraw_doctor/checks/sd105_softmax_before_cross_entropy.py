@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import ClassVar
 
 from softdraw_doctor.checks.probabilities_into_loss import ProbabilitiesIntoLoss
 from softdraw_doctor.finding import Cannot, Finding
@@ -9,7 +10,7 @@ from softdraw_doctor.vocabulary import spellings
 
 
 class SoftmaxBeforeCrossEntropy(ProbabilitiesIntoLoss):
-    """A softmax's output is fed to cross-entropy, which applies a second softmax.
+    """A softmax's or a sigmoid's output is fed to cross-entropy, which applies a softmax of its own.
 
     Nothing fails. The second softmax sees values in [0, 1] only, so for K = 3 the loss cannot fall below 0.551, and the
     gradient of a confident wrong row all but vanishes. (log_softmax before cross-entropy is harmless: applying it twice
@@ -23,9 +24,11 @@ class SoftmaxBeforeCrossEntropy(ProbabilitiesIntoLoss):
 
     code = "SD105"
     loss = "cross_entropy"
-    activation = "softmax"
-    message = "softmax before cross-entropy, which applies its own: the loss has a floor (0.551 for K = 3)"
-    needs = ((*spellings("cross_entropy"), *spellings("log_softmax")), spellings("softmax"))
+    messages: ClassVar = {
+        "softmax": "softmax before cross-entropy, which applies its own: the loss has a floor (0.551 for K = 3)",
+        "sigmoid": "sigmoid before cross-entropy, which applies a softmax: the loss has a floor (0.551 for K = 3)",
+    }
+    needs = (spellings("cross_entropy", "log_softmax"), spellings("softmax", "sigmoid"))
 
     def run(self, source: Program) -> Iterator[Finding]:
         yield from super().run(source)

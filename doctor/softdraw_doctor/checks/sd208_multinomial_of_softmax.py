@@ -6,6 +6,7 @@ import libcst as cst
 
 from softdraw_doctor.finding import Cannot, Check, Finding
 from softdraw_doctor.operations import Program
+from softdraw_doctor.vocabulary import spellings
 
 
 class MultinomialOfSoftmax(Check):
@@ -19,7 +20,7 @@ class MultinomialOfSoftmax(Check):
     """
 
     code = "SD208"
-    needs = (("multinomial",), ("softmax", "Softmax"))
+    needs = (("multinomial",), spellings("softmax"))
     default = False
 
     def run(self, source: Program) -> Iterator[Finding]:

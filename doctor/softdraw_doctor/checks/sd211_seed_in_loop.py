@@ -16,7 +16,8 @@ class SeedInLoop(Check):
 
     Every step then has the same noise: the same dropout mask, the same Gumbel noise at the same place of the batch. The
     average over steps, on which stochastic gradients rest, is gone. A seed that depends on the step is no such mistake,
-    nor is one that an `if` sets in some steps, as for images of a validation.
+    nor is one that an `if` sets in some steps, as for images of a validation, nor one in a loop that makes a model or
+    an optimizer: that is a loop over experiments.
 
     Off by default: --select SD211 turns it on.
 
@@ -36,11 +37,23 @@ class SeedInLoop(Check):
                 continue
             if source.enclosing(call, *_LOOPS, cst.If, cst.IfExp) is not loop:  # not in every step: for a validation
                 continue
+            if _makes_models(source, loop):
+                continue
             if call.args and all(_fixed(source, arg.value, loop) for arg in call.args):
                 edits = Cannot("whether every step was meant to have the same noise is not in the code")
                 yield self.found(
                     source, call, "the seed is set in every step of training: each has the same noise", edits
                 )
+
+
+def _makes_models(program: Program, loop: cst.CSTNode) -> bool:
+    """Whether the loop wraps or moves a new model, or gives parameters to a class: a loop over experiments."""
+    for call in program.nodes(cst.Call):
+        name = (program.name(call.func) or "").rpartition(".")[2]
+        made = name[:1].isupper() and any("parameters" in program.text_of(arg) for arg in call.args)
+        if (made or name.endswith("DataParallel")) and loop in program.ancestors(call):
+            return True
+    return False
 
 
 def _is_backward(call: cst.Call) -> bool:

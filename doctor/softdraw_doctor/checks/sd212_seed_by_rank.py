@@ -8,7 +8,7 @@ import libcst as cst
 from softdraw_doctor.finding import Check, Finding
 from softdraw_doctor.operations import Program
 
-_RANK = re.compile(r"rank|process_index", re.IGNORECASE)
+_RANK = re.compile(r"(?<!low)(?<!low_)rank(?!ing|ed)|process_index", re.IGNORECASE)
 
 
 class SeedByRank(Check):
