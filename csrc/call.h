@@ -54,7 +54,7 @@ enum Operand { kOut, kIn, kGrad, kMask, kSeed, kIds, kTau };
 using Operation = void (*)(const Call&, const int64_t* layout, int64_t first, int64_t last);
 
 struct Operations {
-  Operation soft, hard, index, gumbel, soft_backward, hard_backward, rule_backward, bits, bits_backward, tempered, topk;
+  Operation soft, hard, index, gumbel, soft_backward, hard_backward, rule_backward, bits, soft_bits, bits_backward, tempered, topk;
 };
 
 }  // namespace softdraw

@@ -127,10 +127,12 @@ class Gate(Chooser):
         ``generator`` and ``rows`` are those of :func:`softdraw.draw`, with ids of gates ``(..., *gates)``, or of
         samples.
         """
-        like = next(t for t in (x, logits, self.theta) if t is not None)
+        own = self.theta if logits is None else logits
+        like = own if x is None else x
         check_floating("logits" if x is None and logits is not None else "x", like)
         with full_precision(like):
-            theta, law = self._theta(x, logits), LAWS[self.law]
+            own, batch, law = *self._theta(x, own), LAWS[self.law]
+            theta = own.expand(batch)
             allowed = prepare_mask(mask, theta, max(theta.dim() - 1, 0))
             if self.draws(draw):
                 key, ids = keyed(theta, theta.shape, seed, generator, rows)
@@ -139,26 +141,24 @@ class Gate(Chooser):
             else:
                 z = law.decide(theta)
             z = z if allowed is None else z.masked_fill(~allowed, 0)
-            open_law = Bernoulli(masked(law.open_logits(theta), allowed))
+            open_law = Bernoulli(masked(law.open_logits(own).expand(batch), allowed))
             spread = self._spread(z)
             value = spread if x is None else x * spread
-        return Choice(value.to(like.dtype), spread.detach() > 0, open_law, open_law.theta)
+        return Choice(value.to(like.dtype), spread > 0, open_law, open_law.theta)
 
-    def _theta(self, x: Tensor | None, logits: Tensor | None) -> Tensor:
-        """The parameters of every gate that is drawn, ``(*batch, *gates)``."""
+    def _theta(self, x: Tensor | None, theta: Tensor) -> tuple[Tensor, torch.Size]:
+        """The parameters in the dtype of the computation, and the shape ``(*batch, *gates)`` of the gates drawn."""
         gates = self.theta.shape
-        if logits is not None:
-            check_floating("logits", logits)
-        theta = self.theta if logits is None else logits
-        theta = theta.to(compute_dtype(theta.dtype))
+        check_floating("logits", theta)
         if gates:
             check_ending("logits", theta, gates)
+        dtype = compute_dtype(theta.dtype)
         if x is None:
-            return theta
+            return theta.to(dtype), theta.shape
         if self.shape:
             check_ending("x", x, self.shape)
-        batch = x.shape[: x.dim() - len(self.shape)]
-        return theta.to(torch.promote_types(theta.dtype, compute_dtype(x.dtype))).expand(*batch, *gates)
+        dtype = torch.promote_types(dtype, compute_dtype(x.dtype))
+        return theta.to(dtype), x.shape[: x.dim() - len(self.shape)] + gates
 
     def _spread(self, z: Tensor) -> Tensor:
         """The gates at the shape of what they gate."""
