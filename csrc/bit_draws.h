@@ -153,11 +153,13 @@ class Bits : BitsBlock<S> {
   }
 };
 
-// The bit relaxed: sigmoid((theta + G_1 - G_0) / tau), which is above a half where the bit is 1.
+// The bit relaxed, y = sigmoid((theta + G_1 - G_0) / tau), which is above a half where the bit is 1; with a gap c stretched
+// from (0, 1) to (-c, 1 + c) and clipped, as hard-concrete gates are.
 template <class S>
 class SoftBits : BitsBlock<S> {
  public:
   using Base = BitsBlock<S>;
+  using T = typename Base::T;
   using V = typename Base::V;
   using Raw = typename Base::Raw;
   static constexpr int N = Base::N;
@@ -168,12 +170,14 @@ class SoftBits : BitsBlock<S> {
       this->take_theta(bit, n);
       this->take_scores(sample, bit, n);
       Raw* out = (Raw*)this->call_.out + sample * this->call_.rows + bit;
+      const T c = (T)this->call_.gap;
       for (int64_t i = 0; i < n; i += N) {
         const V x = load<V>(this->theta_ + i);
         const V d = (load<V>(this->scores_[1] + i) - load<V>(this->scores_[0] + i)) / this->tau_of(bit, i, n);
-        const V y = x == x ? this->sigmoid(d, this->decay(d)) : x;
-        if (n - i < N) write_part<S, N>(out + i, n - i, y);
-        else write<S, N>(out + i, y);
+        const V y = this->sigmoid(d, this->decay(d)) * (T(1) + T(2) * c) - c;
+        const V inside = y < 0 ? V{} : y > T(1) ? splat<V>(T(1)) : y, z = x == x ? inside : x;
+        if (n - i < N) write_part<S, N>(out + i, n - i, z);
+        else write<S, N>(out + i, z);
       }
     });
   }

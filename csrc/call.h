@@ -23,7 +23,7 @@ struct Call {
   int64_t* index;       // the category of every draw: written by index, tempered, topk (count of each draw) and, unless it
                         // is null, by hard; read by the rules
   double tau_value;
-  double gap;  // of the gapped rule
+  double gap;  // of the gapped rule; how far soft_bits stretches its bits
   int64_t rows, cols;
   int64_t storage;    // of out, in and grad
   int64_t col_start;  // the global index of the first column

@@ -93,6 +93,7 @@ class Gate(Chooser):
             self._numbers = _numbered(groups, self.shape).tolist()
             gates, numbered = (int(groups.max()) + 1,), torch.empty(self.shape, dtype=torch.int64)
         self.register_buffer("groups", numbered, persistent=False)
+        self.gates = torch.Size(gates)
         self.theta = nn.Parameter(torch.empty(gates))
         self.reset_parameters()
 
@@ -131,8 +132,7 @@ class Gate(Chooser):
         like = own if x is None else x
         check_floating("logits" if x is None and logits is not None else "x", like)
         with full_precision(like):
-            own, batch, law = *self._theta(x, own), LAWS[self.law]
-            theta = own.expand(batch)
+            theta, law = self._theta(x, own), LAWS[self.law]
             allowed = prepare_mask(mask, theta, max(theta.dim() - 1, 0))
             if self.draws(draw):
                 key, ids = keyed(theta, theta.shape, seed, generator, rows)
@@ -141,24 +141,25 @@ class Gate(Chooser):
             else:
                 z = law.decide(theta)
             z = z if allowed is None else z.masked_fill(~allowed, 0)
-            open_law = Bernoulli(masked(law.open_logits(own).expand(batch), allowed))
+            open_law = Bernoulli(masked(law.open_logits(theta), allowed))
             spread = self._spread(z)
             value = spread if x is None else x * spread
         return Choice(value.to(like.dtype), spread > 0, open_law, open_law.theta)
 
-    def _theta(self, x: Tensor | None, theta: Tensor) -> tuple[Tensor, torch.Size]:
-        """The parameters in the dtype of the computation, and the shape ``(*batch, *gates)`` of the gates drawn."""
-        gates = self.theta.shape
+    def _theta(self, x: Tensor | None, theta: Tensor) -> Tensor:
+        """The parameters of every gate that is drawn, ``(*batch, *gates)``."""
         check_floating("logits", theta)
-        if gates:
+        gates, dtype = self.gates, compute_dtype(theta.dtype)
+        if gates and theta.shape != gates:  # logits that were given, with a batch
             check_ending("logits", theta, gates)
-        dtype = compute_dtype(theta.dtype)
         if x is None:
-            return theta.to(dtype), theta.shape
+            return theta.to(dtype)
         if self.shape:
             check_ending("x", x, self.shape)
-        dtype = torch.promote_types(dtype, compute_dtype(x.dtype))
-        return theta.to(dtype), x.shape[: x.dim() - len(self.shape)] + gates
+        if x.dtype != dtype:
+            dtype = torch.promote_types(dtype, compute_dtype(x.dtype))
+        theta = theta if theta.dtype == dtype else theta.to(dtype)
+        return theta.expand(x.shape[: x.dim() - len(self.shape)] + gates)
 
     def _spread(self, z: Tensor) -> Tensor:
         """The gates at the shape of what they gate."""

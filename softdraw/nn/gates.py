@@ -70,13 +70,12 @@ _of_sigmoid = torch.ops.aten.sigmoid_backward.default
 
 
 class _HardConcrete(torch.autograd.Function):
-    """The same as one node, whose noise the kernels make and add to theta. Only z is kept: inside of (0, 1) it gives s,
-    and beyond there is no slope."""
+    """The same as one node, which the kernels draw. Only z is kept: inside of (0, 1) it gives s, and beyond there is no
+    slope."""
 
     @staticmethod
     def forward(ctx: Any, theta: Tensor, draw: Fields) -> Tensor:
-        s = kernels.body_for(theta).soft_bits(draw)
-        z = s.mul_(HardConcrete.zeta - HardConcrete.gamma).add_(HardConcrete.gamma).clamp_(0, 1)
+        z = kernels.body_for(theta).soft_bits(draw, -HardConcrete.gamma)
         ctx.save_for_backward(z)
         return z
 

@@ -57,9 +57,11 @@ def bits(draw: Fields, samples: int | None, index: Callable = index) -> Tensor:
     return b.masked_fill(two[0][..., 1].isnan(), math.nan).to(theta.dtype)
 
 
-def soft_bits(draw: Fields, soft: Callable = soft) -> Tensor:
-    """Relaxed bits, sigmoid((theta + G_1 - G_0) / tau): the second of two relaxed categories."""
-    return soft(_two_categories(draw))[..., 1].to(draw[0].dtype)
+def soft_bits(draw: Fields, stretch: float, soft: Callable = soft) -> Tensor:
+    """Relaxed bits, sigmoid((theta + G_1 - G_0) / tau), stretched from (0, 1) to (-stretch, 1 + stretch) and clipped:
+    the second of two relaxed categories."""
+    y = soft(_two_categories(draw))[..., 1]
+    return (y * (1 + 2 * stretch) - stretch).clamp(0, 1).to(draw[0].dtype)
 
 
 def bits_backward(draw: Fields, grad: Tensor, sample: Tensor, rule: KernelRule, given: bool) -> Tensor:

@@ -96,9 +96,9 @@ def bits(draw: Fields, samples: int | None) -> Tensor:
     return triton_bits.draw(Draw(*draw), samples)
 
 
-def soft_bits(draw: Fields) -> Tensor:
-    """Relaxed bits, of the shape of theta."""
-    return reference.soft_bits(draw, soft)
+def soft_bits(draw: Fields, stretch: float) -> Tensor:
+    """Relaxed bits, stretched and clipped, of the shape of theta."""
+    return reference.soft_bits(draw, stretch, soft)
 
 
 def rule_backward(draw: Fields, grad: Tensor, at: Tensor, rule: KernelRule, given: bool) -> Tensor:
