@@ -107,7 +107,8 @@ class Gate(Chooser):
 
     def expected_l0(self) -> Tensor:
         """How many elements are expected not to be multiplied by zero, 0-d in float32 (float64 for float64 gates)."""
-        theta = self.theta.to(compute_dtype(self.theta.dtype))
+        theta = self.theta
+        theta = theta.to(compute_dtype(theta.dtype))
         return self._spread(torch.sigmoid(LAWS[self.law].open_logits(theta))).sum()
 
     def forward(
@@ -140,11 +141,12 @@ class Gate(Chooser):
                 z = law.draw(theta, rule, allowed, key, ids)  # pyright: ignore[reportArgumentType]
             else:
                 z = law.decide(theta)
-            z = z if allowed is None else z.masked_fill(~allowed, 0)
             open_law = Bernoulli(masked(law.open_logits(theta), allowed))
+            z = z if allowed is None else z.masked_fill(~allowed, 0)
             spread = self._spread(z)
             value = spread if x is None else x * spread
-        return Choice(value.to(like.dtype), spread > 0, open_law, open_law.theta)
+        value = value if value.dtype == like.dtype else value.to(like.dtype)
+        return Choice(value, spread > 0, open_law, open_law.theta)
 
     def _theta(self, x: Tensor | None, theta: Tensor) -> Tensor:
         """The parameters of every gate that is drawn, ``(*batch, *gates)``."""

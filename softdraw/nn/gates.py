@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from softdraw import kernels
-from softdraw.arguments import Fields
 from softdraw.laws import Bernoulli
 from softdraw.nn.noise import logistic, normal
 from softdraw.private_torch import quick_apply
@@ -49,7 +48,7 @@ class HardConcrete:
         """The stretched and clipped concrete variable of keyed logistic noise."""
         if is_plain(theta) and not seed.dim():
             ids = None if rows is None else rows.squeeze(-1)
-            return _one_pass(theta, (theta.detach().contiguous(), self.beta, seed, ids, None, 0))
+            return _one_pass(theta, (self.beta, seed, ids, None, 0))
         return self.stretched(torch.sigmoid((logistic(theta, seed, rows) + theta) / self.beta))
 
     def decide(self, theta: Tensor) -> Tensor:
@@ -74,8 +73,8 @@ class _HardConcrete(torch.autograd.Function):
     slope."""
 
     @staticmethod
-    def forward(ctx: Any, theta: Tensor, draw: Fields) -> Tensor:
-        z = kernels.body_for(theta).soft_bits(draw, -HardConcrete.gamma)
+    def forward(ctx: Any, theta: Tensor, rest: tuple) -> Tensor:
+        z = kernels.body_for(theta).soft_bits((theta.contiguous(), *rest), -HardConcrete.gamma)
         ctx.save_for_backward(z)
         return z
 
