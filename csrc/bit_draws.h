@@ -106,6 +106,21 @@ class BitsBlock {
     }
   }
 
+  INLINE V tau_of(int64_t bit, int64_t i, int64_t n) const {
+    if (!call_.tau) return splat<V>((T)call_.tau_value);
+    const T* taus = (const T*)call_.tau + bit + i;
+    if (n - i >= N) return load<V>(taus);
+    V tau = splat<V>(T(1));
+    for (int k = 0; k < n - i; ++k) tau[k] = taus[k];
+    return tau;
+  }
+
+  static INLINE V magnitude(V x) { return x < 0 ? -x : x; }
+
+  // exp(-|x|), of which sigmoid(x) and its slope are made.
+  static INLINE V decay(V x) { return exp_of<T, N>(-magnitude(x)); }
+  static INLINE V sigmoid(V x, V e) { return (x < 0 ? e : splat<V>(T(1))) / (T(1) + e); }
+
   const Call& call_;
   alignas(64) T theta_[kRoom], scores_[2][kRoom];
   alignas(64) uint32_t words_[4][kRoom];
@@ -138,6 +153,36 @@ class Bits : BitsBlock<S> {
   }
 };
 
+// The bit relaxed, y = sigmoid((theta + G_1 - G_0) / tau), which is above a half where the bit is 1; with a gap c stretched
+// from (0, 1) to (-c, 1 + c) and clipped, as hard-concrete gates are.
+template <class S>
+class SoftBits : BitsBlock<S> {
+ public:
+  using Base = BitsBlock<S>;
+  using T = typename Base::T;
+  using V = typename Base::V;
+  using Raw = typename Base::Raw;
+  static constexpr int N = Base::N;
+  using Base::Base;
+
+  void run(int64_t first, int64_t last) {
+    this->each_run(first, last, [&](int64_t sample, int64_t bit, int64_t n) {
+      this->take_theta(bit, n);
+      this->take_scores(sample, bit, n);
+      Raw* out = (Raw*)this->call_.out + sample * this->call_.rows + bit;
+      const T c = (T)this->call_.gap;
+      for (int64_t i = 0; i < n; i += N) {
+        const V x = load<V>(this->theta_ + i);
+        const V d = (load<V>(this->scores_[1] + i) - load<V>(this->scores_[0] + i)) / this->tau_of(bit, i, n);
+        const V y = this->sigmoid(d, this->decay(d)) * (T(1) + T(2) * c) - c;
+        const V inside = y < 0 ? V{} : y > T(1) ? splat<V>(T(1)) : y, z = x == x ? inside : x;
+        if (n - i < N) write_part<S, N>(out + i, n - i, z);
+        else write<S, N>(out + i, z);
+      }
+    });
+  }
+};
+
 template <class S>
 class BitsBackward : BitsBlock<S> {
  public:
@@ -147,6 +192,9 @@ class BitsBackward : BitsBlock<S> {
   using I = typename Base::I;
   using Raw = typename Base::Raw;
   static constexpr int N = Base::N;
+  using Base::decay;
+  using Base::sigmoid;
+  using Base::tau_of;
   explicit BitsBackward(const Call& call)
       : Base(call), rule_(rule_of(call)), own_(rule_ == softdraw::kGumbelRao && !call.given), gap_((T)call.gap) {}
 
@@ -173,21 +221,7 @@ class BitsBackward : BitsBlock<S> {
     return n - i < N ? read_part<S, N>(p + i, n - i) : read<S, N>(p + i);
   }
 
-  INLINE V tau_of(int64_t bit, int64_t i, int64_t n) const {
-    if (!this->call_.tau) return splat<V>((T)this->call_.tau_value);
-    const T* taus = (const T*)this->call_.tau + bit + i;
-    if (n - i >= N) return load<V>(taus);
-    V tau = splat<V>(T(1));
-    for (int k = 0; k < n - i; ++k) tau[k] = taus[k];
-    return tau;
-  }
-
-  static INLINE V magnitude(V x) { return x < 0 ? -x : x; }
-
-  // exp(-|x|), of which sigmoid(x) and its slope are made.
-  static INLINE V decay(V x) { return exp_of<T, N>(-magnitude(x)); }
   static INLINE V slope_of(V e) { return e / ((T(1) + e) * (T(1) + e)); }
-  static INLINE V sigmoid(V x, V e) { return (x < 0 ? e : splat<V>(T(1))) / (T(1) + e); }
 
   // What the gradient is multiplied with.
   INLINE V slope(int64_t i, V x, V b, V tau) const {

@@ -23,7 +23,7 @@ struct Call {
   int64_t* index;       // the category of every draw: written by index, tempered, topk (count of each draw) and, unless it
                         // is null, by hard; read by the rules
   double tau_value;
-  double gap;  // of the gapped rule
+  double gap;  // of the gapped rule; how far soft_bits stretches its bits
   int64_t rows, cols;
   int64_t storage;    // of out, in and grad
   int64_t col_start;  // the global index of the first column
@@ -54,7 +54,7 @@ enum Operand { kOut, kIn, kGrad, kMask, kSeed, kIds, kTau };
 using Operation = void (*)(const Call&, const int64_t* layout, int64_t first, int64_t last);
 
 struct Operations {
-  Operation soft, hard, index, gumbel, soft_backward, hard_backward, rule_backward, bits, bits_backward, tempered, topk;
+  Operation soft, hard, index, gumbel, soft_backward, hard_backward, rule_backward, bits, soft_bits, bits_backward, tempered, topk;
 };
 
 }  // namespace softdraw

@@ -218,6 +218,9 @@ EXPORT void softdraw_rule_backward(const Call* call, const int64_t* layout) {
   softdraw::run(call, layout, chosen->operations->rule_backward, true);
 }
 EXPORT void softdraw_bits(const Call* call, const int64_t*) { softdraw::run(call, nullptr, chosen->operations->bits, true); }
+EXPORT void softdraw_soft_bits(const Call* call, const int64_t*) {
+  softdraw::run(call, nullptr, chosen->operations->soft_bits, true);
+}
 EXPORT void softdraw_bits_backward(const Call* call, const int64_t*) {
   softdraw::run(call, nullptr, chosen->operations->bits_backward, true);
 }

@@ -32,7 +32,7 @@ static void each_bit(const Call& call, const int64_t*, int64_t first, int64_t la
 extern const Operations SOFTDRAW_ISA;
 const Operations SOFTDRAW_ISA = {each<Soft>,         each<Hard>,         each<Index>,       each<Gumbel>,
                                  each<SoftBackward>, each<HardBackward>, each<RuleBackward>,
-                                 each_bit<Bits>,     each_bit<BitsBackward>,
+                                 each_bit<Bits>,     each_bit<SoftBits>,  each_bit<BitsBackward>,
                                  each<TemperedIndex>, each<TopK>};
 
 }  // namespace softdraw

@@ -68,6 +68,8 @@ def keyed(
     x: Tensor, batch: torch.Size, seed: int | Tensor | None, generator: torch.Generator | None, rows: int | Tensor
 ) -> tuple[Tensor, Tensor | None]:
     """Seed and row ids of a draw for ``batch``, from parameters ``x``, as operations take them."""
+    if type(rows) is int and not rows and not isinstance(seed, Tensor):
+        return seed_for(x, seed, generator, batch), None  # the common case first: a small draw takes microseconds
     rows = matched("rows", rows, x) if isinstance(rows, Tensor) else rows
     ids = prepare_rows(rows, batch, x.device, seed)
     return seed_for(x, seed, generator, batch), ids  # the seed last: a refused call draws none

@@ -149,6 +149,8 @@ def _rules(body: Any, draw: Draw, all_of_them: bool) -> Iterator[Result]:
     b, streams = body.bits(bit, 2), torch.arange(2, device=x.device).view(-1, 1, 1)
     noise = reference.gumbel(seed, rows, 2, 0, streams, compute_dtype(x.dtype))  # pyright: ignore[reportArgumentType]
     yield "bits", b, (bit.logits + noise[..., 1] > noise[..., 0]).to(x.dtype)
+    y = torch.sigmoid((bit.logits + noise[0, :, 1] - noise[0, :, 0]) / bit.tau)
+    yield "soft_bits", body.soft_bits(bit, 0.25), (1.5 * y - 0.25).clamp(0, 1).to(x.dtype)
     for rule in _RULES:
         ours, theirs = (which.bits_backward(bit, grad[..., 0], b, rule, rule.noisy) for which in (body, reference))
         yield "bits_backward", ours, theirs

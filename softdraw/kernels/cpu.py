@@ -106,6 +106,11 @@ def bits(draw: Fields, samples: int | None) -> Tensor:
     return _run_bits("bits", _contiguous(draw[0], samples), draw, None, _NO_MORE)
 
 
+def soft_bits(draw: Fields, stretch: float) -> Tensor:
+    """Relaxed bits, stretched and clipped, of the shape of theta."""
+    return _run_bits("soft_bits", _contiguous(draw[0]), draw, None, (0, 0, stretch, 0, 1, False))
+
+
 def bits_backward(draw: Fields, grad: Tensor, sample: Tensor, rule: KernelRule, given: bool) -> Tensor:
     """The gradient of a rule for theta, of the shape of ``grad``."""
     sample, out = sample.contiguous(), _contiguous(grad)

@@ -33,7 +33,7 @@ from softdraw.rules.needs import Need
 from softdraw.rules.pathwise import Pathwise
 from softdraw.rules.score_function import ScoreFunction
 from softdraw.rules.zgr import ZGR
-from softdraw.seeds import keyed, seed_for
+from softdraw.seeds import keyed
 from softdraw.tensors import matched
 
 _DEFAULT = ZGR()
@@ -226,8 +226,6 @@ class Law(Distribution):
         return f"{type(self).__name__}(logits of shape {tuple(self.theta.shape)}{mask}{rule})"
 
     def _source(self, seed: Any, generator: Any, rows: int | Tensor) -> tuple[Tensor, Tensor | None]:
-        if type(rows) is int and not rows and not isinstance(seed, Tensor):
-            return seed_for(self.theta, seed, generator), None
         return keyed(self.theta, self.batch_shape, seed, generator, rows)
 
 

@@ -119,7 +119,7 @@ class Chooser(WithTau):
 
 def check_ending(name: str, x: Tensor, ending: Sequence[Any]) -> None:
     """The last dimensions of ``x`` are ``ending``."""
-    if tuple(x.shape[-len(ending) :]) != tuple(ending):
+    if x.shape[-len(ending) :] != tuple(ending):
         raise ValueError(
             f"{name} must end in the shape {tuple(ending)}, got {tuple(x.shape)}: reshape it, as {name}.unflatten does"
         )

@@ -93,6 +93,7 @@ class Gate(Chooser):
             self._numbers = _numbered(groups, self.shape).tolist()
             gates, numbered = (int(groups.max()) + 1,), torch.empty(self.shape, dtype=torch.int64)
         self.register_buffer("groups", numbered, persistent=False)
+        self.gates = torch.Size(gates)
         self.theta = nn.Parameter(torch.empty(gates))
         self.reset_parameters()
 
@@ -106,7 +107,8 @@ class Gate(Chooser):
 
     def expected_l0(self) -> Tensor:
         """How many elements are expected not to be multiplied by zero, 0-d in float32 (float64 for float64 gates)."""
-        theta = self.theta.to(compute_dtype(self.theta.dtype))
+        theta = self.theta
+        theta = theta.to(compute_dtype(theta.dtype))
         return self._spread(torch.sigmoid(LAWS[self.law].open_logits(theta))).sum()
 
     def forward(
@@ -127,10 +129,11 @@ class Gate(Chooser):
         ``generator`` and ``rows`` are those of :func:`softdraw.draw`, with ids of gates ``(..., *gates)``, or of
         samples.
         """
-        like = next(t for t in (x, logits, self.theta) if t is not None)
+        own = self.theta if logits is None else logits
+        like = own if x is None else x
         check_floating("logits" if x is None and logits is not None else "x", like)
         with full_precision(like):
-            theta, law = self._theta(x, logits), LAWS[self.law]
+            theta, law = self._theta(x, own), LAWS[self.law]
             allowed = prepare_mask(mask, theta, max(theta.dim() - 1, 0))
             if self.draws(draw):
                 key, ids = keyed(theta, theta.shape, seed, generator, rows)
@@ -138,27 +141,27 @@ class Gate(Chooser):
                 z = law.draw(theta, rule, allowed, key, ids)  # pyright: ignore[reportArgumentType]
             else:
                 z = law.decide(theta)
-            z = z if allowed is None else z.masked_fill(~allowed, 0)
             open_law = Bernoulli(masked(law.open_logits(theta), allowed))
+            z = z if allowed is None else z.masked_fill(~allowed, 0)
             spread = self._spread(z)
             value = spread if x is None else x * spread
-        return Choice(value.to(like.dtype), spread.detach() > 0, open_law, open_law.theta)
+        value = value if value.dtype == like.dtype else value.to(like.dtype)
+        return Choice(value, spread > 0, open_law, open_law.theta)
 
-    def _theta(self, x: Tensor | None, logits: Tensor | None) -> Tensor:
+    def _theta(self, x: Tensor | None, theta: Tensor) -> Tensor:
         """The parameters of every gate that is drawn, ``(*batch, *gates)``."""
-        gates = self.theta.shape
-        if logits is not None:
-            check_floating("logits", logits)
-        theta = self.theta if logits is None else logits
-        theta = theta.to(compute_dtype(theta.dtype))
-        if gates:
+        check_floating("logits", theta)
+        gates, dtype = self.gates, compute_dtype(theta.dtype)
+        if gates and theta.shape != gates:  # logits that were given, with a batch
             check_ending("logits", theta, gates)
         if x is None:
-            return theta
+            return theta.to(dtype)
         if self.shape:
             check_ending("x", x, self.shape)
-        batch = x.shape[: x.dim() - len(self.shape)]
-        return theta.to(torch.promote_types(theta.dtype, compute_dtype(x.dtype))).expand(*batch, *gates)
+        if x.dtype != dtype:
+            dtype = torch.promote_types(dtype, compute_dtype(x.dtype))
+        theta = theta if theta.dtype == dtype else theta.to(dtype)
+        return theta.expand(x.shape[: x.dim() - len(self.shape)] + gates)
 
     def _spread(self, z: Tensor) -> Tensor:
         """The gates at the shape of what they gate."""

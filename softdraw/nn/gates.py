@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
+from softdraw import kernels
 from softdraw.laws import Bernoulli
 from softdraw.nn.noise import logistic, normal
+from softdraw.private_torch import quick_apply
 from softdraw.rules.pathwise import Pathwise
+from softdraw.tensors import is_plain
 
 
 class GateLaw(Protocol):
@@ -39,21 +42,53 @@ class HardConcrete:
 
     beta, gamma, zeta = 2 / 3, -0.1, 1.1
     start = 0.0
+    closed = beta * math.log(-gamma / zeta)  # with zero noise, the theta at which a gate opens
 
     def draw(self, theta: Tensor, rule: Pathwise | None, mask: Tensor | None, seed: Tensor, rows: Tensor) -> Tensor:
         """The stretched and clipped concrete variable of keyed logistic noise."""
-        return self._stretched(torch.sigmoid((logistic(theta, seed, rows) + theta) / self.beta))
+        if is_plain(theta) and not seed.dim():
+            ids = None if rows is None else rows.squeeze(-1)
+            return _one_pass(theta, (self.beta, seed, ids, None, 0))
+        return self.stretched(torch.sigmoid((logistic(theta, seed, rows) + theta) / self.beta))
 
     def decide(self, theta: Tensor) -> Tensor:
         """Equation 13: without noise, and without beta."""
-        return self._stretched(torch.sigmoid(theta))
+        return self.stretched(torch.sigmoid(theta))
 
     def open_logits(self, theta: Tensor) -> Tensor:
         """Equation 12: P(z > 0) = sigmoid(theta - beta log(-gamma / zeta))."""
-        return theta - self.beta * math.log(-self.gamma / self.zeta)
+        return theta - self.closed
 
-    def _stretched(self, s: Tensor) -> Tensor:
+    def stretched(self, s: Tensor) -> Tensor:
+        """From (0, 1) to (gamma, zeta), and clipped."""
         return (s * (self.zeta - self.gamma) + self.gamma).clamp(0, 1)
+
+
+_of_clamp = torch.ops.aten.hardtanh_backward.default
+_of_sigmoid = torch.ops.aten.sigmoid_backward.default
+
+
+class _HardConcrete(torch.autograd.Function):
+    """The same as one node, which the kernels draw. Only z is kept: inside of (0, 1) it gives s, and beyond there is no
+    slope."""
+
+    @staticmethod
+    def forward(ctx: Any, theta: Tensor, rest: tuple) -> Tensor:
+        z = kernels.body_for(theta).soft_bits((theta.contiguous(), *rest), -HardConcrete.gamma)
+        ctx.save_for_backward(z)
+        return z
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None]:
+        # s (1 - s) (zeta - gamma) / beta = (z - gamma) (zeta - z) / (beta (zeta - gamma)), and gamma + zeta = 1, so
+        # (z - gamma) (zeta - z) = z (1 - z) - gamma zeta.
+        (z,), gamma, zeta = ctx.saved_tensors, HardConcrete.gamma, HardConcrete.zeta
+        inside = _of_clamp(grad_outputs[0], z, 0, 1)
+        slope = _of_sigmoid(inside, z).add_(inside, alpha=-gamma * zeta)
+        return slope.mul_(1 / (HardConcrete.beta * (zeta - gamma))), None
+
+
+_one_pass = quick_apply(_HardConcrete, _HardConcrete.backward)
 
 
 class Gaussian:

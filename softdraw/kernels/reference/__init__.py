@@ -21,7 +21,7 @@ from softdraw.kernels.reference.draws import (
     tempered,
     topk,
 )
-from softdraw.kernels.reference.rules import bits, bits_backward, hard_index, rule_backward
+from softdraw.kernels.reference.rules import bits, bits_backward, hard_index, rule_backward, soft_bits
 
 passes = None  # nothing is faster here than the formulas of pass_reference
 over_bits = None  # nor than those of laws and losses of bits
@@ -45,6 +45,7 @@ __all__ = [
     "scores",
     "soft",
     "soft_backward",
+    "soft_bits",
     "subsets",
     "temperature_error",
     "temperature_max",

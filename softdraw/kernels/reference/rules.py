@@ -15,7 +15,7 @@ from torch import Tensor
 
 from softdraw import noise
 from softdraw.arguments import Fields, KernelRule, Tau, compute_dtype, row_ids
-from softdraw.kernels.reference.draws import checked, index
+from softdraw.kernels.reference.draws import checked, index, soft
 from softdraw.numerics import broken, condition, masked, one_hot, softmax, softmax_vjp, two_categories
 
 
@@ -55,6 +55,13 @@ def bits(draw: Fields, samples: int | None, index: Callable = index) -> Tensor:
     at = index(two, 1 if samples is None else samples)
     b = (at[0] if samples is None else at).clamp_min(0).to(compute_dtype(theta.dtype))
     return b.masked_fill(two[0][..., 1].isnan(), math.nan).to(theta.dtype)
+
+
+def soft_bits(draw: Fields, stretch: float, soft: Callable = soft) -> Tensor:
+    """Relaxed bits, sigmoid((theta + G_1 - G_0) / tau), stretched from (0, 1) to (-stretch, 1 + stretch) and clipped:
+    the second of two relaxed categories."""
+    y = soft(_two_categories(draw))[..., 1]
+    return (y * (1 + 2 * stretch) - stretch).clamp(0, 1).to(draw[0].dtype)
 
 
 def bits_backward(draw: Fields, grad: Tensor, sample: Tensor, rule: KernelRule, given: bool) -> Tensor:

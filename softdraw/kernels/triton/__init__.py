@@ -63,6 +63,11 @@ def bits(draw: Fields, samples: int | None) -> Tensor:
     return triton_bits.draw(Draw(*draw), samples)
 
 
+def soft_bits(draw: Fields, stretch: float) -> Tensor:
+    """Relaxed bits, stretched and clipped, of the shape of theta."""
+    return reference.soft_bits(draw, stretch, soft)
+
+
 def rule_backward(draw: Fields, grad: Tensor, at: Tensor, rule: KernelRule, given: bool) -> Tensor:
     """The gradient of a rule for the logits, of the shape of ``grad``."""
     if not rule.noisy:
