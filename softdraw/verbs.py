@@ -170,7 +170,7 @@ def _from_logits(
     rule = _DEFAULT if rule is None else checked_rule(rule, OneHotCategorical)
     shape = prepare_shape("sample_shape", sample_shape)
     ids = rows_of(rows, x, seed)
-    key = seed_for(x, seed, generator)
+    key = None if seed is None and generator is None else seed_for(x, seed, generator)
     y = draw_one_hots(rule, x, Request(key, ids, None, math.prod(shape) if shape else None))
     return y if len(shape) < 2 else y.reshape(*shape, *x.shape)
 

@@ -101,9 +101,24 @@ def rule_backward(draw: Fields, grad: Tensor, index: Tensor, rule: KernelRule, g
     return out
 
 
+# Bits: every operand is contiguous, rows have one column, ids and tau may be one for each bit. Calls are packed where
+# they are made, for one more function between takes a part of a microsecond, and a small draw of bits takes ten.
+
+
 def bits(draw: Fields, samples: int | None) -> Tensor:
     """Bits, 1 with probability sigmoid(theta), ``(samples, *batch)`` or ``batch``."""
-    return _run_bits("bits", _contiguous(draw[0], samples), draw, None, _NO_MORE)
+    theta, _, seed, rows, mask, _ = draw
+    mask_at = rows_at = 0
+    if rows is not None or mask is not None or not theta.is_contiguous() or theta.is_neg():
+        theta, mask, rows = _alike(theta, mask, rows)
+        mask_at, rows_at = address(mask), address(rows)
+    out = _empty_like(theta) if samples is None else theta.new_empty((samples, *theta.shape))
+    if (n := theta.numel()) and samples != 0:
+        at = out.data_ptr(), theta.data_ptr() or address(theta), 0, 0, mask_at, address(seed), rows_at, 0, 0
+        number = 1 if samples is None else samples
+        call = _pack(*at, 1.0, 0.0, n, 1, DTYPES[theta.dtype], 0, 0, number, _threads(), 0, 1, False)
+        function("bits")(call, None)
+    return out
 
 
 def soft_bits(draw: Fields, stretch: float) -> Tensor:
@@ -113,8 +128,23 @@ def soft_bits(draw: Fields, stretch: float) -> Tensor:
 
 def bits_backward(draw: Fields, grad: Tensor, sample: Tensor, rule: KernelRule, given: bool) -> Tensor:
     """The gradient of a rule for theta, of the shape of ``grad``."""
-    sample, out = sample.contiguous(), _contiguous(grad)
-    return _run_bits("bits_backward", out, draw, grad, _rule(0, sample.data_ptr(), rule, given))
+    (theta, tau, seed, rows, mask, _), (name, _, gap, count) = draw, rule
+    mask_at = rows_at = taus_at = 0
+    if rows is not None or mask is not None or type(tau) is not float or not theta.is_contiguous() or theta.is_neg():
+        tau, taus = _number_or_rows(tau, compute_dtype(theta.dtype))
+        theta, mask, rows, taus = _alike(theta, mask, rows, taus)
+        mask_at, rows_at, taus_at = address(mask), address(rows), address(taus)
+    if not grad.is_contiguous() or grad.is_neg():
+        grad = _stored(grad)
+    sample, out = sample.contiguous(), _empty_like(grad)
+    if total := out.numel():
+        n = theta.numel()
+        seed_at = 0 if seed is None else address(seed)
+        grad_at = grad.data_ptr() or address(grad)
+        at = out.data_ptr(), theta.data_ptr() or address(theta), grad_at, sample.data_ptr(), mask_at, seed_at, rows_at
+        how = DTYPES[theta.dtype], 0, 0, total // n, _threads(), _RULES[name], count, given
+        function("bits_backward")(_pack(*at, taus_at, 0, tau, gap, n, 1, *how), None)
+    return out
 
 
 def gumbel(seed: Tensor, rows: Tensor, cols: int, col_start: int, stream: Tensor, dtype: torch.dtype) -> Tensor:
@@ -194,47 +224,6 @@ def _run(
     return out
 
 
-def _run_bits(name: str, out: Tensor, draw: Fields, grad: Tensor | None, more: More) -> Tensor:
-    """The same for bits: every operand is contiguous, rows have one column, ids and tau may be one for each bit."""
-    theta, tau, seed, rows, mask, _ = draw
-    mask_at = rows_at = taus_at = 0
-    if not (type(tau) is float and rows is None and mask is None and _as_stored(theta) and _as_stored(grad)):
-        tau, taus = _number_or_rows(tau, compute_dtype(theta.dtype))
-        each = (theta, mask, rows, taus)
-        theta, mask, rows, taus = (None if t is None else _stored(t.expand(theta.shape)) for t in each)
-        grad = None if grad is None else _stored(grad)
-        mask_at, rows_at, taus_at = address(mask), address(rows), address(taus)
-    assert theta is not None
-    if not (total := out.numel()):
-        return out
-    n, index_at, sample_at, gap, rule, count, is_given = theta.numel(), *more
-    call = _pack(
-        out.data_ptr(),
-        theta.data_ptr() or address(theta),
-        0 if grad is None else grad.data_ptr() or address(grad),
-        sample_at,
-        mask_at,
-        0 if seed is None else seed.data_ptr() or address(seed),
-        rows_at,
-        taus_at,
-        index_at,
-        tau,
-        gap,
-        n,
-        1,
-        DTYPES[theta.dtype],
-        0,
-        0,
-        total // n,
-        _threads(),
-        rule,
-        count,
-        is_given,
-    )
-    function(name)(call, None)
-    return out
-
-
 def _contiguous(like: Tensor, samples: int | None = None) -> Tensor:
     """Memory for a contiguous result of the dtype and shape of ``like``, or of ``samples`` of them."""
     if samples is not None:
@@ -243,13 +232,14 @@ def _contiguous(like: Tensor, samples: int | None = None) -> Tensor:
     return _empty_like(like) if like.is_contiguous() else like.new_empty(like.shape)
 
 
-def _as_stored(x: Tensor | None) -> bool:
-    """Whether the elements of ``x`` follow one another in memory, with the signs that they have there."""
-    return x is None or (x.is_contiguous() and not x.is_neg())
-
-
 def _stored(x: Tensor) -> Tensor:
+    """``x`` in memory where its elements follow one another, with the signs that they have there."""
     return x.resolve_neg().contiguous()
+
+
+def _alike(theta: Tensor, *operands: Tensor | None) -> list:
+    """All of them stored, at the shape of ``theta``."""
+    return [None if t is None else _stored(t.expand(theta.shape)) for t in (theta, *operands)]
 
 
 def _indexaddress(index: Tensor) -> More:

@@ -76,10 +76,12 @@ class Bernoulli(CategoricalLaw):
         rule: Pathwise | None = None,
         validate_args: bool | None = None,
     ) -> None:
-        check_one_given(logits, probs)
-        theta = log_odds(probs) if logits is None else logits  # pyright: ignore[reportArgumentType]
-        check_floating("logits", theta)
-        super().__init__(theta, prepare_mask(mask, theta, max(theta.dim() - 1, 0)), rule, validate_args)
+        if logits is None or probs is not None:
+            check_one_given(logits, probs)
+            logits = log_odds(probs)  # pyright: ignore[reportArgumentType]
+        check_floating("logits", logits)
+        allowed = None if mask is None else prepare_mask(mask, logits, max(logits.dim() - 1, 0))
+        super().__init__(logits, allowed, rule, validate_args)
 
     @property
     def states(self) -> int:
@@ -108,13 +110,14 @@ class Bernoulli(CategoricalLaw):
         return b if len(shape) < 2 else b.reshape(*shape, *theta.shape)
 
     def draw_with(
-        self, rule: Pathwise, shape: tuple[int, ...], value: Tensor | None, seed: Tensor, rows: Tensor | None
+        self, rule: Pathwise, shape: tuple[int, ...], value: Tensor | None, seed: Tensor | None, rows: Tensor | None
     ) -> Tensor:
         """Bits, drawn or given, under the rule: on one logit each, or as two categories where the rule needs those."""
         theta, samples, flat = self.theta, math.prod(shape) if shape else None, None
         if value is not None:
             flat = value.to(theta.dtype).reshape(theta.shape if samples is None else (samples, *theta.shape))
-        b = fused.draw_bits(rule, theta, Request(seed, _of_bits(rows), self.allowed, samples, flat))
+        ids = None if rows is None else _of_bits(rows)
+        b = fused.draw_bits(rule, theta, Request(seed, ids, self.allowed, samples, flat))
         if b is None:
             return super().draw_with(rule, shape, value, seed, rows)
         return b if len(shape) < 2 else b.reshape(*shape, *theta.shape)

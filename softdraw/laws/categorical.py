@@ -101,7 +101,7 @@ class CategoricalLaw(Law):
         return self.extract(y if len(shape) < 2 else y.reshape(*shape, *logits.shape))
 
     def draw_with(
-        self, rule: Pathwise, shape: tuple[int, ...], value: Tensor | None, seed: Tensor, rows: Tensor | None
+        self, rule: Pathwise, shape: tuple[int, ...], value: Tensor | None, seed: Tensor | None, rows: Tensor | None
     ) -> Tensor:
         """Samples, drawn or given, as one-hots under the rule."""
         logits, mask = self.one_hot_logits()

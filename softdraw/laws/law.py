@@ -66,13 +66,14 @@ class Law(Distribution):
             self.rule = _DEFAULT
         else:
             self.rule, self.has_rsample = checked_rule(rule, self), True
-        shape, batch_dims = theta.shape, theta.dim() - self.event_dims
+        shape = theta.shape
+        batch = shape[: len(shape) - self.event_dims] if self.event_dims else shape
         if validate_args is None:
             # torch's setting applies, even if it changes later. This is all else that Distribution.__init__ does.
-            self._batch_shape, self._event_shape = shape[:batch_dims], self.event_of(theta)
+            self._batch_shape, self._event_shape = batch, self.event_of(theta)
             return
         check_parameters(theta, validate_args)
-        super().__init__(shape[:batch_dims], self.event_of(theta), validate_args=validate_args)
+        super().__init__(batch, self.event_of(theta), validate_args=validate_args)
 
     def event_of(self, theta: Tensor) -> torch.Size:
         """The shape of a sample of one law with such parameters; by default that of its parameters."""
@@ -188,13 +189,16 @@ class Law(Distribution):
             shape = check_sample(value, shape, self)
             check_support(value, self)
             check_allowed(value, self)
-        key, ids = self._source(seed, generator, rows)
-        return self.draw_with(rule, shape, value, key, ids)
+        if seed is None and generator is None and type(rows) is int and not rows:
+            return self.draw_with(rule, shape, value, None, None)
+        return self.draw_with(rule, shape, value, *self._source(seed, generator, rows))
 
     def draw_with(
-        self, rule: Pathwise, shape: tuple[int, ...], value: Tensor | None, seed: Tensor, rows: Tensor | None
+        self, rule: Pathwise, shape: tuple[int, ...], value: Tensor | None, seed: Tensor | None, rows: Tensor | None
     ) -> Tensor:
-        """Samples ``(*shape, *batch, *event)``, drawn or given, with the gradient of ``rule``."""
+        """Samples ``(*shape, *batch, *event)``, drawn or given, with the gradient of ``rule``. Without a seed they get
+        one of torch's default generator."""
+        seed = seed_for(self.theta, None, None) if seed is None else seed
         hard = self.draw_exactly(shape, seed, rows) if value is None else value.detach().to(self.theta.dtype)
         hard = hard.reshape(math.prod(shape), *self.theta.shape)
         theta = self.scores().expand(hard.shape)

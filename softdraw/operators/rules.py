@@ -6,14 +6,13 @@ Under torch.func, and where a backward pass is differentiated, the formula of th
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from softdraw import kernels
-from softdraw.arguments import KernelRule, Tau
+from softdraw.arguments import Fields, KernelRule, Tau
 from softdraw.operators.operator import Operation
 
 _RULE = "Tensor? tau, Tensor? seed, Tensor? rows, Tensor? mask, str name, Tensor? gap, SymInt draws, bool given"
@@ -42,10 +41,21 @@ hard_index = Operation(
 )
 
 
-def _backward(operation: str) -> Callable[..., Tensor]:
-    """The body of a gradient: what the kernels call ``operation``."""
+class Gradient(Operation):
+    """The gradient of a draw under a rule: what the kernels call ``name``. ``drawn`` names the input that has the
+    draw. Eager code calls it ``at_once``, with a rule; an operator has its numbers one by one."""
 
-    def body(
+    def __init__(self, name: str, drawn: str) -> None:
+        schema = f"(Tensor grad, Tensor logits, Tensor {drawn}, {_RULE}) -> Tensor"
+        super().__init__(name, schema, self._body, lambda grad, *rest: grad.new_empty(grad.shape))
+        self._name = name
+
+    def at_once(self, draw: Fields, grad: Tensor, drawn: Tensor, rule: KernelRule, given: bool) -> Tensor:
+        """The gradient for the logits of the draw, of the shape of ``grad``."""
+        return getattr(kernels.body_for(draw[0]), self._name)(draw, grad, drawn, rule, given)
+
+    def _body(
+        self,
         grad: Tensor,
         x: Tensor,
         drawn: Tensor,
@@ -61,18 +71,10 @@ def _backward(operation: str) -> Callable[..., Tensor]:
         # A graph has its numbers as tensors, and none where the rule has none.
         tau = 1.0 if tau is None else tau
         rule = KernelRule(name, tau, 0.0 if gap is None else float(gap), draws)
-        run = getattr(kernels.body_for(x), operation)
-        return run((x, tau, seed, rows, mask, 0), grad, drawn, rule, given)
-
-    return body
+        return self.at_once((x, tau, seed, rows, mask, 0), grad, drawn, rule, given)
 
 
-rule_backward = Operation(
-    "rule_backward",
-    f"(Tensor grad, Tensor logits, Tensor index, {_RULE}) -> Tensor",
-    _backward("rule_backward"),
-    lambda grad, *rest: grad.new_empty(grad.shape),
-)
+rule_backward = Gradient("rule_backward", "index")
 
 
 def _bits(theta: Tensor, seed: Tensor, rows: Tensor | None, mask: Tensor | None, samples: int | None) -> Tensor:
@@ -87,9 +89,4 @@ bits = Operation(
 )
 
 
-bits_backward = Operation(
-    "bits_backward",
-    f"(Tensor grad, Tensor theta, Tensor sample, {_RULE}) -> Tensor",
-    _backward("bits_backward"),
-    lambda grad, *rest: grad.new_empty(grad.shape),
-)
+bits_backward = Gradient("bits_backward", "sample")

@@ -18,16 +18,17 @@ from softdraw.arguments import Fields, KernelRule, Tau, compute_dtype, prepare_t
 from softdraw.kernels import reference
 from softdraw.numerics import masked_for_draw, one_hot, two_categories
 from softdraw.operators import draws, rules
-from softdraw.operators.operator import Operation
+from softdraw.operators.rules import Gradient
 from softdraw.private_torch import quick_apply
 from softdraw.rules.pathwise import OneHots, Pathwise, attach, gradient
+from softdraw.seeds import keep_spare, seed_for, spare_seed
 from softdraw.tensors import is_dtensor, is_plain
 
 
 class Request(NamedTuple):
     """What is drawn: ``samples`` draws, ``(samples, *batch, ...)``, or one without that dimension (None)."""
 
-    seed: Tensor
+    seed: Tensor | None  # None, in a draw with a rule: one of torch's default generator
     rows: Tensor | None = None
     mask: Tensor | None = None
     samples: int | None = None
@@ -36,34 +37,51 @@ class Request(NamedTuple):
 
 def draw_one_hots(rule: Pathwise, logits: Tensor, request: Request) -> Tensor:
     """``(samples, *batch, C)`` or ``(*batch, C)``: exact one-hots, or the value, with the gradient of the rule."""
-    kernel, (seed, rows, mask, samples, value) = rule.kernel(), request
-    if kernel is None or not _direct(logits):
+    kernel, plain, (seed, rows, mask, samples, value) = rule.kernel(), is_plain(logits), request
+    if kernel is None or not (plain or _in_compiler(logits)):
         return _by_formula(rule, logits, request)
     if kernel.name == "gumbel_softmax":
         if value is not None or samples is not None:
             return _by_formula(rule, logits, request)
-        return draws.gumbel_softmax_soft(logits, prepare_tau(kernel.tau, logits, logits.dim() - 1), seed, rows, mask, 0)
-    if not (logits.requires_grad and is_grad_enabled()):
-        return rules.hard_index(logits, seed, rows, mask, samples)[0] if value is None else value.clone()
-    if is_compiling():
-        return _OneHots.apply(logits, *request, _in_graph(kernel, logits), rule, kernel)
-    return _quick_one_hots(logits, (*request, prepare_tau(kernel.tau, logits, logits.dim() - 1), rule, kernel))
+        seed, tau = _seed_of(logits, request), prepare_tau(kernel.tau, logits, logits.dim() - 1)
+        return draws.gumbel_softmax_soft(logits, tau, seed, rows, mask, 0)
+    wanted, spare = logits.requires_grad and is_grad_enabled(), seed is None and _spares(logits, plain, kernel)
+    if seed is None:
+        seed = spare_seed() if spare else seed_for(logits, None, None)
+    if not wanted:
+        y = rules.hard_index(logits, seed, rows, mask, samples)[0] if value is None else value.clone()
+    elif plain:
+        tau = prepare_tau(kernel.tau, logits, logits.dim() - 1)
+        y = _quick_one_hots(logits, (seed, rows, mask, samples, value, tau, rule, kernel))
+    else:
+        y = _OneHots.apply(logits, seed, *request[1:], _in_graph(kernel, logits), rule, kernel)
+    if spare:
+        keep_spare(seed)
+    return y
 
 
 def draw_bits(rule: Pathwise, theta: Tensor, request: Request) -> Tensor | None:
     """The same for bits, ``(samples, *batch)`` or ``batch``; None where they must be drawn as two categories."""
-    kernel, (seed, rows, mask, samples, value) = rule.kernel(), request
-    if kernel is None or kernel.name == "gumbel_softmax" or not _direct(theta) or seed.dim():
+    kernel, plain, (seed, rows, mask, samples, value) = rule.kernel(), is_plain(theta), request
+    if kernel is None or kernel.name == "gumbel_softmax" or not (plain or _in_compiler(theta)):
         return None
-    if not (theta.requires_grad and is_grad_enabled()):
-        return rules.bits(theta, seed, rows, mask, samples) if value is None else value.clone()
-    tau = kernel.tau
-    like = theta.unsqueeze(-1) if isinstance(tau, Tensor) else theta
-    if is_compiling():
-        return _Bits.apply(theta, *request, _in_graph(kernel, like), rule, kernel)
-    if type(tau) is not float:
-        tau = prepare_tau(tau, like, like.dim() - 1)
-    return _quick_bits(theta, (*request, tau, rule, kernel))
+    if seed is not None and seed.dim():
+        return None
+    wanted, spare = theta.requires_grad and is_grad_enabled(), seed is None and _spares(theta, plain, kernel)
+    if seed is None:
+        seed = spare_seed() if spare else seed_for(theta, None, None)
+    if not wanted:
+        b = rules.bits(theta, seed, rows, mask, samples) if value is None else value.clone()
+    elif plain:
+        like = theta.unsqueeze(-1) if isinstance(kernel.tau, Tensor) else theta
+        tau = prepare_tau(kernel.tau, like, like.dim() - 1)
+        b = _quick_bits(theta, (seed, rows, mask, samples, value, tau, rule, kernel))
+    else:
+        like = theta.unsqueeze(-1) if isinstance(kernel.tau, Tensor) else theta
+        b = _Bits.apply(theta, seed, *request[1:], _in_graph(kernel, like), rule, kernel)
+    if spare:
+        keep_spare(seed)
+    return b
 
 
 def exact_one_hots(logits: Tensor, request: Request) -> Tensor:
@@ -82,12 +100,27 @@ def _index(draw: Fields, samples: int) -> Tensor:
 
 def exact_bits(theta: Tensor, request: Request) -> Tensor | None:
     """Exact bits without a gradient; None where they must be drawn as two categories."""
-    return rules.bits(theta, *request[:-1]) if _direct(theta) and not request.seed.dim() else None
+    if not _direct(theta) or (request.seed is not None and request.seed.dim()):
+        return None
+    return rules.bits(theta, *request[:-1])
 
 
 def _direct(x: Tensor) -> bool:
     """Whether an operation may stand for the steps it is made of: nothing sees them, or a compiler that knows it."""
-    return is_plain(x) or (is_compiling() and not is_dtensor(x))
+    return is_plain(x) or _in_compiler(x)
+
+
+def _in_compiler(x: Tensor) -> bool:
+    return is_compiling() and not is_dtensor(x)
+
+
+def _spares(x: Tensor, plain: bool, kernel: KernelRule) -> bool:
+    """Whether nothing keeps the seed of a draw beyond the call, so that its memory may be used again."""
+    return plain and x.is_cpu and not kernel.noisy
+
+
+def _seed_of(x: Tensor, request: Request) -> Tensor:
+    return seed_for(x, None, None) if request.seed is None else request.seed
 
 
 def _in_graph(kernel: KernelRule, logits: Tensor) -> Tau | None:
@@ -96,8 +129,8 @@ def _in_graph(kernel: KernelRule, logits: Tensor) -> Tau | None:
 
 
 def _by_formula(rule: Pathwise, logits: Tensor, request: Request) -> Tensor:
-    seed, rows, mask, samples, value = request
-    hard = exact_one_hots(logits, request) if value is None else value.detach()
+    seed, (_, rows, mask, samples, value) = _seed_of(logits, request), request
+    hard = exact_one_hots(logits, request._replace(seed=seed)) if value is None else value.detach()
     hard = hard.unsqueeze(0) if samples is None else hard
     x = masked_for_draw(logits.to(compute_dtype(logits.dtype)), mask).expand(hard.shape)
     y = attach(rule, OneHots, x, hard, seed, rows, value is None)
@@ -112,84 +145,92 @@ def _by_formula(rule: Pathwise, logits: Tensor, request: Request) -> Tensor:
 class _OneHots(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, logits: Tensor, *rest: Any) -> Tensor:
-        run, (seed, rows, mask, samples, value, *how) = _as_called(rules.hard_index, rest)
+        run, call = (rules.hard_index.body, rest[0]) if len(rest) == 1 else (rules.hard_index, rest)
+        seed, rows, mask, samples, value = call[:5]
         if value is None:
             y, index = run(logits, seed, rows, mask, samples)
         else:
             y, index = value.clone(), index_of(value)
-        _save(ctx, logits, index, seed, rows, mask, samples, value, how)
+        _save(ctx, logits, index, call)
         return y
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple:
-        def formula(grad: Tensor, logits: Tensor, index: Tensor, seed: Any, rows: Any, mask: Any) -> Tensor:
-            hard = one_hot(index, logits.shape[-1], compute_dtype(logits.dtype))
-            return _formula(ctx, logits, mask, seed, rows, hard, grad)
-
-        return _backward(ctx, grad_outputs[0], rules.rule_backward, formula)
+        return _backward(ctx, grad_outputs[0], rules.rule_backward, _one_hots_formula)
 
 
 class _Bits(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, theta: Tensor, *rest: Any) -> Tensor:
-        run, (seed, rows, mask, samples, value, *how) = _as_called(rules.bits, rest)
+        run, call = (rules.bits.body, rest[0]) if len(rest) == 1 else (rules.bits, rest)
+        seed, rows, mask, samples, value = call[:5]
         b = run(theta, seed, rows, mask, samples) if value is None else value.clone()
-        _save(ctx, theta, b, seed, rows, mask, samples, value, how)
+        _save(ctx, theta, b, call)
         return b
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple:
-        def formula(grad: Tensor, theta: Tensor, b: Tensor, seed: Any, rows: Any, mask: Any) -> Tensor:
-            both, hard = torch.stack((torch.zeros_like(grad), grad), -1), torch.stack((1 - b, b), -1)
-            ids = None if rows is None else rows.unsqueeze(-1)
-            return _formula(ctx, two_categories(_ordinary(theta), mask), None, seed, ids, hard, both)[..., 1]
-
-        return _backward(ctx, grad_outputs[0], rules.bits_backward, formula)
+        return _backward(ctx, grad_outputs[0], rules.bits_backward, _bits_formula)
 
 
 _quick_one_hots = quick_apply(_OneHots, _OneHots.backward)
 _quick_bits = quick_apply(_Bits, _Bits.backward)
 
 
-def _as_called(operation: Operation, rest: tuple) -> tuple[Callable[..., Any], tuple]:
-    """The operation, or its body in eager code, and the inputs of a function."""
-    return (operation.body, rest[0]) if len(rest) == 1 else (operation, rest)
-
-
-def _save(ctx: Any, x: Tensor, drawn: Tensor, seed: Any, rows: Any, mask: Any, samples: Any, value: Any, how: Any):
+def _save(ctx: Any, x: Tensor, drawn: Tensor, call: tuple) -> None:
     """Keep what the backward pass needs: seed and row ids for rules with noise alone."""
-    tau, ctx.rule, ctx.kernel = how
-    ctx.samples, ctx.given = samples, value is not None
-    ctx.tau = None if isinstance(tau, Tensor) else tau
-    noise = (seed, rows) if ctx.kernel.noisy else (None, None)
-    ctx.save_for_backward(x, drawn, *noise, mask, tau if ctx.tau is None else None)
-
-
-def _backward(ctx: Any, grad: Tensor, operation: Operation, formula: Callable[..., Tensor]) -> tuple:
-    x, drawn, seed, rows, mask, tau = ctx.saved_tensors
-    tau, kernel = tau if ctx.tau is None else ctx.tau, ctx.kernel
-    compiling, gap = is_compiling(), kernel.gap
-    run = operation if compiling else operation.in_backward(grad)
-    if compiling and kernel.name != "gapped":
-        gap = None
-    if run is None:
-        dx = formula(grad, x, drawn, seed, rows, mask)
+    seed, rows, mask, samples, value, tau, rule, kernel = call
+    noisy = kernel.noisy
+    if type(tau) is float and mask is None and not noisy:
+        ctx.save_for_backward(x, drawn)
     else:
-        dx = run(grad, x, drawn, tau, seed, rows, mask, kernel.name, gap, kernel.draws, ctx.given)
-    dx = dx if ctx.samples is None else dx.sum(0)
-    dx = dx if dx.dtype == x.dtype else dx.to(x.dtype)
-    return dx, None, None, None, None, None, None, None, None
+        noise, learned = (seed, rows) if noisy else (None, None), tau if isinstance(tau, Tensor) else None
+        ctx.save_for_backward(x, drawn, *noise, mask, learned)
+        tau = None if learned is not None else tau
+    ctx.how = samples, value is not None, tau, rule, kernel
+
+
+def _backward(ctx: Any, grad: Tensor, operation: Gradient, formula: Callable[..., Tensor]) -> tuple:
+    saved, (samples, given, number, _, kernel) = ctx.saved_tensors, ctx.how
+    x, drawn, seed, rows, mask, tau = saved if len(saved) == 6 else (*saved, None, None, None, None)
+    tau = tau if number is None else number
+    run = operation if is_compiling() else operation.in_backward(grad)
+    if run is None:
+        dx = formula(ctx.how, grad, x, drawn, seed, rows, mask)
+    elif run is operation:
+        gap = None if is_compiling() and kernel.name != "gapped" else kernel.gap
+        dx = run(grad, x, drawn, tau, seed, rows, mask, kernel.name, gap, kernel.draws, given)
+    else:
+        draw: Any = (x, tau, seed, rows, mask, 0)
+        dx = operation.at_once(draw, grad, drawn, kernel, given)
+    if samples is not None:
+        dx = dx.sum(0)
+    return dx if dx.dtype == x.dtype else dx.to(x.dtype), None, None, None, None, None, None, None, None
+
+
+def _one_hots_formula(
+    how: tuple, grad: Tensor, logits: Tensor, index: Tensor, seed: Any, rows: Any, mask: Any
+) -> Tensor:
+    hard = one_hot(index, logits.shape[-1], compute_dtype(logits.dtype))
+    return _formula(how, logits, mask, seed, rows, hard, grad)
+
+
+def _bits_formula(how: tuple, grad: Tensor, theta: Tensor, b: Tensor, seed: Any, rows: Any, mask: Any) -> Tensor:
+    both, hard = torch.stack((torch.zeros_like(grad), grad), -1), torch.stack((1 - b, b), -1)
+    ids = None if rows is None else rows.unsqueeze(-1)
+    return _formula(how, two_categories(_ordinary(theta), mask), None, seed, ids, hard, both)[..., 1]
 
 
 def _formula(
-    ctx: Any, logits: Tensor, mask: Tensor | None, seed: Any, rows: Tensor | None, hard: Tensor, grad: Tensor
+    how: tuple, logits: Tensor, mask: Tensor | None, seed: Any, rows: Tensor | None, hard: Tensor, grad: Tensor
 ) -> Tensor:
     """The rule's formula, differentiable in the logits and in ``grad``."""
     x = masked_for_draw(logits.to(compute_dtype(logits.dtype)), mask)
-    single = ctx.samples is None
+    samples, given, _, rule, _ = how
+    single = samples is None
     hard, grad = (hard.unsqueeze(0), grad.unsqueeze(0)) if single else (hard, grad)
     ids = row_ids(x.shape[:-1], x.device) if rows is None else rows
-    dx = gradient(ctx.rule, OneHots(x.expand(hard.shape)), hard, grad, seed, ids.unsqueeze(0), not ctx.given)
+    dx = gradient(rule, OneHots(x.expand(hard.shape)), hard, grad, seed, ids.unsqueeze(0), not given)
     return dx.squeeze(0) if single else dx
 
 
