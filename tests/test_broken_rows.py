@@ -117,3 +117,32 @@ def test_forward_mode_has_the_same_rows():
         (torch.ones_like(x),),
     )
     assert y.isnan().all(-1).tolist() == tangent.isnan().all(-1).tolist() == [False] * 2 + [True] * 6
+
+
+def decisions(x):
+    return [softdraw.gumbel_softmax(x, 0.7, hard, mask=mask(), noise=False) for hard in (False, True)]
+
+
+def by_torch_func(x):
+    pairs = [torch.func.vjp(lambda x, i=i: decisions(x)[i], x) for i in range(2)]
+    return [*(y for y, _ in pairs), *(pull(weights())[0] for _, pull in pairs)]
+
+
+def in_a_graph(x):
+    y = torch.compile(decisions, fullgraph=True, backend="aot_eager")(x.requires_grad_())
+    return [*y, *(torch.autograd.grad(v, x, weights(), retain_graph=True)[0] for v in y)]
+
+
+def weights():
+    return torch.randn(ROWS, 5, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize("way", [by_torch_func, in_a_graph], ids=lambda f: f.__name__)
+def test_a_decision_in_torchs_operations_has_the_same_rows(way):
+    """Forbidden categories of a broken row have the gradient NaN too, as in eager code."""
+    x = logits().requires_grad_()
+    y = decisions(x)
+    want = [*y, *(torch.autograd.grad(v, x, weights())[0] for v in y)]
+    assert all(t.isnan().all(-1).tolist() == [False] * 2 + [True] * 6 for t in want)
+    for ours, theirs in zip(way(logits()), want, strict=True):
+        torch.testing.assert_close(ours, theirs, equal_nan=True)

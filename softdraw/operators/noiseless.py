@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from softdraw.arguments import Tau, compute_dtype
-from softdraw.numerics import masked
+from softdraw.numerics import masked, masked_for_draw
 from softdraw.operators.operator import under_torch_func
 
 
@@ -37,7 +37,8 @@ def hard(logits: Tensor, tau: Tau, mask: Tensor | None) -> Tensor:
 
 
 def _scores(logits: Tensor, mask: Tensor | None) -> Tensor:
-    return masked(logits.to(compute_dtype(logits.dtype)), mask)
+    x = logits.to(compute_dtype(logits.dtype))
+    return masked_for_draw(x, mask) if _differentiated(x) else masked(x, mask)
 
 
 def _softmax(s: Tensor, tau: Tau) -> Tensor:
