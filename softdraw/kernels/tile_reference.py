@@ -78,7 +78,9 @@ def noise_of(x: Tensor, key: Key, gumbel: Gumbel = noise.gumbel) -> Tensor:
     return gumbel(key.seed, key.rows, x.shape[-1], key.col_start, stream, compute_dtype(x.dtype))
 
 
-def turn(x: Tensor, h: Tensor, mask: Tensor | None, law: Law, share: float | Tensor, less: Tensor) -> tuple[Tensor, Tensor]:
+def turn(
+    x: Tensor, h: Tensor, mask: Tensor | None, law: Law, share: float | Tensor, less: Tensor
+) -> tuple[Tensor, Tensor]:
     """The gradient weight (share h - less) of a tile, in the dtype of ``x``, and its sums ``(rows, 1)``.
 
     ``h`` is what arrives at the one-hot, ``less`` one number for each row. Both tiles may be overwritten.

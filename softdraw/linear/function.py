@@ -21,7 +21,7 @@ from softdraw.operators.linear import linear
 from softdraw.operators.linear_backward import backward
 from softdraw.operators.operator import in_graph
 from softdraw.rules.fused import Request, draw_one_hots
-from softdraw.rules.pathwise import OneHots, Pathwise, gradient
+from softdraw.rules.pathwise import OneHots, Pathwise, attach, gradient
 from softdraw.tensors import is_plain
 
 
@@ -54,7 +54,7 @@ def drawn(call: Call) -> tuple[Tensor | None, Tensor, Tensor]:
 
 
 def _is_one(kernel: KernelRule) -> bool:
-    return type(kernel.tau) in (int, float) and kernel.tau == 1
+    return not isinstance(kernel.tau, Tensor) and kernel.tau == 1
 
 
 def _like_logits(call: Call) -> Tensor:
@@ -116,7 +116,7 @@ class _Value(torch.autograd.Function):
 def _gradients(ctx: Any, u: Tensor | None, g: Tensor | None) -> tuple:
     *inputs, index, logsumexp = ctx.saved_tensors
     x, weight, bias, codebook, seed, rows, mask, tau = inputs
-    col_start, dtype, rule, name = ctx.how
+    col_start, dtype, _, name = ctx.how
     wanted = list(ctx.needs_input_grad[:4])
     if u is None and g is None:
         return (None,) * 12
@@ -148,7 +148,10 @@ def _by_formula(ctx: Any, inputs: list, index: Tensor, u: Tensor | None, g: Tens
     if g is not None:
         v = v + g.unsqueeze(-1) * (hard - OneHots(theta).mean)
     v = v.to(dtype)
-    of_codebook = None if codebook is None or u is None else (hard.t() @ u.to(wide)).to(codebook.dtype)
+    of_codebook = None
+    if codebook is not None and u is not None:
+        y = attach(rule, OneHots, theta.unsqueeze(0), hard.unsqueeze(0), seed, rows, True).squeeze(0)
+        of_codebook = (y.t() @ u.to(wide)).to(codebook.dtype)
     return (
         (v @ weight.to(dtype)).to(x.dtype),
         (v.t() @ x.to(dtype)).to(weight.dtype),

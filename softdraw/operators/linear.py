@@ -116,7 +116,9 @@ def _forward(
     return index, log_prob.masked_fill(bad, math.nan).to(compute_dtype(dtype)), logsumexp
 
 
-def _forward_fake(x: Tensor, weight: Tensor, bias: Any, seed: Any, rows: Any, mask: Any, col_start: int, dtype: Any) -> Any:
+def _forward_fake(
+    x: Tensor, weight: Tensor, bias: Any, seed: Any, rows: Any, mask: Any, col_start: int, dtype: Any
+) -> Any:
     n = x.shape[0]
     return (
         x.new_empty(n, dtype=torch.int64),
@@ -125,5 +127,7 @@ def _forward_fake(x: Tensor, weight: Tensor, bias: Any, seed: Any, rows: Any, ma
     )
 
 
-INPUTS = "Tensor x, Tensor weight, Tensor? bias, Tensor seed, Tensor rows, Tensor? mask, SymInt col_start, ScalarType dtype"
+INPUTS = (
+    "Tensor x, Tensor weight, Tensor? bias, Tensor seed, Tensor rows, Tensor? mask, SymInt col_start, ScalarType dtype"
+)
 linear = Operation("linear_draw", f"({INPUTS}) -> (Tensor, Tensor, Tensor)", _forward, _forward_fake)

@@ -88,8 +88,8 @@ def _one_pass(layer: Layer, draws: Draws, arriving: Arriving, law: Law, index: T
 def _two_passes(
     layer: Layer, draws: Draws, arriving: Arriving, law: Law, index: Tensor, sums: Sums, rule: str, tau: Any
 ) -> None:
-    """Straight-through and straight-through Gumbel-softmax: q (h - <q, h>) / tau, and g (D - p) of the log-probability,
-    in one if q = p."""
+    """Straight-through and straight-through Gumbel-softmax: q (h - <q, h>) / tau, and g (D - p) of the
+    log-probability."""
     noisy = rule != "straight_through"
     relaxed, mean = _relaxed(layer, draws, arriving, noisy, tau)
     share, g = 1 / (1.0 if tau is None else tau), arriving.g

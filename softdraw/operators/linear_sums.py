@@ -15,7 +15,7 @@ class Sums:
     """The gradients of a layer, summed over tiles; those that nobody wants are empty."""
 
     def __init__(self, layer: Layer, wanted: tuple[bool, bool, bool]) -> None:
-        x, weight, bias, dtype = layer
+        x, weight, _, dtype = layer
         self._wide = compute_dtype(dtype)
         self._layer, self.wanted = layer, wanted
         self.x = x.new_zeros(x.shape if wanted[0] else 0, dtype=self._wide)
