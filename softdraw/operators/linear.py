@@ -15,8 +15,9 @@ make the tiles once more.
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import torch
@@ -103,17 +104,29 @@ def _forward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The index of every row, log p of it in the compute dtype, and the logsumexp in float64."""
     draws, n = Draws(seed, rows, mask, col_start), x.shape[0]
-    gumbel = kernels.body(x.device, dtype).gumbel
+    take = _taking(x.device, dtype)
     numbers, column = tile_reference.best(n, x.device)
     for tile in tiles(Layer(x, weight, bias, dtype)):
         mine = tile_reference.Best(numbers[tile.rows], column[tile.rows])
-        tile_reference.take(mine, tile.logits, draws.of(tile), gumbel)
+        take(mine, tile.logits, draws.of(tile))
     bad = numbers[:, SCORE].isnan()
     index = torch.where(bad | (column < 0), -1, column - col_start)
     log_total = numbers[:, TOTAL].log()
     log_prob = (numbers[:, LOGIT] - numbers[:, TOP]).nan_to_num(nan=-math.inf) - log_total.nan_to_num(neginf=0.0)
     logsumexp = (numbers[:, TOP] + log_total).masked_fill(bad, math.nan)
     return index, log_prob.masked_fill(bad, math.nan).to(compute_dtype(dtype)), logsumexp
+
+
+def fast(device: torch.device, dtype: torch.dtype) -> Any:
+    """The compiled body of tiles, where there is one and it is right."""
+    body = kernels.body(device, dtype).tiles
+    return body if body is not None and body.agrees(dtype) else None
+
+
+def _taking(device: torch.device, dtype: torch.dtype) -> Callable[..., None]:
+    if (body := fast(device, dtype)) is not None:
+        return body.take
+    return functools.partial(tile_reference.take, gumbel=kernels.body(device, dtype).gumbel)
 
 
 def _forward_fake(

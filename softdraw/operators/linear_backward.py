@@ -13,7 +13,7 @@ from softdraw.arguments import compute_dtype
 from softdraw.kernels import tile_reference
 from softdraw.kernels.tile_reference import Law
 from softdraw.numerics import masked
-from softdraw.operators.linear import INPUTS, Draws, Layer, Tile, tiles
+from softdraw.operators.linear import INPUTS, Draws, Layer, Tile, fast, tiles
 from softdraw.operators.linear_sums import Arriving, Sums, add_rows
 from softdraw.operators.operator import Operation
 
@@ -76,10 +76,11 @@ def _one_pass(layer: Layer, draws: Draws, arriving: Arriving, law: Law, index: T
     less = arriving.at_index() / 2
     less = less if arriving.g is None else less + arriving.g
     total = torch.zeros_like(less)
+    turn = (fast(layer.x.device, layer.dtype) or tile_reference).turn
     for tile in tiles(layer):
         mask = draws.of(tile).mask
         h = arriving.h(tile)
-        v, in_rows = tile_reference.turn(tile.logits, h, mask, _of(law, tile), 0.5, less[tile.rows])
+        v, in_rows = turn(tile.logits, h, mask, _of(law, tile), 0.5, less[tile.rows])
         total[tile.rows].add_(in_rows)
         sums.add(tile, v)
     sums.add_at(index, -total)

@@ -27,7 +27,7 @@ from softdraw.kernels.triton.launching import TYPES, contiguous, operands, tau_o
 from softdraw.kernels.triton.layout import Tile, each, flat, index_tile, layout_of, noise_tile, tile
 
 over_bits = bit_passes
-subsets = None  # they run in plain torch on a GPU
+subsets = tiles = None  # they run in plain torch on a GPU
 _PARTS = 128  # splits that are combined at a time
 
 
