@@ -57,4 +57,35 @@ struct Operations {
   Operation soft, hard, index, gumbel, soft_backward, hard_backward, rule_backward, bits, soft_bits, bits_backward, tempered, topk;
 };
 
+// A tile of logits of a linear layer, some rows of a block of categories: rows follow one another and so do columns. All
+// fields are 64 bits wide.
+struct TileCall {
+  const void* in;       // logits
+  const void* other;    // turn: what arrives at the one-hot; null: nothing
+  void* out;            // turn: the gradient for the logits; may be `in` itself
+  const uint8_t* mask;  // 1 = allowed; null: everything is
+  const int64_t* seed;  // take: one, or one for each row
+  const int64_t* ids;   // take: of each row
+  double* numbers;      // four for each row. take, read and written: the best score, its logit, the largest logit, the sum of
+                        // exp(logit - largest). turn: what is taken off the logits, a factor of their exponentials, what is
+                        // taken off the gradient, and, written, the sum of the row
+  int64_t* column;      // take, read and written: the column of the best score
+  double share;         // turn: the factor of `other`
+  int64_t rows, cols;
+  int64_t storage;
+  int64_t col_start;
+  int64_t seeds;  // 1: every row has its own
+  int64_t threads;
+};
+
+static_assert(std::is_standard_layout<TileCall>::value && sizeof(TileCall) == 15 * 8, "15 words of 64 bits");
+static_assert(offsetof(TileCall, share) == 8 * 8 && offsetof(TileCall, rows) == 9 * 8, "pointers, a double, integers");
+
+// Does rows [first, last).
+using TileOperation = void (*)(const TileCall&, int64_t first, int64_t last);
+
+struct TileOperations {
+  TileOperation take, turn;
+};
+
 }  // namespace softdraw

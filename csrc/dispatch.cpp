@@ -29,6 +29,7 @@ struct Variant {
   const Passes* passes;
   const BitsOperations* bits;
   const SubsetOperations* subset;
+  const TileOperations* tiles;
   bool supported;
 };
 
@@ -43,6 +44,9 @@ extern const BitsOperations x86_64_v2, x86_64_v3, x86_64_v4;
 namespace subset {
 extern const SubsetOperations x86_64_v2, x86_64_v3, x86_64_v4;
 }
+namespace tiles {
+extern const TileOperations x86_64_v2, x86_64_v3, x86_64_v4;
+}
 #else
 extern const Operations baseline;
 namespace passes {
@@ -53,6 +57,9 @@ extern const BitsOperations baseline;
 }
 namespace subset {
 extern const SubsetOperations baseline;
+}
+namespace tiles {
+extern const TileOperations baseline;
 }
 #endif
 
@@ -66,12 +73,15 @@ constexpr int64_t kGrain = 1 << 13, kWake = 1 << 15;
 const Variant* variants() {
 #if SOFTDRAW_X86
   static const Processor here;
-  static const Variant all[] = {{"x86-64-v4", &x86_64_v4, &passes::x86_64_v4, &bits::x86_64_v4, &subset::x86_64_v4, here.v4},
-                                {"x86-64-v3", &x86_64_v3, &passes::x86_64_v3, &bits::x86_64_v3, &subset::x86_64_v3, here.v3},
-                                {"x86-64-v2", &x86_64_v2, &passes::x86_64_v2, &bits::x86_64_v2, &subset::x86_64_v2, here.v2},
-                                {nullptr, nullptr, nullptr, nullptr, nullptr, true}};
+  static const Variant all[] = {{"x86-64-v4", &x86_64_v4, &passes::x86_64_v4, &bits::x86_64_v4, &subset::x86_64_v4,
+                                 &tiles::x86_64_v4, here.v4},
+                                {"x86-64-v3", &x86_64_v3, &passes::x86_64_v3, &bits::x86_64_v3, &subset::x86_64_v3,
+                                 &tiles::x86_64_v3, here.v3},
+                                {"x86-64-v2", &x86_64_v2, &passes::x86_64_v2, &bits::x86_64_v2, &subset::x86_64_v2,
+                                 &tiles::x86_64_v2, here.v2},
+                                {nullptr, nullptr, nullptr, nullptr, nullptr, nullptr, true}};
 #else
-  static const Variant all[] = {{"baseline", &baseline, &passes::baseline, &bits::baseline, &subset::baseline, true}, {nullptr, nullptr, nullptr, nullptr, nullptr, true}};
+  static const Variant all[] = {{"baseline", &baseline, &passes::baseline, &bits::baseline, &subset::baseline, &tiles::baseline, true}, {nullptr, nullptr, nullptr, nullptr, nullptr, nullptr, true}};
 #endif
   return all;
 }
@@ -191,6 +201,11 @@ int64_t subsets(const Subset* subset, SubsetOperation operation) {
   return context.failed;
 }
 
+void tile(const TileCall* call, TileOperation operation) {
+  in_parts(call->rows, call->cols, 1, call->threads,
+           [&](int64_t first, int64_t last) { operation(*call, first, last); });
+}
+
 }  // namespace
 }  // namespace softdraw
 
@@ -199,6 +214,7 @@ using softdraw::Call;
 using softdraw::chosen;
 using softdraw::Pass;
 using softdraw::Subset;
+using softdraw::TileCall;
 
 EXPORT void softdraw_soft(const Call* call, const int64_t* layout) { softdraw::run(call, layout, chosen->operations->soft, true); }
 EXPORT void softdraw_hard(const Call* call, const int64_t* layout) { softdraw::run(call, layout, chosen->operations->hard, true); }
@@ -261,6 +277,10 @@ EXPORT int64_t softdraw_subset_normalizer(const Subset* subset) { return softdra
 EXPORT int64_t softdraw_subset_mean(const Subset* subset) { return softdraw::subsets(subset, chosen->subset->mean); }
 EXPORT int64_t softdraw_subset_covariance(const Subset* subset) { return softdraw::subsets(subset, chosen->subset->covariance); }
 EXPORT int64_t softdraw_subset_sample(const Subset* subset) { return softdraw::subsets(subset, chosen->subset->sample); }
+
+// Tiles of a linear layer's logits.
+EXPORT void softdraw_tile_take(const TileCall* call) { softdraw::tile(call, chosen->tiles->take); }
+EXPORT void softdraw_tile_turn(const TileCall* call) { softdraw::tile(call, chosen->tiles->turn); }
 
 // Which version of call.h, pass.h, bits.h and subset.h this library was built from (CMakeLists.txt makes the number). A
 // caller checks it first.

@@ -27,6 +27,8 @@ from softdraw.laws import OneHotCategorical as OneHotCategorical
 from softdraw.laws import PlackettLuce as PlackettLuce
 from softdraw.laws import RelaxedOneHotCategorical as RelaxedOneHotCategorical
 from softdraw.laws import Subset as Subset
+from softdraw.linear import LinearDraw as LinearDraw
+from softdraw.linear import linear_draw as linear_draw
 from softdraw.relaxations import SinkhornPlan as SinkhornPlan
 from softdraw.relaxations import gumbel_sinkhorn as gumbel_sinkhorn
 from softdraw.relaxations import neural_sort as neural_sort

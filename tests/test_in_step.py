@@ -29,7 +29,7 @@ LAYERS = [
     ["rules", "functional", "keyed"],
     ["indices", "relaxations"],
     ["laws"],
-    ["losses"],
+    ["losses", "linear"],
     ["nn"],
     ["verbs"],
     ["integrations"],

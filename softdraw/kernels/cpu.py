@@ -13,13 +13,13 @@ import torch
 from torch import Tensor
 
 from softdraw.arguments import Fields, KernelRule, Tau, compute_dtype
-from softdraw.kernels import bits_cpu, pass_cpu, reference, subset_cpu
+from softdraw.kernels import bits_cpu, pass_cpu, reference, subset_cpu, tile_cpu
 from softdraw.kernels.native import CALL, RULES, STORAGE, address, function
 
 _pack, _empty_like, _threads, _INT64 = CALL.pack, torch.empty_like, torch.get_num_threads, torch.int64  # looked up once
 DTYPES = {getattr(torch, name): code for name, code in STORAGE.items()}
 _RULES = {name: number for number, name in enumerate(RULES)}
-passes, over_bits, subsets = pass_cpu, bits_cpu, subset_cpu
+passes, over_bits, subsets, tiles = pass_cpu, bits_cpu, subset_cpu, tile_cpu
 _LIMITS = {dtype: (torch.finfo(dtype).tiny, torch.finfo(dtype).max) for dtype in (torch.float32, torch.float64)}
 
 

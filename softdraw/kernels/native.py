@@ -3,8 +3,8 @@ how it is called.
 
 The C interface is one function an operation: ``(const Call*, const int64_t* layout)`` for draws (csrc/call.h), and
 ``(const Pass*)`` for passes without noise (csrc/pass.h), which returns 0 if every row was done, and ``(const Subset*)``
-for k of n items (csrc/subset.h), which returns 0 if there was memory. A call is packed into bytes: filling a ctypes
-structure would cost more than a small draw.
+for k of n items (csrc/subset.h), which returns 0 if there was memory, and ``(const TileCall*)`` for tiles of a layer's
+logits (csrc/call.h). A call is packed into bytes: filling a ctypes structure would cost more than a small draw.
 """
 
 from __future__ import annotations
@@ -21,11 +21,12 @@ from typing import Any
 from softdraw.kernels import elf, openmp
 
 # The first 32 bits of the SHA-256 of call.h, pass.h, bits.h and subset.h of csrc/, as CMakeLists.txt has it.
-ABI = 0xDB4B0F00
+ABI = 0x1C286502
 CALL = struct.Struct("=9Q2d10q")  # the fields of csrc/call.h in order
 PASS = struct.Struct("=11Q2d11q")  # those of csrc/pass.h
 BITS = struct.Struct("=9Qd9q")  # those of csrc/bits.h
 SUBSET = struct.Struct("=6Q6q")  # those of csrc/subset.h
+TILE = struct.Struct("=8Qd6q")  # those of a TileCall in csrc/call.h
 STORAGE = {"float32": 0, "float64": 1, "bfloat16": 2, "float16": 3}
 RULES = ("straight_through", "zgr", "reinmax", "gapped", "gumbel_rao", "reinmax_rao")  # as csrc/call.h numbers them
 CHECKS = {"Anything": 0, "OneHot": 1, "Distribution": 2}  # what the second operand of a pass must be
@@ -43,6 +44,7 @@ OVER_BITS = tuple(
     f"bits_{name}{way}" for name in ("nll", "entropy", "variance", "kl", "share") for way in ("", "_backward")
 )
 OF_SUBSETS = tuple(f"subset_{name}" for name in ("normalizer", "mean", "covariance", "sample"))
+OF_TILES = ("tile_take", "tile_turn")
 _VARIABLE = "SOFTDRAW_LIBRARY"  # the path of a library to use instead of the installed one, such as a sanitizer build
 
 
@@ -102,7 +104,7 @@ def _load() -> tuple[ctypes.CDLL | None, str]:
     wrong = _mismatch(loaded)
     if wrong:
         return None, f"{path} {wrong}. {advice()}"
-    for name in OPERATIONS:
+    for name in (*OPERATIONS, *OF_TILES):
         # Without argtypes, which would be checked anew in every call: bytes and None are passed as pointers anyway.
         getattr(loaded, f"softdraw_{name}").restype = None
     for name in (*PASSES, *OVER_BITS, *OF_SUBSETS):
@@ -115,7 +117,7 @@ def _load() -> tuple[ctypes.CDLL | None, str]:
 
 def _mismatch(loaded: ctypes.CDLL) -> str:
     """What is wrong with a library that loads; empty if it is the one that this code was written for."""
-    every = (*OPERATIONS, *PASSES, *OVER_BITS, *OF_SUBSETS)
+    every = (*OPERATIONS, *PASSES, *OVER_BITS, *OF_SUBSETS, *OF_TILES)
     names = [f"softdraw_{name}" for name in ("abi", "isa", "use_isa", "use_openmp", *every)]
     missing = [name for name in names if not hasattr(loaded, name)]
     if "softdraw_abi" in missing:

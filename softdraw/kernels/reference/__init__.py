@@ -26,6 +26,7 @@ from softdraw.kernels.reference.rules import bits, bits_backward, hard_index, ru
 passes = None  # nothing is faster here than the formulas of pass_reference
 over_bits = None  # nor than those of laws and losses of bits
 subsets = None  # the formulas are in subset.py
+tiles = None  # they are in tile_reference.py
 
 __all__ = [
     "bits",
@@ -50,5 +51,6 @@ __all__ = [
     "temperature_error",
     "temperature_max",
     "tempered",
+    "tiles",
     "topk",
 ]

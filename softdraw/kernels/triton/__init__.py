@@ -31,7 +31,7 @@ from softdraw.kernels.triton.launching import TYPES, contiguous, operands, tau_o
 from softdraw.kernels.triton.layout import Tile, each, flat, layout_of, noise_tile, tile
 
 over_bits = bit_passes
-subsets = None  # they run in plain torch on a GPU
+subsets = tiles = None  # they run in plain torch on a GPU
 
 
 def soft(draw: Fields) -> Tensor:

@@ -1,0 +1,180 @@
+"""A linear layer, a draw from its logits and the code that was drawn: the call of all three in one."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from softdraw.arguments import check_col_start, number_tau, prepare_mask, prepare_rows, row_ids
+from softdraw.checks import check_device, check_floating
+from softdraw.laws import OneHotCategorical
+from softdraw.laws.law import checked_rule
+from softdraw.linear.function import Call, drawn
+from softdraw.overrides import not_scripted
+from softdraw.rules.pathwise import Pathwise
+from softdraw.rules.zgr import ZGR
+from softdraw.seeds import seed_for
+from softdraw.tensors import is_dtensor
+
+
+class LinearDraw(NamedTuple):
+    """What :func:`linear_draw` returns."""
+
+    value: Tensor | None  # (*batch, V); None without a codebook
+    index: Tensor  # pyright: ignore[reportIncompatibleMethodOverride]  (tuple.index, which nobody calls here)
+    log_prob: Tensor
+
+
+@not_scripted
+def linear_draw(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    codebook: Tensor | None = None,
+    *,
+    rule: Pathwise = ZGR(),  # noqa: B008 (frozen)
+    tau: float | Tensor | None = None,
+    mask: Tensor | None = None,
+    seed: int | Tensor | None = None,
+    generator: torch.Generator | None = None,
+    rows: int | Tensor = 0,
+    col_start: int = 0,
+) -> LinearDraw:
+    r"""Draw from the logits of a linear layer and look the code up, without ever holding all logits.
+
+    .. math:: k \sim \mathrm{softmax}(\theta), \quad \theta = W x + b, \qquad v = C_k, \quad \ell = \log p_k
+
+    It is ``draw(F.linear(x, weight, bias), rule) @ codebook``, made over blocks of categories: forward with the best
+    score, its index and the logsumexp so far, backward once more. Kept for the backward pass are the inputs, and 16
+    bytes a row. Beside inputs and gradients it takes at most a tenth of the memory of the logits, where these have
+    a million elements or more.
+
+    Args:
+        x: ``(*batch, D)``, floating point.
+        weight: W, ``(K, D)``, as ``torch.nn.Linear`` has it, K categories, in the dtype of x.
+        bias: b, ``(K,)``.
+        codebook: C, ``(K, V)``, in the dtype of x: a vector for each category. Without it nothing is looked up: the
+            value is None, and the index and its log-probability are all that is made.
+        rule: ``ZGR()``, ``StraightThrough(tau)`` or ``StraightThroughGumbel(tau)``, whose gradient the value passes
+            back. ZGR is the quickest: it needs one pass over the logits where the others need two.
+        tau: takes the place of the rule's, such as the tau of a schedule: > 0, a number or a tensor, one or one a row
+            ``(*batch, 1)``. It changes the gradient alone.
+        mask: bool, True = allowed, broadcasts to ``(*batch, K)``. A forbidden category is never drawn.
+        seed, generator, rows, col_start: as for :func:`gumbel_softmax`, for the logits.
+
+    Returns:
+        ``LinearDraw(value, index, log_prob)``. value: ``(*batch, V)`` in the dtype of x, under autocast in its dtype.
+        index: int64, ``batch``: that of :func:`gumbel_max` for the same logits, bit for bit. A product of a block may
+        round a logit otherwise than a product of all, so that a score that all but equals the best may win.
+        log_prob: ``batch``, float32 (float64 for float64). A row with NaN or +inf among its allowed logits is NaN and
+        has index -1; a row with nothing allowed has value 0, index -1 and log-probability -inf.
+
+    Gradient:
+        Of the value that of the rule at ``one_hot @ codebook``, for x, weight and bias; for the codebook exact. Of the
+        log-probability exact. A gradient that is differentiated again, torch.func and export make all logits.
+
+    Raises:
+        TypeError, ValueError: naming the argument, what it got and what is allowed.
+
+    Example:
+        >>> _ = torch.manual_seed(0)
+        >>> layer, codebook = torch.nn.Linear(4, 1000), torch.randn(1000, 3, requires_grad=True)
+        >>> value, index, log_prob = softdraw.linear_draw(
+        ...     torch.randn(2, 4), layer.weight, layer.bias, codebook, seed=0)
+        >>> value.shape, index
+        (torch.Size([2, 3]), tensor([396, 557]))
+        >>> torch.equal(value, codebook[index])
+        True
+        >>> (value.square().sum() - log_prob.sum()).backward(); layer.weight.grad.shape
+        torch.Size([1000, 4])
+
+    Source:
+        Wijmans et al. (2025), "Cut your losses in large-vocabulary language models", for blocks of logits and their
+        logsumexp; each rule names its own.
+    """
+    checked = _checked(rule, tau)
+    _check_layer(x, weight, bias, codebook)
+    batch, k = x.shape[:-1], weight.shape[0]
+    logits = torch.empty((), dtype=x.dtype, device=x.device).expand(*batch, k)  # their shape, without their memory
+    allowed = prepare_mask(mask, logits, logits.dim() - 1)
+    col_start = check_col_start(col_start, k)
+    ids = prepare_rows(rows, batch, x.device, seed)
+    ids = row_ids(batch, x.device) if ids is None else ids
+    kernel = checked.kernel()
+    assert kernel is not None
+    key = seed_for(logits, seed, generator)
+    key = key.reshape(-1, 1) if key.dim() else key
+    flat, ids = x.reshape(-1, x.shape[-1]), ids.reshape(-1, 1)
+    call = Call(flat, weight, bias, codebook, key, ids, allowed, col_start, _dtype(x), checked, kernel)
+    value, index, log_prob = drawn(call)
+    value = None if value is None else value.view(*batch, value.shape[-1])
+    return LinearDraw(value, index.view(batch), log_prob.view(batch))
+
+
+def _dtype(x: Tensor) -> torch.dtype:
+    """The dtype that a linear layer computes in: autocast leaves float64 as it is."""
+    kind = x.device.type
+    if x.dtype == torch.float64 or x.is_meta or not torch.is_autocast_enabled(kind):
+        return x.dtype
+    return torch.get_autocast_dtype(kind)
+
+
+def _checked(rule: object, tau: float | Tensor | None) -> Pathwise:
+    """The rule, with ``tau`` in the place of its own."""
+    found = checked_rule(rule, OneHotCategorical)
+    kernel = found.kernel()
+    if kernel is None or (kernel.name not in ("zgr", "straight_through") and (kernel.name, kernel.draws) != _NOISY):
+        raise TypeError(
+            "rule must be ZGR, StraightThrough or StraightThroughGumbel, whose gradients need no more than a pass over "
+            f"blocks of logits, got {found}: for another, softdraw.draw(layer(x), rule) @ codebook"
+        )
+    if tau is None:
+        return found
+    names = [f.name for f in fields(found)]  # pyright: ignore[reportArgumentType] (a dataclass)
+    if "tau" not in names:
+        raise ValueError(f"tau={tau!r} is for a rule that has one, and {type(found).__name__} has none: leave it out")
+    if getattr(found, "backward_tau", None) is not None:
+        raise ValueError("tau has no effect beside a backward_tau of the rule: leave one of them out")
+    number_tau("tau", tau) if not isinstance(tau, Tensor) else check_floating("tau", tau)
+    return checked_rule(replace(found, tau=tau), OneHotCategorical)  # pyright: ignore[reportArgumentType]
+
+
+_NOISY = ("gumbel_rao", 1)  # the kernel of StraightThroughGumbel
+
+
+def _check_layer(x: Tensor, weight: Tensor, bias: Tensor | None, codebook: Tensor | None) -> None:
+    """The four fit each other."""
+    check_floating("x", x)
+    if x.dim() == 0:
+        raise ValueError("x must have a dimension of features, got a 0-d tensor: give it the shape (..., D)")
+    check_floating("weight", weight)
+    shapes = {"weight": (None, x.shape[-1]), "bias": weight.shape[:1], "codebook": (*weight.shape[:1], None)}
+    for name, t in {"weight": weight, "bias": bias, "codebook": codebook}.items():
+        if t is None:
+            continue
+        check_floating(name, t)
+        check_device(name, t, x.device, "x")
+        wanted = shapes[name]
+        if t.dim() != len(wanted) or any(a not in (None, b) for a, b in zip(wanted, t.shape, strict=True)):
+            shown = ", ".join("K" if n is None and name == "weight" else "V" if n is None else str(n) for n in wanted)
+            raise ValueError(
+                f"{name} must have the shape ({shown}{',' * (len(wanted) == 1)}) for x of shape {tuple(x.shape)} and "
+                f"weight of shape {tuple(weight.shape)}, got {tuple(t.shape)}: give what a linear layer has"
+            )
+        if t.dtype != x.dtype and not _casts(x):
+            raise TypeError(f"{name} must have the dtype of x, {x.dtype}, got {t.dtype}: write {name}.to(x.dtype)")
+    if not len(weight):
+        raise ValueError(f"weight must have at least one category, got shape {tuple(weight.shape)}")
+    for name, t in {"x": x, "weight": weight, "bias": bias, "codebook": codebook}.items():
+        if is_dtensor(t):
+            raise TypeError(
+                f"{name} is a DTensor, and a layer and draw in one takes plain tensors: write {name}.full_tensor(), or "
+                "call the module that fully_shard wraps, which gathers its parameters"
+            )
+
+
+def _casts(x: Tensor) -> bool:
+    return _dtype(x) != x.dtype
