@@ -5,6 +5,7 @@ gradients of the rules.
 """
 
 from softdraw.kernels.reference.draws import (
+    best,
     checked,
     checked_temperature,
     drawn,
@@ -28,6 +29,7 @@ over_bits = None  # nor than those of laws and losses of bits
 subsets = None  # the formulas are in subset.py
 
 __all__ = [
+    "best",
     "bits",
     "bits_backward",
     "checked",

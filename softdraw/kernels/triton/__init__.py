@@ -53,8 +53,25 @@ def hard_backward(draw: Fields, grad: Tensor) -> Tensor:
 def index(draw: Fields, samples: int) -> Tensor:
     """The exact draw as an index: int64 of shape ``(samples, *batch)``; sample i is noise stream i."""
     draw = Draw(*draw)
-    if draw.col_start % 4:
-        return reference.index(draw, samples)
+    return reference.index(draw, samples) if draw.col_start % 4 else _highest(draw, samples, None)
+
+
+def best(draw: Fields, samples: int) -> tuple[Tensor, Tensor]:
+    """``index``, and the score there: -inf where nothing is allowed, NaN in a row with NaN or +inf."""
+    draw = Draw(*draw)
+    lead = draw.col_start % 4
+    if lead:  # a thread takes four columns, from a multiple of four on: those before the block are forbidden
+        padded = torch.nn.functional.pad(draw.logits, (lead, 0), value=-torch.inf)
+        mask = None if draw.mask is None else torch.nn.functional.pad(draw.mask, (lead, 0), value=False)
+        draw = draw._replace(logits=padded, mask=mask, col_start=draw.col_start - lead)
+    shape, logits = (samples, *draw.logits.shape[:-1]), draw.logits
+    score = torch.empty(shape, dtype=compute_dtype(logits.dtype), device=logits.device)
+    at = _highest(draw, samples, score)
+    return torch.where(at < 0, -1, at - lead), score.masked_fill_(score == torch.inf, torch.nan)
+
+
+def _highest(draw: Draw, samples: int, score: Tensor | None) -> Tensor:
+    """The index of the highest score, and into ``score`` that score."""
     logits = draw.logits.resolve_neg()
     draw = draw._replace(logits=logits)
     out = torch.empty((samples, *logits.shape[:-1]), dtype=torch.int64, device=logits.device)
@@ -62,8 +79,8 @@ def index(draw: Fields, samples: int) -> Tensor:
         return out
     form = layout_of({"in": logits}, draw.mask)
     if form is None:
-        return index(contiguous(draw), samples)
-    _index(form | operands(draw), logits, out, None)
+        return _highest(contiguous(draw), samples, score)
+    _index(form | operands(draw), logits, out, score)
     return out
 
 
