@@ -35,16 +35,15 @@ class _Gather(torch.autograd.Function):
         *numbers, floats, group = inputs
         ctx.rank, ctx.floats = distributed.get_rank(group), floats
         word = _WORDS[numbers[0].dtype]
-        packed = torch.stack([x.contiguous().view(word) if i < floats else x.to(word) for i, x in enumerate(numbers)])
+        words = [x.contiguous().view(word) if i < floats else x.to(word) for i, x in enumerate(numbers)]
+        packed = torch.cat([x.flatten() for x in words])
         parts = [torch.empty_like(packed) for _ in range(distributed.get_world_size(group))]
         distributed.all_gather(parts, packed, group=group)
-        every = torch.stack(parts)
-        out = tuple(
-            every[:, i].contiguous().view(x.dtype) if i < floats else _as_index(every[:, i])
-            for i, x in enumerate(numbers)
-        )
+        fields = torch.stack(parts).split([x.numel() for x in numbers], dim=1)
+        every = [field.reshape(len(parts), *x.shape) for field, x in zip(fields, numbers, strict=True)]
+        out = [x.view(numbers[0].dtype) if i < floats else _as_index(x) for i, x in enumerate(every)]
         ctx.mark_non_differentiable(*out[floats:])
-        return out
+        return tuple(out)
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> tuple:
