@@ -10,7 +10,7 @@ from torch.compiler import is_compiling
 from torch.distributed import ProcessGroup
 from torch.nn.functional import pad
 
-from softdraw.arguments import check_col_start, compute_dtype, prepare_mask, row_ids, rows_of, tau_tensor
+from softdraw.arguments import COLUMN_MAX, check_col_start, compute_dtype, prepare_mask, row_ids, rows_of, tau_tensor
 from softdraw.checks import check_floating, given
 from softdraw.kernels import reference
 from softdraw.numerics import masked
@@ -40,7 +40,7 @@ class Key(NamedTuple):
 
 
 def prepare(block: Tensor, col_start: int, group: Any, mask: Tensor | None) -> Block:
-    """The block, after a check of each argument. A rank without categories gets one that is forbidden."""
+    """The block, after a check of each argument."""
     if is_dtensor(block):
         raise TypeError(
             "block must be this rank's plain tensor, got a DTensor: write block.to_local(), or give the DTensor to the "
@@ -51,10 +51,15 @@ def prepare(block: Tensor, col_start: int, group: Any, mask: Tensor | None) -> B
         raise ValueError("block must have a last dimension, its categories, got a 0-d tensor")
     col_start = check_col_start(col_start, block.shape[-1])
     allowed = prepare_mask(mask, block, block.dim() - 1, "block")
-    if block.shape[-1] == 0:
-        block, allowed = pad(block, (0, 1)), torch.zeros((), dtype=torch.bool, device=block.device)
-        return Block(block, allowed.expand(block.shape), 0, _group(group))
-    return Block(block, allowed, col_start, _group(group))
+    return filled(Block(block, allowed, col_start, _group(group)))
+
+
+def filled(block: Block) -> Block:
+    """The block, or of a rank without categories one that has a forbidden one, in a column that no draw gives."""
+    if block.x.shape[-1]:
+        return block
+    x = pad(block.x, (0, 1))
+    return block._replace(x=x, mask=torch.zeros_like(x, dtype=torch.bool), col_start=COLUMN_MAX - 1)
 
 
 def _group(group: Any) -> ProcessGroup:

@@ -62,15 +62,15 @@ def gumbel_max(
     """
     own = prepare(block, col_start, group, mask)
     shape = prepare_shape("sample_shape", sample_shape, most=STREAMS)
-    index = highest(own, prepare_key(own, seed, rows), math.prod(shape))
+    index, _ = highest(own, prepare_key(own, seed, rows), math.prod(shape))
     return index.view(*shape, *block.shape[:-1])
 
 
-def highest(block: Block, key: Key, samples: int) -> Tensor:
-    """The global index of every draw, ``(samples, *batch)``."""
+def highest(block: Block, key: Key, samples: int) -> tuple[Tensor, Tensor]:
+    """The global index of every draw and its score, ``(samples, *batch)``."""
     at, score = drawn(block, key, samples)
     every = gather((score, at + block.col_start), block.group)
-    return merge.best(every[1], every[0])[0]
+    return merge.best(every[1], every[0])
 
 
 def draw_index(

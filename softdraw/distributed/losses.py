@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor
 from torch.distributed import ProcessGroup
+from torch.nn.functional import pad
 
 from softdraw.arguments import broadcasts, compute_dtype
 from softdraw.checks import check_device, check_floating, check_mask, check_real, given
@@ -57,7 +58,7 @@ def categorical_nll(
     own = prepare(block, col_start, group, None)
     check_real("target", target)
     if target.shape == block.shape:
-        loss = nll_of_distribution(own, _padded(target, own))
+        loss = nll_of_distribution(own, filled_with(target, 0))
     else:
         law.check_index("target", target, own)
         at = target.long() if mask is None else target.long().masked_fill(~_kept(mask, own), 0)
@@ -157,17 +158,22 @@ def kl_to_prior(
             f"prior_block of shape {tuple(prior_block.shape)} does not broadcast to the block of shape "
             f"{tuple(block.shape)}: it is the same columns of the prior"
         )
-    x = own.wide()
-    y = _padded(prior_block.expand(block.shape), own).to(x.dtype)
-    q, p = law.numbers(x), law.numbers(own._replace(x=y).wide())
+    loss = kl_of_blocks(own, filled_with(prior_block.expand(block.shape), -math.inf))
+    return _reduced(loss, own, mask, weight, reduction)
+
+
+def kl_of_blocks(block: Block, prior: Tensor) -> Tensor:
+    """The divergence of each row from its prior, of checked blocks: of the block, and of the category in it."""
+    x = block.wide()
+    y = prior.to(x.dtype)
+    q, p = law.numbers(x), law.numbers(y)
     log_q, log_p = (_log_softmax(t, n[0]) for t, n in ((x, q), (y, p)))
     cross = times(log_q.exp(), log_p).sum(-1, dtype=torch.float64).to(x.dtype)
-    every = gather((q[0], q[1], q[2] - cross, p[0], p[1]), own.group)
+    every = gather((q[0], q[1], q[2] - cross, p[0], p[1]), block.group)
     ours = law.Whole.of(*every[:3])
     theirs = law.Whole.of(every[3], every[4], torch.zeros_like(every[4]))
     apart = times(ours.share, ours.log_share) - times(ours.share, theirs.log_share)
-    loss = (apart + times(ours.share, ours.mean)).sum(0)
-    return _reduced(loss.to(x.dtype), own, mask, weight, reduction)
+    return (apart + times(ours.share, ours.mean)).sum(0).to(x.dtype)
 
 
 def _log_softmax(x: Tensor, top: Tensor) -> Tensor:
@@ -176,9 +182,9 @@ def _log_softmax(x: Tensor, top: Tensor) -> Tensor:
     return x.masked_fill(nothing, 0).log_softmax(-1).masked_fill(nothing, -math.inf)
 
 
-def _padded(t: Tensor, block: Block) -> Tensor:
+def filled_with(t: Tensor, value: float) -> Tensor:
     """Another operand of the logits' shape, with the one column that a rank without categories was given."""
-    return t if t.shape[-1] else t.new_zeros(block.x.shape)
+    return t if t.shape[-1] else pad(t, (0, 1), value=value)
 
 
 def _kept(mask: Tensor, block: Block) -> Tensor:

@@ -21,7 +21,7 @@ from softdraw.operators import draws, rules
 from softdraw.operators.operator import Operation
 from softdraw.private_torch import quick_apply
 from softdraw.rules.pathwise import OneHots, Pathwise, attach, gradient
-from softdraw.tensors import is_dtensor, is_plain
+from softdraw.tensors import is_dtensor, is_plain, split_over_categories
 
 
 class Request(NamedTuple):
@@ -37,6 +37,8 @@ class Request(NamedTuple):
 def draw_one_hots(rule: Pathwise, logits: Tensor, request: Request) -> Tensor:
     """``(samples, *batch, C)`` or ``(*batch, C)``: exact one-hots, or the value, with the gradient of the rule."""
     kernel, (seed, rows, mask, samples, value) = rule.kernel(), request
+    if split_over_categories(logits):
+        return _split(rule, logits, request)
     if kernel is None or not _direct(logits):
         return _by_formula(rule, logits, request)
     if kernel.name == "gumbel_softmax":
@@ -66,9 +68,27 @@ def draw_bits(rule: Pathwise, theta: Tensor, request: Request) -> Tensor | None:
     return _quick_bits(theta, (*request, tau, rule, kernel))
 
 
+def _split(rule: Any, logits: Tensor, request: Request) -> Tensor:
+    """The draw from a DTensor that is split over its categories."""
+    from softdraw.distributed import dtensor, rules
+
+    seed, rows, mask, samples, value = request
+    if samples is not None or value is not None:
+        name, got = ("sample_shape", samples) if value is None else ("value", tuple(value.shape))
+        raise ValueError(
+            f"{name} must be left out where logits is a DTensor split over its categories, got {got}: expand the "
+            "logits, or redistribute them to a shard of another dimension or Replicate()"
+        )
+    return dtensor.draw(rules.checked_kernel(rule), logits, seed, rows, mask)
+
+
 def exact_one_hots(logits: Tensor, request: Request) -> Tensor:
     """Exact one-hots without a gradient; a row with NaN or +inf is NaN."""
     logits, (seed, rows, mask, samples, _) = logits.detach(), request
+    if split_over_categories(logits):
+        from softdraw.distributed import dtensor
+
+        return dtensor.one_hots(logits, samples, seed, rows, mask)
     if _direct(logits):
         return rules.hard_index(logits, seed, rows, mask, samples)[0]
     # The index alone is an operation that torch.func maps, and that knows DTensors.
