@@ -12,7 +12,8 @@ enum Storage : int64_t { kFloat32 = 0, kFloat64 = 1, kBFloat16 = 2, kFloat16 = 3
 enum Reduction : int64_t { kNone = 0, kSum = 1, kMean = 2 };
 
 struct Call {
-  void* out;            // tempered: numbers in double, of each draw and then three of each row
+  void* out;            // best: the score of each draw, in the dtype of the computation; tempered: numbers in double, of each
+                        // draw and then three of each row
   const void* in;       // logits; y in the soft backward; null in gumbel
   const void* grad;     // the gradient that arrives at the draw; null in a forward pass
   const void* sample;   // the bits that were drawn, in the gradient of bits
@@ -20,7 +21,7 @@ struct Call {
   const int64_t* seed;  // null: no noise
   const int64_t* ids;   // the id of every row; null: 0, 1, 2, ...
   const void* tau;      // one for each row, in the dtype of the computation; null: tau_value. tempered, topk: of the law
-  int64_t* index;       // the category of every draw: written by index, tempered, topk (count of each draw) and, unless it
+  int64_t* index;       // the category of every draw: written by index, best, tempered, topk (count of each draw) and, unless it
                         // is null, by hard; read by the rules
   double tau_value;
   double gap;  // of the gapped rule; how far soft_bits stretches its bits
@@ -54,7 +55,7 @@ enum Operand { kOut, kIn, kGrad, kMask, kSeed, kIds, kTau };
 using Operation = void (*)(const Call&, const int64_t* layout, int64_t first, int64_t last);
 
 struct Operations {
-  Operation soft, hard, index, gumbel, soft_backward, hard_backward, rule_backward, bits, soft_bits, bits_backward, tempered, topk;
+  Operation soft, hard, index, gumbel, soft_backward, hard_backward, rule_backward, bits, soft_bits, bits_backward, tempered, topk, best;
 };
 
 // A tile of logits of a linear layer, some rows of a block of categories: rows follow one another and so do columns. All

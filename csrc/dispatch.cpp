@@ -219,6 +219,7 @@ using softdraw::TileCall;
 EXPORT void softdraw_soft(const Call* call, const int64_t* layout) { softdraw::run(call, layout, chosen->operations->soft, true); }
 EXPORT void softdraw_hard(const Call* call, const int64_t* layout) { softdraw::run(call, layout, chosen->operations->hard, true); }
 EXPORT void softdraw_index(const Call* call, const int64_t* layout) { softdraw::run(call, layout, chosen->operations->index, false); }
+EXPORT void softdraw_best(const Call* call, const int64_t* layout) { softdraw::run(call, layout, chosen->operations->best, false); }
 EXPORT void softdraw_gumbel(const Call* call, const int64_t* layout) { softdraw::run(call, layout, chosen->operations->gumbel, true); }
 EXPORT void softdraw_tempered(const Call* call, const int64_t* layout) {
   softdraw::run(call, layout, chosen->operations->tempered, false);

@@ -183,12 +183,30 @@ struct IndexFinish {
   }
 };
 
+// The index and its score: of a row in which nothing is allowed -1 and -inf, of one with NaN or +inf -1 and NaN. Blocks of a
+// wider row come together by these: their scores are those of the whole row, bit for bit.
+template <class S>
+struct LeaderFinish {
+  using T = typename S::T;
+  static constexpr bool kDense = false, kKeepsScores = false;
+  static INLINE void finish(Tile<S>& tile) {
+    tile.give_index();
+    tile.give_score();
+  }
+  static INLINE void finish(const Row<S>& row, T*, int64_t, const Top<T>& top, const Parts&) {
+    give_index(row, top);
+    *(T*)row.out = top.bad ? T(__builtin_nan("")) : top.score;
+  }
+};
+
 template <class S>
 using Soft = Draw<S, SoftFinish<S>>;
 template <class S>
 using Hard = Draw<S, HardFinish<S>>;
 template <class S>
 using Index = Draw<S, IndexFinish<S>>;
+template <class S>
+using Leader = Draw<S, LeaderFinish<S>>;
 
 // Noise alone.
 template <class S>

@@ -45,7 +45,9 @@ void each_group(const Call& call, const int64_t* packed, int64_t first, int64_t 
     in.place(row, count), grad.place(row, count, part), mask.place(row, count), out.place(row, count, part);
     in.gather(), grad.gather(), mask.gather();
     for (int r = 0; r < count; ++r) {
-      rows[r].in = in.row(r), rows[r].grad = grad.row(r), rows[r].mask = mask.row(r), rows[r].out = out.row(r);
+      rows[r].in = in.row(r), rows[r].grad = grad.row(r), rows[r].mask = mask.row(r);
+      // What is not dense has one number for each draw, in the dtype of the computation, or uses no out.
+      rows[r].out = Body::kDense ? out.row(r) : (Raw*)((typename S::T*)call.out + draw + r);
       rows[r].index = call.index ? call.index + draw + r : nullptr;
       describe(rows[r], call, layout, sample, row + r);
     }

@@ -33,6 +33,6 @@ extern const Operations SOFTDRAW_ISA;
 const Operations SOFTDRAW_ISA = {each<Soft>,         each<Hard>,         each<Index>,       each<Gumbel>,
                                  each<SoftBackward>, each<HardBackward>, each<RuleBackward>,
                                  each_bit<Bits>,     each_bit<SoftBits>,  each_bit<BitsBackward>,
-                                 each<TemperedIndex>, each<TopK>};
+                                 each<TemperedIndex>, each<TopK>,         each<Leader>};
 
 }  // namespace softdraw

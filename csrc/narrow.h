@@ -162,6 +162,10 @@ class Tile {
     for (int r = 0; r < count_; ++r) *rows_[r].index = bad_[r] ? -1 : best_[r];
   }
 
+  void give_score() const {
+    for (int r = 0; r < count_; ++r) *(T*)rows_[r].out = bad_[r] ? T(__builtin_nan("")) : top_[r];
+  }
+
  protected:
   // scores += noise. Four categories a counter: words before the first one and after the last are made and not used.
   void add() {

@@ -30,6 +30,7 @@ from softdraw.noise import STREAMS
 from softdraw.numerics import value_of
 from softdraw.operators import draws
 from softdraw.overrides import handed_over, not_scripted, overridable, stands_in
+from softdraw.tensors import PLAIN, check_first_column, split_over_categories
 
 __all__ = ["gumbel_max", "gumbel_softmax", "straight_through"]
 
@@ -116,6 +117,12 @@ def gumbel_softmax(
     allowed = None if mask is None else prepare_mask(mask, logits, dim)
     if type(col_start) is not int or col_start:
         col_start = check_col_start(col_start, x.shape[-1])
+    if type(x) not in PLAIN and split_over_categories(x):
+        from softdraw.distributed import dtensor
+
+        check_first_column(col_start)
+        y = dtensor.gumbel_softmax(x, relaxation, hard, noise, seed, generator, ids, allowed)
+        return y if x is logits else y.movedim(-1, dim)
     operation = draws.gumbel_softmax_hard if hard else draws.gumbel_softmax_soft
     if noise:
         y = operation.seeded(seed, generator, x, relaxation, ids, allowed, col_start)
@@ -179,6 +186,12 @@ def gumbel_max(
     ids = rows_of(rows, x, seed)
     allowed = prepare_mask(mask, logits, dim)
     col_start = check_col_start(col_start, x.shape[-1])
+    if type(x) not in PLAIN and split_over_categories(x):
+        from softdraw.distributed import dtensor
+
+        check_first_column(col_start)
+        index = dtensor.gumbel_max(x, math.prod(shape), seed, generator, ids, allowed)
+        return index.view((*shape, *x.shape[:-1])) if shape else index.squeeze(0)
     index = draws.gumbel_max.seeded(seed, generator, x, ids, allowed, math.prod(shape), col_start)
     return index.view((*shape, *x.shape[:-1])) if shape else index.squeeze(0)
 

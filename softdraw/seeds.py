@@ -11,7 +11,7 @@ from torch import Tensor
 
 from softdraw.arguments import ROW_MAX, prepare_rows
 from softdraw.checks import check_tensor
-from softdraw.tensors import PLAIN, agreed, check_whole_rows, is_dtensor, matched
+from softdraw.tensors import PLAIN, agreed, check_whole_rows, is_dtensor, matched, split_over_categories
 
 SEED_MIN, SEED_MAX = -(2**63), 2**64 - 1
 
@@ -59,7 +59,8 @@ def seed_for(
     batch = x.shape[:-1] if batch is None else batch
     if type(x) in PLAIN or not is_dtensor(x):
         return prepare_seed(seed, generator, x.device, batch)
-    check_whole_rows(x)
+    if not split_over_categories(x):  # of which some draws are made, and the others are refused before
+        check_whole_rows(x)
     key = prepare_seed(seed, generator, x.device, batch)
     return agreed(key, x) if seed is None else key
 

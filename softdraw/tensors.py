@@ -24,13 +24,18 @@ from softdraw.private_torch import PLAIN, is_plain
 __all__ = [
     "PLAIN",
     "agreed",
+    "check_first_column",
     "check_whole_rows",
     "is_dtensor",
     "is_plain",
+    "local_part",
+    "local_row_ids",
     "matched",
     "noise_of_rows",
     "on_local_rows",
+    "placed",
     "replicating",
+    "split_over_categories",
 ]
 
 
@@ -40,6 +45,20 @@ def is_dtensor(x: object) -> bool:
         return False
     module = sys.modules.get("torch.distributed.tensor")
     return module is not None and isinstance(x, module.DTensor)
+
+
+def split_over_categories(logits: object) -> bool:
+    """Whether ``logits``, categories last, are a DTensor of which no rank has a whole row."""
+    return is_dtensor(logits) and any(p.is_shard(_of(logits).dim() - 1) for p in _of(logits).placements)
+
+
+def check_first_column(col_start: int) -> None:
+    """A DTensor has its columns from 0 on: it is a whole tensor."""
+    if col_start:
+        raise ValueError(
+            f"col_start must be 0 where logits is a DTensor split over its categories, got {col_start}: the DTensor knows "
+            "the columns of its shards, and softdraw.distributed takes a plain block with its own"
+        )
 
 
 def matched(name: str, x: Tensor, logits: Tensor, what: str = "logits") -> Tensor:
@@ -90,13 +109,11 @@ def on_local_rows(call: Callable, logits: Tensor, rest: tuple, index: bool) -> T
     check_whole_rows(logits)
     x = _of(logits)
     at = 1 if index else 2
-    rows = _row_ids(x) if rest[at] is None else _local(rest[at], x)
-    y = call(x.to_local(), *(_local(t, x) for t in rest[:at]), rows, *(_local(t, x) for t in rest[at + 1 :]))
+    rows = local_row_ids(x) if rest[at] is None else local_part(rest[at], x)
+    y = call(x.to_local(), *(local_part(t, x) for t in rest[:at]), rows, *(local_part(t, x) for t in rest[at + 1 :]))
     if index:
         return _stacked(y, x, torch.Size((*x.shape[:-1], *y.shape[x.dim() :])))
-    return _tensor().DTensor.from_local(
-        y, x.device_mesh, x.placements, run_check=False, shape=x.shape, stride=x.stride()
-    )
+    return placed(y, x, x.shape, x.placements, x.stride())
 
 
 def noise_of_rows(make: Callable[[Tensor, Tensor, Tensor], Tensor], like: Tensor, rows: Tensor, seed: Tensor) -> Tensor:
@@ -105,15 +122,21 @@ def noise_of_rows(make: Callable[[Tensor, Tensor, Tensor], Tensor], like: Tensor
     one seed or all of them, ``(*batch, 1)``."""
     x = _of(like)
     seeds = seed.unsqueeze(0) if seed.dim() else seed
-    return _stacked(make(x.to_local(), _local(rows, x), _local(seeds, x)), x, x.shape)
+    return _stacked(make(x.to_local(), local_part(rows, x), local_part(seeds, x)), x, x.shape)
 
 
 def _stacked(y: Tensor, x: Any, rest: torch.Size) -> Tensor:
     """Local parts ``y`` as a DTensor ``(n, *rest)``, placed as ``x`` behind the new dimension."""
     shape = torch.Size((y.shape[0], *rest))
-    stride = tuple(math.prod(shape[d + 1 :]) for d in range(len(shape)))
-    placements = [_tensor().Shard(p.dim + 1) if p.is_shard() else p for p in x.placements]
-    return _tensor().DTensor.from_local(y, x.device_mesh, placements, run_check=False, shape=shape, stride=stride)
+    return placed(y, x, shape, [_tensor().Shard(p.dim + 1) if p.is_shard() else p for p in x.placements])
+
+
+def placed(y: Tensor, like: Any, shape: torch.Size, placements: Sequence, stride: tuple[int, ...] = ()) -> Tensor:
+    """Local parts ``y`` as a DTensor of that shape on the mesh of ``like``."""
+    stride = stride or tuple(math.prod(shape[d + 1 :]) for d in range(len(shape)))
+    return _tensor().DTensor.from_local(
+        y, like.device_mesh, placements, run_check=False, shape=shape, stride=stride
+    )
 
 
 def replicating(function: Callable, args: tuple, kwargs: dict[str, Any]) -> Any:
@@ -137,7 +160,7 @@ def _tensor() -> Any:
     return module
 
 
-def _of(x: Tensor) -> Any:
+def _of(x: object) -> Any:
     """A DTensor as type checkers may see it here: its module is not imported."""
     return x
 
@@ -146,7 +169,7 @@ def _replicated(mesh: Any) -> list:
     return [_tensor().Replicate()] * mesh.ndim
 
 
-def _row_ids(x: Any) -> Tensor:
+def local_row_ids(x: Any) -> Tensor:
     """The flattened index over the batch for every local row, ``(*local batch, 1)``."""
     ids = torch.zeros((), dtype=torch.int64, device=x.device)
     for dim, size in enumerate(x.shape[:-1]):
@@ -155,18 +178,20 @@ def _row_ids(x: Any) -> Tensor:
     return ids.unsqueeze(-1)
 
 
-def _local(t: Any, x: Any) -> Any:
-    """What belongs to the local rows of ``x``: of a tensor with its dimensions that part, of one number the number."""
+def local_part(t: Any, x: Any, placements: Sequence | None = None) -> Any:
+    """What belongs to the local rows of ``x``: of a tensor with its dimensions that part, of one number the number.
+    ``placements`` are those of ``x``, or say where the parts are of what has one number a row."""
+    placements = x.placements if placements is None else placements
     if not isinstance(t, Tensor):
         return t
     if t.dim() > 0:
         if not is_dtensor(t):
-            return _part(t, x.device_mesh, x.placements)
-        return _of(t).redistribute(x.device_mesh, x.placements).to_local()
+            return _part(t, x.device_mesh, placements)
+        return _of(t).redistribute(x.device_mesh, placements).to_local()
     if not is_dtensor(t):
         return t
     # Every rank's rows have a part in the gradient of one tau for all.
-    parts = [_tensor().Partial() if p.is_shard() else p for p in x.placements]
+    parts = [_tensor().Partial() if p.is_shard() else p for p in placements]
     return _of(t).redistribute(x.device_mesh, _replicated(x.device_mesh)).to_local(grad_placements=parts)
 
 

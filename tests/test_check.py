@@ -36,8 +36,11 @@ def _as_it_is(right, *arguments):
 
 
 def _nudged(right, *arguments):
-    """One element is another: the last one of the last row."""
-    out = right(*arguments).clone()
+    """One element is another: the last one of the last row, of the first result if there are several."""
+    out = right(*arguments)
+    if isinstance(out, tuple):
+        return _nudged(lambda: out[0]), *out[1:]
+    out = out.clone()
     out.view(-1)[-1] += 1 if not out.is_floating_point() else 2**-5
     return out
 
@@ -46,6 +49,14 @@ def _nudged(right, *arguments):
 @pytest.mark.parametrize("name", native.OPERATIONS)
 def test_one_wrong_element_of_one_operation_is_seen(name, dtype):
     assert check.disagreement(_broken(name, _nudged), CPU, dtype).startswith(f"{name} of 5x10 in {dtype} differs")
+
+
+def test_a_wrong_score_of_an_index_is_seen():
+    def nudged(right, *arguments):
+        at, score = right(*arguments)
+        return at, _nudged(lambda: score)
+
+    assert check.disagreement(_broken("best", nudged), CPU, torch.float32).startswith("best of 5x10")
 
 
 @pytest.mark.parametrize("part", [0, 1])

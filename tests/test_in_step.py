@@ -26,6 +26,7 @@ LAYERS = [
     ["seeds", "schedules", "metrics"],
     ["kernels"],
     ["operators"],
+    ["distributed"],
     ["rules", "functional", "keyed"],
     ["indices", "relaxations"],
     ["laws"],

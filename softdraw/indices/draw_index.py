@@ -15,6 +15,7 @@ from softdraw.indices.temperature import prepare_temperature
 from softdraw.indices.truncation import kept, prepare_bounds
 from softdraw.operators import indices
 from softdraw.overrides import handed_over, not_scripted, stands_in
+from softdraw.tensors import check_first_column, split_over_categories
 
 STREAMS = 2**31  # the independent draws that one seed has
 
@@ -101,12 +102,24 @@ def draw_index(
         return handed_over(draw_index, logits, **options, **keys, sample_shape=sample_shape)
     x, dim = prepare_logits(logits, dim)
     t = prepare_temperature(temperature, logits, dim)
+    split = split_over_categories(x)
+    if split and not (top_k is None and top_p is None and min_p is None):
+        raise ValueError(
+            "top_k, top_p and min_p must be None where logits is a DTensor split over its categories, for truncation needs "
+            "whole rows: redistribute it first, to a shard of another dimension or Replicate()"
+        )
     bounds = prepare_bounds(top_k, top_p, min_p, logits, dim)
     shape = prepare_shape("sample_shape", sample_shape, most=STREAMS)
     ids = rows_of(rows, x, seed)
     allowed = kept(x, prepare_mask(mask, logits, dim), t, bounds)
     col_start = check_col_start(col_start, x.shape[-1])
-    index, log_prob, entropy = indices.drawn(x, seed, generator, ids, allowed, t, math.prod(shape), col_start)
+    if split:
+        from softdraw.distributed import dtensor
+
+        check_first_column(col_start)
+        index, log_prob, entropy = dtensor.draw_index(x, t, math.prod(shape), seed, generator, ids, allowed)
+    else:
+        index, log_prob, entropy = indices.drawn(x, seed, generator, ids, allowed, t, math.prod(shape), col_start)
     if not shape:
         return IndexDraw(index.squeeze(0), log_prob.squeeze(0), entropy)
     whole = (*shape, *x.shape[:-1])

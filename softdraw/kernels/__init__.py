@@ -1,6 +1,6 @@
 """One operation, up to three bodies: ``reference`` (plain torch) is the definition, and a fast body must equal it.
 
-A body is a module with ``soft``, ``hard``, ``index`` and ``gumbel``, and for a first-order backward pass
+A body is a module with ``soft``, ``hard``, ``index``, ``best`` and ``gumbel``, and for a first-order backward pass
 ``soft_backward`` and ``hard_backward``. A fast one is compared with the reference before its first use with a dtype
 (``check``). Where there is none, or it is wrong, plain torch draws, and one warning says why.
 """

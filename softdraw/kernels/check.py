@@ -96,6 +96,9 @@ def _noisy(body: Any, draw: Draw, seed: Tensor, ids: Tensor) -> Iterator[Result]
     scores = x.to(wide) + noise
     best = _best(scores, mask)
     yield "index", body.index(draw, len(streams)), best
+    at, score = body.best(draw, len(streams))
+    yield "best", at, best
+    yield "best", score, _allowed(scores, mask).amax(-1)
     y, at = body.hard_index(draw, len(streams))
     yield "hard_index", at, best
     yield "hard_index", y, (torch.arange(cols, device=x.device) == best.unsqueeze(-1)).to(x.dtype)

@@ -52,6 +52,16 @@ def index(draw: Fields, samples: int) -> Tensor:
     return out
 
 
+def best(draw: Fields, samples: int) -> tuple[Tensor, Tensor]:
+    """``index``, and the score there in the compute dtype: -inf where nothing is allowed, NaN in a row with NaN or
+    +inf. Blocks of a wider row come together by these, bit for bit."""
+    logits = draw[0]
+    at = torch.empty((samples, *logits.shape[:-1]), dtype=torch.int64, device="cpu")
+    score = torch.empty(at.shape, dtype=compute_dtype(logits.dtype), device="cpu")
+    _run("best", score, draw, samples=samples, more=_indexaddress(at))
+    return at, score
+
+
 def tempered(draw: Fields, samples: int) -> Tensor:
     """The index of the largest x + tau G, ``(samples, *batch)``: tau is the temperature of the law here, and 0 the
     argmax."""
@@ -156,7 +166,7 @@ def gumbel(seed: Tensor, rows: Tensor, cols: int, col_start: int, stream: Tensor
     return _run("gumbel", out, (out, 1.0, seed, rows, None, col_start), stream=int(stream))
 
 
-_INDICES = ("index", "tempered", "topk")  # what they write has no columns
+_INDICES = ("index", "best", "tempered", "topk")  # what they write has no columns
 More = tuple[int, int, float, int, int, bool]  # addresses of indices and of bits; a rule's gap, number, count; given
 _NO_MORE: More = (0, 0, 0.0, 0, 1, False)
 
@@ -185,7 +195,7 @@ def _run(
         and (seed is None or not seed.dim())
         and (grad is None or grad.is_contiguous())
     ):
-        if name == "index":  # tau does not change the index
+        if name in ("index", "best"):  # tau does not change the index
             tau, taus = 1.0, None
         elif name in _INDICES and isinstance(tau, Tensor):
             tau, taus = 1.0, tau

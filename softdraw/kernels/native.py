@@ -21,7 +21,7 @@ from typing import Any
 from softdraw.kernels import elf, openmp
 
 # The first 32 bits of the SHA-256 of call.h, pass.h, bits.h and subset.h of csrc/, as CMakeLists.txt has it.
-ABI = 0x1C286502
+ABI = 0x498BFD2A
 CALL = struct.Struct("=9Q2d10q")  # the fields of csrc/call.h in order
 PASS = struct.Struct("=11Q2d11q")  # those of csrc/pass.h
 BITS = struct.Struct("=9Qd9q")  # those of csrc/bits.h
@@ -34,7 +34,7 @@ USAGE = {"Diversity": 0, "Balance": 1}  # a loss of how rows use their categorie
 REDUCTIONS = {"none": 0, "sum": 1, "mean": 2}  # as csrc/call.h numbers them
 OPERATIONS = (  # as csrc/call.h has them
     *("soft", "hard", "index", "gumbel", "soft_backward", "hard_backward"),
-    *("rule_backward", "bits", "soft_bits", "bits_backward", "tempered", "topk"),
+    *("rule_backward", "bits", "soft_bits", "bits_backward", "tempered", "topk", "best"),
 )
 PASSES = (
     *("entropy", "entropy_backward", "index_nll", "index_nll_backward", "nll", "nll_backward", "kl", "kl_backward"),

@@ -16,7 +16,7 @@ from softdraw.laws.checks import check_one_given, check_value
 from softdraw.laws.law import Law
 from softdraw.operators import draws, passes
 from softdraw.rules.pathwise import Pathwise
-from softdraw.tensors import is_plain
+from softdraw.tensors import is_plain, split_over_categories
 
 
 class OneHotCategorical(CategoricalLaw):
@@ -155,12 +155,20 @@ class OneHotCategorical(CategoricalLaw):
     def entropy(self) -> Tensor:
         """Entropy in nats, ``batch``; a forbidden category counts for nothing."""
         x, allowed = self.rows()
+        if split_over_categories(x):
+            from softdraw.distributed import dtensor
+
+            return dtensor.entropy(x, allowed).to(self.theta.dtype)
         return passes.entropy(Rows(x, mask=allowed), -1.0, 0.0).to(self.theta.dtype)
 
     def log_prob_wide(self, value: Tensor) -> Tensor:
         """log p(value), ``(..., *batch)``; -inf for a forbidden category."""
         value = value.to(compute_dtype(self.theta.dtype))
         x, allowed = self.rows()
+        if split_over_categories(x):
+            from softdraw.distributed import dtensor
+
+            return -dtensor.nll(x, value, allowed)
         return passes.nll(Rows(x, value, allowed), -1.0, CHECKS["Anything"], 0.0)
 
     def log_normalizer(self) -> Tensor:

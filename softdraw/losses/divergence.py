@@ -8,10 +8,11 @@ from torch import Tensor
 
 from softdraw.arguments import compute_dtype
 from softdraw.checks import check_device, check_floating
-from softdraw.kernels.pass_reference import Rows
+from softdraw.kernels.pass_reference import Rows, reduced
 from softdraw.losses.common import aligned, kept_rows
 from softdraw.operators import passes
 from softdraw.overrides import overridable
+from softdraw.tensors import split_over_categories
 
 
 @overridable
@@ -54,6 +55,8 @@ def kl_to_uniform(
         Kullback and Leibler (1951), "On information and sufficiency", eq. 2.4.
     """
     rows = kept_rows(logits, dim, mask, weight, reduction)
+    if split_over_categories(rows.x):
+        return _reduced(math.log(rows.x.shape[-1]) - _entropy_of_split(rows), rows, reduction)
     return passes.entropy(rows, 1.0, math.log(rows.x.shape[-1]), reduction=reduction)
 
 
@@ -98,6 +101,10 @@ def kl_to_prior(
     """
     x, *rest = kept_rows(logits, dim, mask, weight, reduction)
     prior = _prior(prior_logits, logits, dim)
+    if split_over_categories(x):
+        from softdraw.distributed import dtensor
+
+        return reduced(dtensor.kl_to_prior(x, prior), rest[-2], rest[-1], reduction)
     dtype = compute_dtype(x.dtype)
     rows = Rows(x, prior if prior.dtype == dtype else prior.to(dtype), *rest[1:])
     return passes.kl_with_slope(rows, reduction=reduction)
@@ -138,7 +145,20 @@ def entropy(
         Shannon (1948), "A mathematical theory of communication", sec. 6.
     """
     rows = kept_rows(logits, dim, mask, weight, reduction)
+    if split_over_categories(rows.x):
+        return _reduced(_entropy_of_split(rows), rows, reduction)
     return passes.entropy(rows, -1.0, 0.0, reduction=reduction)
+
+
+def _entropy_of_split(rows: Rows) -> Tensor:
+    """The entropies of a DTensor that is split over its categories."""
+    from softdraw.distributed import dtensor
+
+    return dtensor.entropy(rows.x)
+
+
+def _reduced(loss: Tensor, rows: Rows, reduction: str) -> Tensor:
+    return reduced(loss, rows.keep, rows.weight, reduction)
 
 
 def _prior(prior_logits: Tensor, logits: Tensor, dim: int) -> Tensor:

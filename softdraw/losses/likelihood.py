@@ -10,11 +10,11 @@ from torch.nn.functional import cross_entropy
 
 from softdraw.checks import DENSE, check_device, check_real
 from softdraw.kernels.native import CHECKS
-from softdraw.kernels.pass_reference import Rows
+from softdraw.kernels.pass_reference import Rows, reduced
 from softdraw.losses.common import checked, kept_rows, without
 from softdraw.operators import passes
 from softdraw.overrides import overridable
-from softdraw.tensors import PLAIN, is_plain
+from softdraw.tensors import PLAIN, is_plain, split_over_categories
 
 _WIDE = (torch.float32, torch.float64)
 _SMALL = 1 << 14  # elements: of more, the log-probabilities that torch keeps take more time than the node
@@ -74,6 +74,8 @@ def categorical_nll(
     rows = kept_rows(logits, dim, mask, weight, reduction)
     check_real("target", target)
     check_device("target", target, logits.device)
+    if split_over_categories(rows.x):
+        return _split(rows, target, dim, reduction)
     if target.dim() == logits.dim() - 1:
         _check_indices(target, rows.x.shape)
         index = target if target.dtype == torch.int64 else target.long()
@@ -88,6 +90,17 @@ def categorical_nll(
     legal = CHECKS["Distribution" if exact else "Anything"]
     check = (lambda: _check_distribution(rows, slack)) if exact else None
     return passes.nll(rows, 1.0, legal, slack, reduction=reduction, check=check)
+
+
+def _split(rows: Rows, target: Tensor, dim: int, reduction: str) -> Tensor:
+    """The loss of a DTensor that is split over its categories."""
+    from softdraw.distributed import dtensor
+
+    if target.dim() == rows.x.dim() - 1:
+        _check_indices(target, rows.x.shape)
+    else:
+        target = _distribution(target, rows.x.movedim(-1, dim), dim)[0]
+    return reduced(dtensor.nll(rows.x, target), rows.keep, rows.weight, reduction)
 
 
 def _by_torch(x: Tensor, index: Tensor, reduction: str) -> Tensor | None:

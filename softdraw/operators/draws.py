@@ -169,6 +169,28 @@ gumbel_max = Operation(
 )
 
 
+def _best(
+    logits: Tensor, seed: Tensor, rows: Tensor | None, mask: Tensor | None, samples: int, col_start: int
+) -> tuple[Tensor, Tensor]:
+    return kernels.body_for(logits).best((logits, 1.0, seed, rows, mask, col_start), samples)
+
+
+def _best_fake(
+    logits: Tensor, seed: Tensor, rows: Any, mask: Any, samples: int, col_start: int
+) -> tuple[Tensor, Tensor]:
+    shape = (samples, *logits.shape[:-1])
+    return logits.new_empty(shape, dtype=torch.int64), logits.new_empty(shape, dtype=compute_dtype(logits.dtype))
+
+
+# The index in a block of a wider row and its score there, by which blocks come together.
+best = Operation(
+    "best",
+    "(Tensor logits, Tensor seed, Tensor? rows, Tensor? mask, SymInt samples, SymInt col_start) -> (Tensor, Tensor)",
+    _best,
+    _best_fake,
+)
+
+
 def _noise(seed: Tensor, rows: Tensor, stream: Tensor, cols: int, col_start: int, dtype: torch.dtype) -> Tensor:
     return kernels.body(seed.device, dtype).gumbel(seed, rows, cols, col_start, stream, dtype)
 

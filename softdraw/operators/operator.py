@@ -18,7 +18,7 @@ from torch.compiler import is_compiling, is_dynamo_compiling
 from softdraw.arguments import number_tensor
 from softdraw.private_torch import forward_mode, has_storage, quick_apply, transformed
 from softdraw.seeds import keep_spare, seed_for, spare_seed
-from softdraw.tensors import is_dtensor, is_plain, on_local_rows
+from softdraw.tensors import check_whole_rows, is_dtensor, is_plain, on_local_rows
 
 _exporting = getattr(torch.compiler, "is_exporting", lambda: True)  # where it cannot be told, a graph may be exported
 _LIBRARY = torch.library.Library("softdraw", "FRAGMENT")
@@ -57,9 +57,11 @@ class Operation:
 
     def form(self, x: Any, tau: Any = None) -> Form:
         """How to call the operation on ``x``."""
-        return self._bare if is_plain(x) else self._form_for_observers()
+        return self._bare if is_plain(x) else self._form_for_observers(x)
 
-    def _form_for_observers(self) -> Form:
+    def _form_for_observers(self, x: Any) -> Form:
+        if is_dtensor(x):
+            check_whole_rows(x)
         return self._transformed if not is_compiling() and under_torch_func() else self._seen
 
     def in_backward(self, grad: Tensor) -> Callable | None:
@@ -126,7 +128,7 @@ class Differentiable(Operation):
     def form(self, x: Any, tau: Any = None) -> Form:
         """How to call the operation on ``x`` and tau."""
         if not is_plain(x):
-            return self._form_for_observers()
+            return self._form_for_observers(x)
         wanted = x.requires_grad or (type(tau) is not float and tau.requires_grad)
         return self._recorded if wanted and is_grad_enabled() else self._bare
 

@@ -22,7 +22,7 @@ from softdraw.operators.rules import Gradient
 from softdraw.private_torch import quick_apply
 from softdraw.rules.pathwise import OneHots, Pathwise, attach, gradient
 from softdraw.seeds import keep_spare, seed_for, spare_seed
-from softdraw.tensors import is_dtensor, is_plain
+from softdraw.tensors import is_dtensor, is_plain, split_over_categories
 
 
 class Request(NamedTuple):
@@ -38,6 +38,8 @@ class Request(NamedTuple):
 def draw_one_hots(rule: Pathwise, logits: Tensor, request: Request) -> Tensor:
     """``(samples, *batch, C)`` or ``(*batch, C)``: exact one-hots, or the value, with the gradient of the rule."""
     kernel, plain, (seed, rows, mask, samples, value) = rule.kernel(), is_plain(logits), request
+    if not plain and split_over_categories(logits):
+        return _split(rule, logits, request)
     if kernel is None or not (plain or _in_compiler(logits)):
         return _by_formula(rule, logits, request)
     if kernel.name == "gumbel_softmax":
@@ -84,9 +86,27 @@ def draw_bits(rule: Pathwise, theta: Tensor, request: Request) -> Tensor | None:
     return b
 
 
+def _split(rule: Any, logits: Tensor, request: Request) -> Tensor:
+    """The draw from a DTensor that is split over its categories."""
+    from softdraw.distributed import dtensor, rules
+
+    _, rows, mask, samples, value = request
+    if samples is not None or value is not None:
+        name, got = ("sample_shape", samples) if value is None else ("value", tuple(value.shape))
+        raise ValueError(
+            f"{name} must be left out where logits is a DTensor split over its categories, got {got}: expand the "
+            "logits, or redistribute them to a shard of another dimension or Replicate()"
+        )
+    return dtensor.draw(rules.checked_kernel(rule), logits, _seed_of(logits, request), rows, mask)
+
+
 def exact_one_hots(logits: Tensor, request: Request) -> Tensor:
     """Exact one-hots without a gradient; a row with NaN or +inf is NaN."""
     logits, (seed, rows, mask, samples, _) = logits.detach(), request
+    if split_over_categories(logits):
+        from softdraw.distributed import dtensor
+
+        return dtensor.one_hots(logits, samples, seed, rows, mask)
     if _direct(logits):
         return rules.hard_index(logits, seed, rows, mask, samples)[0]
     # The index alone is an operation that torch.func maps, and that knows DTensors.

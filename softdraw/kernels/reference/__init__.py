@@ -5,6 +5,7 @@ gradients of the rules.
 """
 
 from softdraw.kernels.reference.draws import (
+    best,
     checked,
     checked_temperature,
     drawn,
@@ -29,6 +30,7 @@ subsets = None  # the formulas are in subset.py
 tiles = None  # they are in tile_reference.py
 
 __all__ = [
+    "best",
     "bits",
     "bits_backward",
     "checked",

@@ -49,6 +49,18 @@ def index(draw: Fields, samples: int) -> Tensor:
     return _by_streams(draw, samples, lambda s: _argmax(s)[0])
 
 
+def best(draw: Fields, samples: int) -> tuple[Tensor, Tensor]:
+    """``index``, and the score there: -inf where nothing is allowed, NaN in a row with NaN or +inf."""
+
+    def both(s: Tensor) -> Tensor:
+        at, top = _argmax(s)
+        top = top.masked_fill(top == math.inf, math.nan)
+        return torch.stack((at.double(), top.double()), -1)  # both are exact: indices are below 2^32
+
+    at, score = _by_streams(draw, samples, both).unbind(-1)
+    return at.long(), score.to(compute_dtype(draw[0].dtype))
+
+
 def tempered(draw: Fields, samples: int) -> Tensor:
     """The index of the largest x + tau G, ``(samples, *batch)``: tau is the temperature of the law here, and 0 the
     argmax."""

@@ -23,6 +23,7 @@ from softdraw.kernels.triton import bit_passes, draws, gradients, indices, launc
 from softdraw.kernels.triton import bits as triton_bits
 from softdraw.kernels.triton import passes as passes
 from softdraw.kernels.triton import usage as usage
+from softdraw.kernels.triton.indices import best as best
 from softdraw.kernels.triton.indices import drawn as drawn
 from softdraw.kernels.triton.indices import index as index
 from softdraw.kernels.triton.indices import tempered as tempered

@@ -29,6 +29,22 @@ def index(draw: Fields, samples: int) -> Tensor:
     return tempered(Draw(*draw)._replace(tau=1.0), samples)
 
 
+def best(draw: Fields, samples: int) -> tuple[Tensor, Tensor]:
+    """``index``, and the score there: -inf where nothing is allowed, NaN in a row with NaN or +inf."""
+    draw = Draw(*draw)._replace(tau=1.0)
+    lead = draw.col_start % 4
+    if lead:  # a thread takes four columns, from a multiple of four on: those before the block are forbidden
+        padded = torch.nn.functional.pad(draw.logits, (lead, 0), value=-torch.inf)
+        mask = None if draw.mask is None else torch.nn.functional.pad(draw.mask, (lead, 0), value=False)
+        draw = draw._replace(logits=padded, mask=mask, col_start=draw.col_start - lead)
+    draw, named = _prepared(draw)
+    out = torch.empty((samples, *draw.logits.shape[:-1]), dtype=torch.int64, device=draw.logits.device)
+    score = torch.empty_like(out, dtype=compute_dtype(draw.logits.dtype))
+    if out.numel():
+        highest(named, draw.logits, out, score)
+    return torch.where(out < 0, -1, out - lead), score.masked_fill_(score == torch.inf, torch.nan)
+
+
 def tempered(draw: Fields, samples: int) -> Tensor:
     """The index of the largest x + tau G, ``(samples, *batch)``: tau is the temperature of the law here."""
     draw = Draw(*draw)
