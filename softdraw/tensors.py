@@ -134,9 +134,7 @@ def _stacked(y: Tensor, x: Any, rest: torch.Size) -> Tensor:
 def placed(y: Tensor, like: Any, shape: torch.Size, placements: Sequence, stride: tuple[int, ...] = ()) -> Tensor:
     """Local parts ``y`` as a DTensor of that shape on the mesh of ``like``."""
     stride = stride or tuple(math.prod(shape[d + 1 :]) for d in range(len(shape)))
-    return _tensor().DTensor.from_local(
-        y, like.device_mesh, placements, run_check=False, shape=shape, stride=stride
-    )
+    return _tensor().DTensor.from_local(y, like.device_mesh, placements, run_check=False, shape=shape, stride=stride)
 
 
 def replicating(function: Callable, args: tuple, kwargs: dict[str, Any]) -> Any:

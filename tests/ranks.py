@@ -74,8 +74,16 @@ class Counted:
         return call
 
     def __enter__(self):
-        names = [n for n in dist.__all__ if n.startswith(("all_", "reduce", "broadcast", "gather", "scatter", "send"))] if hasattr(dist, "__all__") else ["all_gather", "all_reduce", "broadcast"]
-        self._patches = [mock.patch.object(dist, name, self(name, getattr(dist, name))) for name in names if name != "all_gather_object"]
+        names = (
+            [n for n in dist.__all__ if n.startswith(("all_", "reduce", "broadcast", "gather", "scatter", "send"))]
+            if hasattr(dist, "__all__")
+            else ["all_gather", "all_reduce", "broadcast"]
+        )
+        self._patches = [
+            mock.patch.object(dist, name, self(name, getattr(dist, name)))
+            for name in names
+            if name != "all_gather_object"
+        ]
         for patch in self._patches:
             patch.start()
         return self

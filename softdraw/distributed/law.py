@@ -129,9 +129,7 @@ def check_index(name: str, index: Tensor, block: Block) -> None:
         )
 
 
-def entropy(
-    block: Tensor, col_start: int, group: ProcessGroup | None = None, *, mask: Tensor | None = None
-) -> Tensor:
+def entropy(block: Tensor, col_start: int, group: ProcessGroup | None = None, *, mask: Tensor | None = None) -> Tensor:
     r"""The entropy of the law of rows whose categories are split over ranks, in nats.
 
     .. math:: H = -\sum_j p_j \log p_j, \qquad p = \mathrm{softmax}(x)

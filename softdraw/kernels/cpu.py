@@ -133,7 +133,19 @@ def bits(draw: Fields, samples: int | None) -> Tensor:
 
 def soft_bits(draw: Fields, stretch: float) -> Tensor:
     """Relaxed bits, stretched and clipped, of the shape of theta."""
-    return _run_bits("soft_bits", _contiguous(draw[0]), draw, None, (0, 0, stretch, 0, 1, False))
+    theta, tau, seed, rows, mask, _ = draw
+    mask_at = rows_at = taus_at = 0
+    if rows is not None or mask is not None or type(tau) is not float or not theta.is_contiguous() or theta.is_neg():
+        tau, taus = _number_or_rows(tau, compute_dtype(theta.dtype))
+        theta, mask, rows, taus = _alike(theta, mask, rows, taus)
+        mask_at, rows_at, taus_at = address(mask), address(rows), address(taus)
+    out = _empty_like(theta)
+    if n := theta.numel():
+        at = out.data_ptr(), theta.data_ptr() or address(theta), 0, 0, mask_at, address(seed), rows_at, taus_at, 0
+        function("soft_bits")(
+            _pack(*at, tau, stretch, n, 1, DTYPES[theta.dtype], 0, 0, 1, _threads(), 0, 1, False), None
+        )
+    return out
 
 
 def bits_backward(draw: Fields, grad: Tensor, sample: Tensor, rule: KernelRule, given: bool) -> Tensor:

@@ -33,7 +33,7 @@ from softdraw.rules.needs import Need
 from softdraw.rules.pathwise import Pathwise
 from softdraw.rules.score_function import ScoreFunction
 from softdraw.rules.zgr import ZGR
-from softdraw.seeds import keyed
+from softdraw.seeds import keyed, seed_for
 from softdraw.tensors import matched
 
 _DEFAULT = ZGR()
