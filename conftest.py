@@ -13,7 +13,7 @@ from softdraw import kernels
 
 # Imports and collected tests stay until the end: collections of garbage among them take a fifth of that time.
 gc.disable()
-# Tests start hundreds of processes. Where this is set, as in many images of containers, each compiles every module anew.
+# Tests start hundreds of processes. Where this is set, as in many container images, each compiles every module anew.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 
