@@ -1,5 +1,6 @@
 """The names that every doctest may use, and what is left out where Triton is missing or too old."""
 
+import gc
 import os
 import sys
 from importlib.metadata import PackageNotFoundError, version
@@ -9,6 +10,12 @@ import torch
 
 import softdraw
 from softdraw import kernels
+
+# Imports and collected tests stay until the end: collections of garbage among them take a fifth of that time.
+gc.disable()
+# Tests start hundreds of processes. Where this is set, as in many container images, each compiles every module anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 # Processes that join in a group here find each other on this machine, whatever its name resolves to.
 if sys.platform == "linux":
@@ -36,6 +43,11 @@ def pytest_terminal_summary(terminalreporter) -> None:
     if collect_ignore_glob:
         left_out = ", ".join(collect_ignore_glob)
         terminalreporter.write_line(f"left out, since Triton 3.3 or newer is not installed: {left_out}")
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()  # later collections do not walk over what stays
+    gc.enable()
 
 
 @pytest.fixture(autouse=True)

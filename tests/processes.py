@@ -1,10 +1,15 @@
 """Code that runs in a process of its own."""
 
+import contextlib
+import io
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
+import traceback
 from collections.abc import Sequence
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 # The command line with a SIGKILL at the n-th fsync. A write is two: the new file, then, renamed, its folder.
@@ -27,6 +32,39 @@ def run(code: str, **environment: str) -> str:
     """What the code prints; it must end well within two minutes."""
     command, around = [sys.executable, "-c", code], {**os.environ, **environment}
     return subprocess.run(command, env=around, check=True, timeout=120, stdout=subprocess.PIPE, text=True).stdout
+
+
+def run_forked(code: str, **environment: str) -> str:
+    """As ``run``, in a fork of a process that has imported torch and nothing else: a tenth of a second, not two."""
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return run(code, **environment)
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["torch"])
+    receiver, sender = context.Pipe(duplex=False)
+    child = context.Process(target=_execute, args=(code, environment, sender))
+    child.start()
+    sender.close()
+    with receiver:
+        said = receiver.recv() if receiver.poll(120) else ""
+    child.join(20)
+    assert child.exitcode == 0, said
+    child.close()
+    return said
+
+
+def _execute(code: str, environment: dict[str, str], sender: Connection) -> None:
+    assert "softdraw" not in sys.modules
+    os.environ.update(environment)
+    sys.argv = [""]
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(said):
+            exec(compile(code, "<forked>", "exec"), {"__name__": "__main__"})
+    except BaseException:
+        said.write(traceback.format_exc())
+        raise
+    finally:
+        sender.send(said.getvalue())
 
 
 def killed(syncs: int, arguments: Sequence[str]) -> None:

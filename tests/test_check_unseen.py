@@ -7,7 +7,7 @@ import sys
 
 import pytest
 import torch
-from processes import run
+from processes import run, run_forked
 from torch.utils._python_dispatch import TorchDispatchMode
 from unasked import unasked  # noqa: F401
 
@@ -79,7 +79,7 @@ assert ended[0] and ended[1] == 0, ended
 @pytest.mark.parametrize("code", [QUIET, FORKED], ids=["quiet", "forked"])
 def test_the_check_leaves_no_thread_draws_from_no_generator_and_works_in_a_fork(code):
     """In a child that was forked after torch had used OpenMP, plain torch hangs on the thread that forked."""
-    run(code)
+    run_forked(code)
 
 
 @compiled

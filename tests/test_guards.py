@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from processes import run
+from processes import run, run_forked
 from unasked import unasked  # noqa: F401
 
 import softdraw
@@ -164,9 +164,11 @@ print(kernels.reason(x.device))
 def _refused(path: Path | str, *, by: str) -> str:
     """What a process says that finds this file, by the variable or where the package is installed."""
     if by == "variable":
-        said = run(DRAWS, SOFTDRAW_LIBRARY=str(path)).splitlines()
+        said = run_forked(DRAWS, SOFTDRAW_LIBRARY=str(path)).splitlines()
     else:
-        said = run(DRAWS.replace("len(sys.argv) > 1", "True").replace("sys.argv[1]", repr(str(path)))).splitlines()
+        said = run_forked(
+            DRAWS.replace("len(sys.argv) > 1", "True").replace("sys.argv[1]", repr(str(path)))
+        ).splitlines()
     count, warning, reason = said
     assert count == "1 RuntimeWarning"
     assert warning.startswith("softdraw draws with plain torch on the CPU: ")

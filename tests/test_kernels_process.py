@@ -6,7 +6,7 @@ import sys
 
 import pytest
 import torch
-from processes import run
+from processes import run, run_forked
 
 from softdraw import kernels
 from softdraw.kernels import native
@@ -42,7 +42,7 @@ def test_extra_memory():
         assert extra <= 16 * rows + 2 * 2**20
 
 
-def test_importing_softdraw_costs_little_more_than_torch(tmp_path):
+def test_importing_softdraw_costs_little_more_than_torch():
     """All names: at most 100 ms of the processor over torch; the best of several, since a busy machine only adds.
 
     The first run writes the bytecode that the others read. torch's objects are frozen: a collection of garbage that
@@ -54,12 +54,11 @@ def test_importing_softdraw_costs_little_more_than_torch(tmp_path):
         start = time.process_time()
         import softdraw.public
         print(time.process_time() - start)"""
-    bytecode = {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(tmp_path)}
-    assert min(float(run(code, **bytecode)) for _ in range(4)) < 0.1
+    assert min(float(run(code, PYTHONDONTWRITEBYTECODE="")) for _ in range(4)) < 0.1
 
 
 def test_import_loads_nothing_heavy():
-    loaded = run("import softdraw.public, sys; print(*sys.modules)").split()
+    loaded = run_forked("import softdraw.public, sys; print(*sys.modules)").split()
     assert not {"typer", "rich", "matplotlib", "sklearn", "libcst", "triton"} & set(loaded)
 
 
@@ -77,7 +76,7 @@ def test_without_the_library_the_reference_runs_and_says_so(tmp_path):
         "print([w.category.__name__ for w in seen if 'plain torch' in str(w.message)])\n"
         "print(kernels.body(x.device).__name__, kernels.reason(x.device))\n"
     )
-    lines = run(code, SOFTDRAW_LIBRARY="").splitlines()
+    lines = run_forked(code, SOFTDRAW_LIBRARY="").splitlines()
     assert lines[0] == "['RuntimeWarning']"
     assert lines[1].startswith("softdraw.kernels.reference")
     assert "C++17 compiler" in lines[1]
