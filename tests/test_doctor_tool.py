@@ -188,7 +188,7 @@ def test_a_thousand_unchanged_files_take_less_than_two_seconds(tmp_path):
 
 @pytest.mark.long
 def test_a_thousand_files_of_torch_take_less_than_fifteen_seconds_on_two_cores():
-    """30 seconds of the processor are 15 on two cores. A fourth of the files, which takes about a fourth of the time."""
+    """30 seconds of the processor are 15 on two cores; a fourth of the files takes about a fourth of them."""
     import torch
 
     folder = Path(torch.__file__).parent
