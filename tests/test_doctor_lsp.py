@@ -44,35 +44,71 @@ def test_an_editor_gets_the_findings_the_explanations_and_the_fixes(tmp_path):
     asyncio.run(asyncio.wait_for(session(tmp_path), 60))
 
 
-async def session(tmp_path):
-    from lsprotocol import types as lsp
-    from pygls.lsp.client import LanguageClient
+async def session(folder):
+    """One server, which is asked everything: starting it is what takes time."""
+    editor = Editor(folder / "train.py")
+    await editor.start()
+    await opened(editor)
+    await helped(editor)
+    await changed(editor)
+    await editor.stop()
 
-    client, published = LanguageClient("editor", "1"), asyncio.Queue()
-    client.feature(lsp.TEXT_DOCUMENT_PUBLISH_DIAGNOSTICS)(lambda params: published.put_nowait(params))
-    await client.start_io(sys.executable, "-m", "softdraw_doctor", "lsp")
-    capable = await client.initialize_async(lsp.InitializeParams(lsp.ClientCapabilities()))
-    assert capable.capabilities.hover_provider
-    client.initialized(lsp.InitializedParams())
 
-    file = tmp_path / "train.py"
-    file.write_text(TEXT, encoding="utf-8")
-    uri = file.as_uri()
-    here = lsp.TextDocumentIdentifier(uri)
+class Editor:
+    """pygls' client with one file."""
 
-    async def diagnostics():
-        found = await published.get()
-        assert found.uri == uri
+    def __init__(self, file):
+        from lsprotocol import types
+        from pygls.lsp.client import LanguageClient
+
+        self.lsp, self.file, self.uri = types, file, file.as_uri()
+        self.here = types.TextDocumentIdentifier(self.uri)
+        self.client, self.published, self.version = LanguageClient("editor", "1"), asyncio.Queue(), 0
+        name = types.TEXT_DOCUMENT_PUBLISH_DIAGNOSTICS
+        self.client.feature(name)(lambda params: self.published.put_nowait(params))
+
+    async def start(self):
+        await self.client.start_io(sys.executable, "-m", "softdraw_doctor", "lsp")
+        await self.client.initialize_async(self.lsp.InitializeParams(self.lsp.ClientCapabilities()))
+        self.client.initialized(self.lsp.InitializedParams())
+        self.file.write_text(TEXT, encoding="utf-8")
+        item = self.lsp.TextDocumentItem(self.uri, "python", 0, TEXT)
+        self.client.text_document_did_open(self.lsp.DidOpenTextDocumentParams(item))
+
+    async def stop(self):
+        await self.client.shutdown_async(None)
+        self.client.exit(None)
+        await self.client.stop()
+
+    async def diagnostics(self):
+        found = await self.published.get()
+        assert found.uri == self.uri
         return list(found.diagnostics)
 
-    async def actions(line):
-        place = lsp.Range(lsp.Position(line, 0), lsp.Position(line, 9))
-        asked = lsp.CodeActionParams(here, place, lsp.CodeActionContext([]))
-        return await client.text_document_code_action_async(asked)
+    async def actions(self, line):
+        place = self.lsp.Range(self.lsp.Position(line, 0), self.lsp.Position(line, 9))
+        asked = self.lsp.CodeActionParams(self.here, place, self.lsp.CodeActionContext([]))
+        return await self.client.text_document_code_action_async(asked)
 
-    # Opened: the same findings as on the command line, at the same places.
-    client.text_document_did_open(lsp.DidOpenTextDocumentParams(lsp.TextDocumentItem(uri, "python", 1, TEXT)))
-    found, expected = await diagnostics(), examine(TEXT, str(file), chosen())
+    async def hover(self, line):
+        shown = await self.client.text_document_hover_async(
+            self.lsp.HoverParams(self.here, self.lsp.Position(line, 12))
+        )
+        return shown and shown.contents.value
+
+    def change(self, text):
+        self.version += 1
+        document = self.lsp.VersionedTextDocumentIdentifier(self.version, self.uri)
+        whole = [self.lsp.TextDocumentContentChangeWholeDocument(text)]
+        self.client.text_document_did_change(self.lsp.DidChangeTextDocumentParams(document, whole))
+
+    def save(self):
+        self.client.text_document_did_save(self.lsp.DidSaveTextDocumentParams(self.here))
+
+
+async def opened(editor):
+    """The same findings as on the command line, at the same places."""
+    found, expected = await editor.diagnostics(), examine(TEXT, str(editor.file), chosen())
     assert [d.code for d in found] == [f.code for f in expected] == ["SD101", "SD105"]
     assert [f.message in d.message for d, f in zip(found, expected, strict=True)] == [True, True]
     line = TEXT.split("\n")[6].encode("utf-16-le")
@@ -80,37 +116,33 @@ async def session(tmp_path):
     assert [s.partition("(")[0] for s in starts] == ["F.binary_cross_entropy", "F.cross_entropy"]
     assert {(d.range.start.line, d.range.end.line, d.range.end.character) for d in found} == {(6, 6, len(line) // 2)}
 
-    # The explanations, and the fixes: one a finding, one for everything safe.
-    shown = await client.text_document_hover_async(lsp.HoverParams(here, lsp.Position(6, 12)))
-    assert all(explain(code) in shown.contents.value for code in ("SD101", "SD105"))
-    assert await client.text_document_hover_async(lsp.HoverParams(here, lsp.Position(0, 0))) is None
-    one, unsafe, every = await actions(6)
+
+async def helped(editor):
+    """The explanations, and the fixes: one a finding, and one for everything that is safe."""
+    shown = await editor.hover(6)
+    assert all(explain(code) in shown for code in ("SD101", "SD105"))
+    assert await editor.hover(0) is None
+    one, unsafe, every = await editor.actions(6)
     assert [one.is_preferred, unsafe.is_preferred] == [True, False]
     assert "changes results" in unsafe.title
-    repaired = repair(TEXT, str(file), chosen()).text
+    repaired = repair(TEXT, str(editor.file), chosen()).text
     assert repaired != TEXT
     for action in (one, every):
-        assert replaced(TEXT, action.edit.changes[uri]) == repaired
-    assert [action.kind for action in await actions(0)] == ["source.fixAll.softdraw-doctor"]
+        assert replaced(TEXT, action.edit.changes[editor.uri]) == repaired
+    assert [action.kind for action in await editor.actions(0)] == ["source.fixAll.softdraw-doctor"]
 
-    # Changed: a text that does not parse leaves what stands, a repaired one clears it, a saved one is examined.
-    def change(version, text):
-        whole = [lsp.TextDocumentContentChangeWholeDocument(text)]
-        document = lsp.VersionedTextDocumentIdentifier(version, uri)
-        client.text_document_did_change(lsp.DidChangeTextDocumentParams(document, whole))
 
-    change(2, TEXT + "def")
-    client.text_document_did_save(lsp.DidSaveTextDocumentParams(here))
-    change(3, SAFE.fixed)
-    assert await diagnostics() == []
-    (tmp_path / "pyproject.toml").write_text('[tool.softdraw.doctor]\nselect = ["SD105"]\n')
-    change(4, TEXT)
-    assert [d.code for d in await diagnostics()] == ["SD105"]
-    (tmp_path / "pyproject.toml").write_text('[tool.softdraw.doctor]\nexclude = ["train*"]\n')
-    client.text_document_did_save(lsp.DidSaveTextDocumentParams(here))
-    assert await diagnostics() == []
-    assert published.empty()
-    await client.shutdown_async(None)
-    client.exit(None)
-    await asyncio.sleep(0)
-    await client.stop()
+async def changed(editor):
+    """A text that does not parse leaves what stands; the settings are read anew."""
+    editor.change(TEXT + "def")
+    editor.save()
+    editor.change(SAFE.fixed)
+    assert await editor.diagnostics() == []
+    settings = editor.file.with_name("pyproject.toml")
+    settings.write_text('[tool.softdraw.doctor]\nselect = ["SD105"]\n')
+    editor.change(TEXT)
+    assert [d.code for d in await editor.diagnostics()] == ["SD105"]
+    settings.write_text('[tool.softdraw.doctor]\nexclude = ["train*"]\n')
+    editor.save()
+    assert await editor.diagnostics() == []
+    assert editor.published.empty()

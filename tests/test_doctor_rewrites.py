@@ -276,3 +276,15 @@ def test_a_constructor_keeps_its_comments():
     (finding,) = examine(text, "case.py", CHECKS)
     assert finding.reason == "the rewrite would delete a comment"
     assert repair(text, "case.py", CHECKS).text == text
+
+
+@pytest.mark.parametrize("shape", [(4, 3), (4, 5, 3)])
+def test_the_mean_of_a_divergence_is_over_all_but_the_classes(shape):
+    """SD110 writes the same for every shape, which "batchmean" is not: of (N, T, C) it is T times too large."""
+    old = IMPORTS + "def f(x, y):\n    return F.kl_div(x.log_softmax(-1), y, reduction='mean')\n"
+    names: dict = {}
+    exec(repair(old, "case.py", CHECKS, unsafe=True).text, names)
+    torch.manual_seed(0)
+    x, y = torch.randn(shape, dtype=torch.float64), torch.randn(shape, dtype=torch.float64).softmax(-1)
+    laws = [torch.distributions.Categorical(probs=y), torch.distributions.Categorical(logits=x)]
+    torch.testing.assert_close(names["f"](x, y), torch.distributions.kl_divergence(*laws).mean())

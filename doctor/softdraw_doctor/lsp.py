@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -156,7 +156,7 @@ def _with_ends(text: str) -> list[str]:
     return [line for start, end in zip(starts, [*ends, len(text)], strict=True) if (line := text[start:end])]
 
 
-def _taken(uri: str) -> Iterable[str]:
+def _taken(uri: str) -> set[str]:
     """The names that the files beside this one import from it."""
     path = Path(to_fs_path(uri) or "untitled.py")
     return files.imported_names([path]).get(path.stem, set())

@@ -14,7 +14,7 @@ from softdraw_doctor.vocabulary import AUTOCAST, spellings
 class BCEInAutocast(Check):
     """Binary cross-entropy of probabilities inside an autocast region.
 
-    Which devices raise: CUDA does, in float16 and in bfloat16 ("torch.nn.functional.binary_cross_entropy and
+    Which devices raise: CUDA and XPU do, in float16 and in bfloat16 ("torch.nn.functional.binary_cross_entropy and
     torch.nn.BCELoss are unsafe to autocast"). The CPU casts to float32 and MPS computes in low precision, so both lose
     the probability in silence, and no test on a CPU meets the error.
 

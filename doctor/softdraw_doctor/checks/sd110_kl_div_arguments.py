@@ -40,7 +40,7 @@ class KLDivArguments(Check):
                 yield self.found(source, loss.call, message, edits, likely=not known)
             literal = _mean(source, loss)
             if literal is not None:
-                said = 'the reduction "mean" divides by the number of classes too: the loss is so many times too small'
+                said = 'the reduction "mean" divides by the number of classes too: the loss is too small by that factor'
                 yield self.found(source, loss.call, said, _summed(source, loss, literal), unsafe=True)
 
 
