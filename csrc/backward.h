@@ -37,6 +37,7 @@ template <class S>
 class SoftBackward {
  public:
   static constexpr bool kDense = true;
+  static bool tiles(int64_t cols) { return narrow(cols); }
   explicit SoftBackward(const Call& call) : parts_(call), sums_(parts_) {}
 
   void run(const Row<S>* rows, int count) {

@@ -63,6 +63,7 @@ template <class S, class Finish>
 class Draw {
  public:
   static constexpr bool kDense = Finish::kDense;
+  static bool tiles(int64_t cols) { return narrow(cols); }
   using T = typename S::T;
   explicit Draw(const Call& call)
       : cols_(call.cols), parts_(call), tops_(parts_), scores_(Finish::kKeepsScores ? call.cols : 0) {}
@@ -214,6 +215,7 @@ class Gumbel {
  public:
   using T = typename S::T;
   static constexpr bool kDense = true;
+  static bool tiles(int64_t cols) { return narrow(cols); }
   explicit Gumbel(const Call& call) : parts_(call) {}
 
   void run(const Row<S>* rows, int count) {

@@ -5,9 +5,10 @@
 
 namespace {
 
-// How many rows are worked on together: rows of few columns share vectors, and strided ones share cache lines.
-inline int group_size(const Call& call, const Layout& layout) {
-  if (narrow(call.cols)) return kMaxRows;
+// How many rows are worked on together: rows of few columns share vectors, and strided ones share cache lines. ``tiles``:
+// the operation takes rows of this width in tiles, which may have a seed each.
+inline int group_size(const Call& call, const Layout& layout, bool tiles) {
+  if (tiles) return kMaxRows;
   if (!layout.one_seed()) return 1;
   if (call.cols < kNarrow) return kMaxRows;
   return call.cols <= 1 << 15 ? 16 : 1;
@@ -31,7 +32,7 @@ template <class S, class Body>
 void each_group(const Call& call, const int64_t* packed, int64_t first, int64_t last) {
   using Raw = typename S::Raw;
   const Layout layout(call, packed);
-  const int size = group_size(call, layout);
+  const int size = group_size(call, layout, Body::tiles(call.cols));
   Stage<Raw> in(layout, softdraw::kIn, call.in, call.cols, size), grad(layout, softdraw::kGrad, call.grad, call.cols, size);
   Stage<uint8_t> mask(layout, softdraw::kMask, call.mask, call.cols, size);
   Stage<Raw> out(layout, softdraw::kOut, Body::kDense ? call.out : nullptr, call.cols, size);

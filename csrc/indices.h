@@ -94,11 +94,32 @@ class TemperedIndex {
   static constexpr bool kDense = false;
   explicit TemperedIndex(const Call& call) : call_(call) {}
 
+  static bool tiles(int64_t cols) { return cols < kNarrow; }
+
   void run(const Row<S>* rows, int count) {
-    for (int r = 0; r < count; ++r) draw(rows[r], rows[r].index - call_.index);
+    if (!tiles(call_.cols)) {
+      for (int r = 0; r < count; ++r) draw(rows[r], rows[r].index - call_.index);
+      return;
+    }
+    for (int r = 0; r < count; r += kTile) draw_tile(rows + r, count - r < kTile ? count - r : kTile);
   }
 
  private:
+  // As ``draw``, of rows side by side. A group of rows is of one sample.
+  __attribute__((noinline)) void draw_tile(const Row<S>* rows, int count) {
+    const int64_t number = rows[0].index - call_.index;
+    Tile<S> tile(rows, count, call_.cols);
+    tile.load_scores();
+    alignas(64) T top[kTile];
+    Lane<double> e, ex, log_e;
+    if (number < call_.rows) tile.sum_law(top, e.at, ex.at), logs_of(e, log_e);
+    tile.add_tempered();
+    tile.take_tops();
+    tile.give_index();
+    for (int r = 0; r < count; ++r)
+      say(rows[r], number + r, tile.top(r), [&] { return Numbers{top[r], log_e[r], ex[r] / e[r] - log_e[r]}; });
+  }
+
   void draw(const Row<S>& row, int64_t number) {
     const bool summed = number < call_.rows;  // the law is the same for every sample
     const Tempered<S> scores(row);
@@ -111,14 +132,27 @@ class TemperedIndex {
       if (summed) law.take(x_, n);
     }
     give_index(row, top);
+    say(row, number, top, [&] { return Numbers{law.top(), law.log_sum(), law.mean_log()}; });
+  }
+
+  struct Numbers {
+    T top;
+    double log_sum, mean_log;
+  };
+
+  // Writes the logit that was drawn, and for the first sample the numbers of the law.
+  template <class Law>
+  INLINE void say(const Row<S>& row, int64_t number, const Top<T>& top, Law law) {
     const double nan = __builtin_nan("");
     const bool drawn = !top.bad && top.column >= 0;
     double *chosen = (double*)call_.out + number, *of_row = (double*)call_.out + call_.rows * call_.samples + 3 * number;
     *chosen = top.bad ? nan : drawn ? (double)logit_at(row, top.column) : -__builtin_inf();
-    if (!summed) return;
-    of_row[0] = top.bad ? nan : drawn ? (double)law.top() : 0;
-    of_row[1] = top.bad ? nan : drawn ? law.log_sum() : 0;
-    of_row[2] = top.bad ? nan : drawn ? law.mean_log() : 0;
+    if (number >= call_.rows) return;
+    const double none = top.bad ? nan : 0;
+    of_row[0] = of_row[1] = of_row[2] = none;
+    if (!drawn) return;
+    const Numbers numbers = law();
+    of_row[0] = (double)numbers.top, of_row[1] = numbers.log_sum, of_row[2] = numbers.mean_log;
   }
 
   const Call& call_;
@@ -206,21 +240,60 @@ class TopK {
   static constexpr bool kDense = false;
   explicit TopK(const Call& call) : call_(call), best_(call.count < call.cols ? call.count : call.cols) {}
 
+  static bool tiles(int64_t cols) { return cols < kNarrow; }
+
   void run(const Row<S>* rows, int count) {
-    for (int r = 0; r < count; ++r) {
-      const Tempered<S> scores(rows[r]);
-      best_.clear();
-      for (int64_t first = 0; first < call_.cols; first += kBlock) {
-        const int64_t n = call_.cols - first < kBlock ? call_.cols - first : kBlock;
-        const bool good = scores.read(x_, first, n, [&] { return best_.bar(); },
-                                      [&](const T* s, int64_t at, int64_t m) { best_.take(s, at, m); });
-        if (!good) best_.spoil();
-      }
-      best_.give(call_.index + (rows[r].index - call_.index) * call_.count, call_.count);
+    if (!tiles(call_.cols)) {
+      for (int r = 0; r < count; ++r) take(rows[r]);
+      return;
+    }
+    for (int first = 0; first < count; first += kTile) {
+      const int many = count - first < kTile ? count - first : kTile;
+      Tile<S> tile(rows + first, many, call_.cols);
+      tile.load_scores();
+      tile.add_tempered();
+      if (call_.count <= kFew) give_one_by_one(tile, rows + first, many);
+      else give_by_heap(tile, rows + first, many);
     }
   }
 
  private:
+  static constexpr int64_t kFew = 8;  // categories that are sooner found one after the other, of all rows at once
+
+  int64_t* out_of(const Row<S>& row) const { return call_.index + (row.index - call_.index) * call_.count; }
+
+  void give_one_by_one(Tile<S>& tile, const Row<S>* rows, int count) {
+    for (int64_t i = 0; i < call_.count; ++i) {
+      tile.take_tops();
+      for (int r = 0; r < count; ++r) {
+        const Top<T> top = tile.top(r);
+        out_of(rows[r])[i] = top.bad ? -1 : top.column;
+        if (top.column >= 0 && !top.bad) tile.forbid(top.column, r);
+      }
+    }
+  }
+
+  void give_by_heap(const Tile<S>& tile, const Row<S>* rows, int count) {
+    for (int r = 0; r < count; ++r) {
+      tile.give_row(x_, r);
+      best_.clear();
+      best_.take(x_, 0, call_.cols);
+      best_.give(out_of(rows[r]), call_.count);
+    }
+  }
+
+  void take(const Row<S>& row) {
+    const Tempered<S> scores(row);
+    best_.clear();
+    for (int64_t first = 0; first < call_.cols; first += kBlock) {
+      const int64_t n = call_.cols - first < kBlock ? call_.cols - first : kBlock;
+      const bool good = scores.read(x_, first, n, [&] { return best_.bar(); },
+                                    [&](const T* s, int64_t at, int64_t m) { best_.take(s, at, m); });
+      if (!good) best_.spoil();
+    }
+    best_.give(out_of(row), call_.count);
+  }
+
   const Call& call_;
   Best<T> best_;
   Block<T> x_;

@@ -73,8 +73,44 @@ class Tile {
 
   void score() {
     load_scores();
-    if (rows_[0].noisy) add();
+    if (rows_[0].noisy) add(s_);
   }
+
+  // Scores become x + tau G. Where tau is 1 they are those of score(), bit for bit.
+  void add_tempered() {
+    if (!rows_[0].noisy) return;
+    alignas(64) T g[kNarrow * kTile];
+    for (int64_t i = 0; i < n_; i += N) store(g + i, V{});
+    add(g);
+    for (int r = 0; r < kTile; r += N) {
+      const V tau = load<V>(tau_ + r);
+      for (int64_t i = r; i < n_; i += kTile) store(s_ + i, load<V>(s_ + i) + tau * load<V>(g + i));
+    }
+  }
+
+  // The sums over categories of exp(x - top) and of exp(x - top) (x - top), and the largest x, before noise is added.
+  void sum_law(T* top, double* e, double* ex) const {
+    using Sum = Vec<double, N>;
+    for (int r = 0; r < kTile; r += N) {
+      V highest = splat<V>(T(-__builtin_inf()));
+      for (int64_t i = r; i < n_; i += kTile) highest = load<V>(s_ + i) > highest ? load<V>(s_ + i) : highest;
+      Sum sum{}, weighted{};
+      for (int64_t i = r; i < n_; i += kTile) {
+        const V a = load<V>(s_ + i) - highest, p = exp_of<T, N>(a);
+        sum += __builtin_convertvector(p, Sum);
+        weighted += __builtin_convertvector(p * where_mass(p, a), Sum);
+      }
+      store(top + r, highest), store(e + r, sum), store(ex + r, weighted);
+    }
+  }
+
+  // The scores of a row, and -inf up to the next multiple of 16.
+  void give_row(T* out, int r) const {
+    for (int64_t c = 0; c < cols_; ++c) out[c] = s_[c * kTile + r];
+    for (int64_t c = cols_; c % 16; ++c) out[c] = T(-__builtin_inf());
+  }
+  void forbid(int64_t column, int r) { s_[column * kTile + r] = T(-__builtin_inf()); }
+  Top<T> top(int r) const { return {top_[r], (int64_t)best_[r], bad_[r] != 0}; }
 
   // Logits without noise, -inf where forbidden.
   void load_scores() {
@@ -167,8 +203,9 @@ class Tile {
   }
 
  protected:
-  // scores += noise. Four categories a counter: words before the first one and after the last are made and not used.
-  void add() {
+  // to += noise. Four categories a counter: words before the first one and after the last are made and not used. ``to``
+  // holds the logits or zeros, to which a word of the tail adds its own score.
+  void add(T* to) {
     constexpr int half = kCounters;
     alignas(64) uint32_t made[(kNarrow + 4) * kTile];
     const uint32_t col = rows_[0].stream.col;
@@ -188,11 +225,11 @@ class Tile {
       philox_by_word(made + c * kTile, counter, first, second);
     }
     const uint32_t* words = made + lead(col) * kTile;
-    if (!add_noise(s_, words, n_)) return;
+    if (!add_noise(to, words, n_)) return;
     for (int64_t i = 0; i < n_; ++i) {
       const Row<S>& row = rows_[i % kTile < count_ ? i % kTile : 0];
       const int64_t c = i / kTile;
-      if (words[i] < kTail) s_[i] = tail_score(logit_at(row, c), words[i], c, row.stream);
+      if (words[i] < kTail) to[i] = tail_score(to == s_ ? logit_at(row, c) : T(0), words[i], c, row.stream);
     }
   }
 

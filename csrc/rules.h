@@ -116,6 +116,7 @@ template <class S>
 class RuleBackward {
  public:
   static constexpr bool kDense = true;
+  static bool tiles(int64_t cols) { return narrow(cols); }
   using T = typename S::T;
   explicit RuleBackward(const Call& call)
       : rule_(rule_of(call)), gap_((T)call.gap), cols_(call.cols), parts_(call), tops_(parts_), sums_(parts_), q_(call.cols),
