@@ -80,7 +80,7 @@ def log_probs(x: Tensor) -> Tensor:
     The row of 0 at its +inf logits and -inf elsewhere has the same limit as a row whose top is +inf. A row with nothing
     allowed stays at -inf, without a gradient.
     """
-    if _readable(x):
+    if readable(x):
         y = x.log_softmax(-1)
         if not math.isnan(y.detach().sum().item()):  # no row without a finite largest logit: there torch gives NaN
             return y
@@ -105,14 +105,14 @@ def mixed(x: Tensor, share: float) -> Tensor:
 
 def probs(x: Tensor) -> Tensor:
     """exp(log_probs(x)), by torch's own softmax where every row is finite."""
-    if _readable(x):
+    if readable(x):
         y = x.softmax(-1)
         if not math.isnan(y.detach().sum().item()):
             return y
     return log_probs(x).exp()
 
 
-def _readable(x: Tensor) -> bool:
+def readable(x: Tensor) -> bool:
     """Whether values can be looked at: on the CPU, outside graphs."""
     return is_plain(x) and x.is_cpu
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -204,6 +206,11 @@ def test_a_library_that_is_not_installed_is_left_out_and_named(monkeypatch):
         monkeypatch.setattr(module, "find_spec", lambda package: None)
     assert [*contestants.contestants(Setting("Codebook", 4, 3, torch.float32, 1))] == ["softdraw", "clone"]
     assert left_out(["ZGR", "Codebook"]) == [
-        "Codebook without transformers: transformers is not installed",
-        "Codebook without vq: vector_quantize_pytorch is not installed",
+        "Codebook without transformers, which is not installed: pip install transformers==5.24.0",
+        "Codebook without vq, which is not installed: pip install vector-quantize-pytorch==1.32.0",
     ]
+
+
+def test_the_versions_beside_figures_are_pinned():
+    pinned = (Path(__file__).parents[1] / "constraints.txt").read_text().split()
+    assert {package for package, _ in modules.QUANTISERS.values()} <= set(pinned)

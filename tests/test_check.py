@@ -75,6 +75,10 @@ def test_a_wrong_index_or_number_of_a_law_is_seen(part):
     assert check.disagreement(_broken("drawn", nudged), CPU, torch.float32).startswith("drawn of 5x10")
 
 
+def test_a_wrong_relaxed_bit_is_seen():
+    assert check.disagreement(_broken("soft_bits", _nudged), CPU, torch.float32).startswith("soft_bits of 5x10")
+
+
 @pytest.mark.parametrize("rule", native.RULES)
 @pytest.mark.parametrize("name", ["rule_backward", "bits_backward"])
 def test_a_wrong_gradient_of_one_rule_is_seen(name, rule):

@@ -53,6 +53,21 @@ def test_expected_l0_against_integration(law):
     assert_close(module(draw=True, seed=0).law.probs, torch.tensor(by_integral, dtype=torch.float64), rtol=1e-6, atol=0)
 
 
+@pytest.mark.parametrize("ids", [None, torch.arange(60).view(12, 5, 1) * 2**33])
+def test_the_one_pass_is_the_formula(ids):
+    """Equations 10 and 11 on the logistic noise: value, gradient, and the gradient of the gradient."""
+    law, theta = HardConcrete(), THETA.clone().requires_grad_()
+    wide = theta.expand(12, 5)
+    z = law.draw(wide, None, None, KEY, ids)
+    exact = law.stretched(torch.sigmoid((logistic(wide, KEY, ids) + wide) / (2 / 3)))
+    assert ((z == 0) | (z == 1)).any() & ((z > 0) & (z < 1)).any()
+    w = torch.linspace(-1, 2, 60, dtype=torch.float64).view(12, 5)
+    assert_close(z, exact)
+    first, second = (torch.autograd.grad(y, theta, w, create_graph=True)[0] for y in (z, exact))
+    assert_close(first, second)
+    assert_close(torch.autograd.grad(first.sum(), theta)[0], torch.autograd.grad(second.sum(), theta)[0])
+
+
 def test_expected_l0_against_the_papers():
     """Equation 12 of Louizos et al.; below equation 5 of Yamada et al."""
     sigmoid = 1 / (1 + np.exp(-(THETA.numpy() - 2 / 3 * np.log(0.1 / 1.1))))

@@ -6,8 +6,11 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from torch import nn
 
+import softdraw
 from softdraw import metrics
+from softdraw.integrations.watch import Watch
 from softdraw.metrics import CodeUsage, code_usage
 
 
@@ -169,11 +172,23 @@ def test_numpy_integers_are_integers():
     assert code_usage(INDEX, num_codes=np.int32(3))["active_codes"] == 2
 
 
+def watched_on(rank):
+    """What a rank logs of a module that both ran and of two that one rank each ran, in two periods."""
+    model = nn.ModuleDict({name: softdraw.nn.Codebook(None, 4, 2) for name in ("both", "first", "second")})
+    watch, found = Watch(None, usage=True), []
+    watch.start(model, 0)
+    for period in range(2):
+        for name, codes in (("both", [rank]), ("second" if (rank + period) % 2 else "first", [2, 3, 3])):
+            model[name](logits=1e3 * nn.functional.one_hot(torch.tensor(codes), 4).float().unsqueeze(1))
+        found.append(watch.numbers())
+    return found
+
+
 def usage_worker(rank, store, queue):
     dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
     usage = CodeUsage(4)
     usage.update(torch.tensor([0, 1]) if rank == 0 else torch.tensor([2, 2, 2]))
-    queue.put((usage.compute(), usage.hard.tolist()))
+    queue.put((usage.compute(), usage.hard.tolist(), watched_on(rank)))
     dist.barrier()
     dist.destroy_process_group()
 
@@ -189,6 +204,14 @@ def test_ranks_are_added_up(tmp_path, ranks_results):
     want = code_usage(torch.tensor([0, 1, 2, 2, 2]), num_codes=4)
     assert [result[0] for result in results] == [want, want]
     assert sorted(result[1] for result in results) == [[[0, 0, 3, 0]], [[1, 1, 0, 0]]]  # own sums stay own
+    used = {"both": [1, 1, 0, 0], "first": [0, 0, 1, 2], "second": [0, 0, 1, 2]}
+    for result in results:
+        for numbers in result[2]:
+            assert len(numbers) == 2 * len(used)
+            for name, counts in used.items():
+                assert numbers[f"{name}/active_codes"] == 2
+                shares = [count / sum(counts) for count in counts]
+                assert numbers[f"{name}/perplexity"] == pytest.approx(perplexity(shares))
 
 
 def test_small_integers_index_a_large_codebook():

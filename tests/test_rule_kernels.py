@@ -95,6 +95,20 @@ def test_bits_are_draws_of_two_categories(dtype, special):
             )
 
 
+@pytest.mark.parametrize("stretch", [0.0, 0.1])
+@pytest.mark.parametrize("special", [False, True])
+@pytest.mark.parametrize("dtype", kernel_cases.DTYPES)
+def test_relaxed_bits_are_those_of_two_categories(dtype, special, stretch):
+    for key in range(3):
+        draw, _ = bit_case(special, dtype, key)
+        ours, theirs = cpu.soft_bits(draw, stretch), reference.soft_bits(draw, stretch)
+        close = {"rtol": 1e-5, "atol": 1e-6} if dtype == torch.float32 else {}
+        torch.testing.assert_close(ours, theirs, equal_nan=True, **close)
+        b = reference.bits(draw, None)
+        assert torch.equal((ours > 0.5)[ours != 0.5], (b == 1)[ours != 0.5])
+        assert torch.equal(ours.isnan(), b.isnan())
+
+
 @pytest.mark.parametrize("is_given", [False, True])
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: f"{rule.name}-{rule.draws}")
 @pytest.mark.parametrize("special", [False, True])
@@ -109,6 +123,7 @@ def test_bits_on_every_instruction_set(isa):
     draw, grad = bit_case(False, torch.float32)
     b = cpu.bits(draw, None)
     assert torch.equal(b, reference.bits(draw, None))
+    torch.testing.assert_close(cpu.soft_bits(draw, 0.1), reference.soft_bits(draw, 0.1), rtol=1e-5, atol=1e-6)
     for rule in RULES:
         exact = reference.bits_backward(draw, grad, b, rule, False)
         torch.testing.assert_close(cpu.bits_backward(draw, grad, b, rule, False), exact, rtol=1e-4, atol=1e-5)

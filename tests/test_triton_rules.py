@@ -152,6 +152,7 @@ def test_bits_of_samples_of_one_tau_and_of_a_seed_for_each(rule):
         draw = Draw(x, tau, seed, None, mask)
         b = run("bits", draw, 3)
         assert torch.equal(b, reference.bits(draw, 3))
+        torch.testing.assert_close(run("soft_bits", draw, 0.1), reference.soft_bits(draw, 0.1), rtol=1e-4, atol=1e-5)
         exact = reference.bits_backward(draw, grad, b, rule, False)
         torch.testing.assert_close(run("bits_backward", draw, grad, b, rule, False), exact, rtol=1e-4, atol=1e-5)
     assert run("bits", Draw(x[:0], 1.0, seed), None).shape == (0, 5)

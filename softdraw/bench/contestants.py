@@ -26,7 +26,7 @@ OPERATIONS = tuple(LINES)
 def left_out(operations: Iterable[str]) -> list[str]:
     """A sentence for each way that the lines have and this machine has not."""
     return [
-        f"{operation} without {name}: {package} is not installed"
+        f"{operation} without {name}, which is not installed: pip install {package}"
         for operation in operations
         for name, package in LINES[operation].left_out().items()
     ]

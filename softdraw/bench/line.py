@@ -46,12 +46,17 @@ class Line:
     a_row: int = 0  # elements a row
     indices: int = 0  # indices (8 bytes) a row
     samples: int = 1  # noise that is drawn for one result: times are then per sample
-    peers: dict[str, str] = field(default_factory=dict)  # by the name of the way, the package that it needs
+    peers: dict[str, str] = field(default_factory=dict)  # by the name of the way, what it needs, as pip takes it
 
     def left_out(self) -> dict[str, str]:
-        """The ways that are not measured here, by the package that is not installed."""
-        return {name: package for name, package in self.peers.items() if find_spec(package) is None}
+        """The ways that are not measured here, and what is not installed."""
+        return {name: package for name, package in self.peers.items() if find_spec(imported(package)) is None}
 
     def bytes_moved(self, rows: int, cols: int, element: int) -> int:
         """The bytes of it all, where an element takes ``element``."""
         return rows * ((self.dense * cols + self.a_row) * element + 8 * self.indices)
+
+
+def imported(package: str) -> str:
+    """The name that Python imports a package by, from the one that pip takes."""
+    return package.partition("==")[0].replace("-", "_")

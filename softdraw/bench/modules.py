@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, distributions, nn
 
 from softdraw import losses
-from softdraw.bench.line import Gradient, Line, Ways
+from softdraw.bench.line import Gradient, Line, Ways, imported
 from softdraw.nn import Codebook, Gate, Latent, Router
 from softdraw.rules.straight_through_gumbel import StraightThroughGumbel
 
@@ -71,7 +71,7 @@ def codebook(x: Tensor) -> Ways:
 
     calls: Ways = {"softdraw": Step(ours, step, vectors)}
     for name, (package, peer) in QUANTISERS.items():
-        if find_spec(package) is not None:
+        if find_spec(imported(package)) is not None:
             module, f = peer(codes, groups)
             calls[name] = Step(_like(module, x), f, vectors)
     return calls
@@ -121,9 +121,10 @@ def _vector_quantize(codes: int, groups: int) -> tuple[nn.Module, Callable[[Tens
     return module, step
 
 
+# The versions that the figures in benchmarks/README.md were taken with.
 QUANTISERS: dict[str, tuple[str, Callable[[int, int], tuple[nn.Module, Any]]]] = {
-    "transformers": ("transformers", _transformers),
-    "vq": ("vector_quantize_pytorch", _vector_quantize),
+    "transformers": ("transformers==5.24.0", _transformers),
+    "vq": ("vector-quantize-pytorch==1.32.0", _vector_quantize),
 }
 
 

@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
 from softdraw.checks import check_bool, given
@@ -36,6 +37,7 @@ class Watch:
         self._taus: dict[str, WithTau] = {}
         self._used: dict[str, CodeUsage] = {}
         self._hooks: list[Any] = []
+        self._device = torch.device("cpu")  # of the model: a backend may sum nothing elsewhere
 
     def start(self, model: nn.Module, step: int) -> None:
         """Look for the modules of a model, and write the values of the schedules at ``step``."""
@@ -43,6 +45,7 @@ class Watch:
         self._schedulers = {attr: TauScheduler(model, schedule, attr) for attr, schedule in self.schedules.items()}
         self.seek(step)
         self._values = self._now()
+        self._device = next((t.device for t in model.parameters()), self._device)
         for path, module in model.named_modules():
             if isinstance(module, WithTau) and module.has_tau and "tau" not in self.schedules:
                 self._taus[path] = module
@@ -66,12 +69,24 @@ class Watch:
         """What to log: the scheduled values that the last step had, the tau of every module where it has no schedule,
         and how codes were used since the last call. All ranks must call it, since usage is summed over them."""
         found = self._values | {_named(path, "tau"): float(module.tau) for path, module in self._taus.items()}
-        for path, usage in sorted(self._used.items()):  # in one order on all ranks
+        for path, usage in self._used_anywhere():
             numbers = usage.compute()
             found[_named(path, "perplexity")] = numbers["perplexity_hard"]
             found[_named(path, "active_codes")] = float(numbers["active_codes"])
             usage.reset()
         return found
+
+    def _used_anywhere(self) -> list[tuple[str, CodeUsage]]:
+        """The counts of every module that any rank ran, in one order on all ranks, since each takes part in every sum;
+        zeros for one that this rank did not run."""
+        if dist.is_available() and dist.is_initialized():
+            shapes: list[Any] = [None] * dist.get_world_size()
+            dist.all_gather_object(shapes, {path: (u.num_codes, u.groups) for path, u in self._used.items()})
+            for path, shape in (item for of_rank in shapes for item in of_rank.items()):
+                if path not in self._used:
+                    self._used[path] = usage = CodeUsage(*shape)
+                    usage.soft, usage.hard = usage.soft.to(self._device), usage.hard.to(self._device)
+        return sorted(self._used.items())
 
     def _now(self) -> dict[str, float]:
         return {attr: scheduler.get_last_value() for attr, scheduler in self._schedulers.items()}

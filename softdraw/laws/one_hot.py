@@ -15,7 +15,10 @@ from softdraw.laws.categorical import CategoricalLaw, check_probabilities, from_
 from softdraw.laws.checks import check_one_given, check_value
 from softdraw.laws.law import Law
 from softdraw.operators import draws, passes
+from softdraw.rules import fused
+from softdraw.rules.fused import Request
 from softdraw.rules.pathwise import Pathwise
+from softdraw.seeds import keyed
 from softdraw.tensors import is_plain, split_over_categories
 
 
@@ -117,6 +120,15 @@ class OneHotCategorical(CategoricalLaw):
         new = self.replace(self.scores(), None)
         new.mixing = 0.0
         return new.tempered(tau)
+
+    def draw_with_index(
+        self, rule: Pathwise, seed: int | Tensor | None, generator: torch.Generator | None, rows: int | Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """``rsample`` of a rule that was checked, and the category of each draw."""
+        key, ids = keyed(self.theta, self.batch_shape, seed, generator, rows)
+        logits, mask = self.one_hot_logits()
+        y, index = fused.draw_with_index(rule, logits, Request(key, ids, mask))
+        return self.extract(y), index
 
     def embed(self, value: Tensor) -> Tensor:
         """The sample itself."""

@@ -60,12 +60,17 @@ def squared_cv(
     if not amounts.dim() or not amounts.shape[-1]:
         raise ValueError(f"amounts must have a last dimension, that of experts, got shape {tuple(amounts.shape)}")
     a = amounts.to(compute_dtype(amounts.dtype))
-    keep = kept_mask(mask, a[..., 0], "the amounts without the last dimension")
-    a = without(a, None if keep is None else keep.unsqueeze(-1))
-    share = a.reshape(-1, a.shape[-1]).sum(0) if index is None else _collected(a, index, experts)
+    if mask is not None:
+        keep = kept_mask(mask, a[..., 0], "the amounts without the last dimension")
+        a = without(a, None if keep is None else keep.unsqueeze(-1))
+    if index is not None:
+        share = _collected(a, index, experts)
+    else:
+        share = a.sum(tuple(range(a.dim() - 1))) if a.dim() > 1 else a
     mean = share.mean()
-    nothing = mean == 0
-    return (share - mean).square().mean() / mean.masked_fill(nothing, 1).square()
+    if not numerics.readable(mean) or mean.item() == 0:
+        mean = mean.masked_fill(mean == 0, 1)
+    return share.var(correction=0) / mean.square()
 
 
 def _collected(a: Tensor, index: Tensor, experts: int | None) -> Tensor:

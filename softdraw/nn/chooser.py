@@ -54,10 +54,11 @@ class LogitsLayer(nn.Linear):
 
     def forward(self, input: Tensor) -> Tensor:
         """The logits."""
-        dtype = compute_dtype(input.dtype)
+        dtype, weight, bias = compute_dtype(input.dtype), self.weight, self.bias
         with full_precision(input):
-            bias = None if self.bias is None else self.bias.to(dtype)
-            return F.linear(input.to(dtype), self.weight.to(dtype), bias)
+            if weight.dtype == dtype and input.dtype == dtype:  # the common case first: three casts take as long as it
+                return F.linear(input, weight, bias)
+            return F.linear(input.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype))
 
 
 class Chooser(WithTau):
@@ -106,7 +107,8 @@ class Chooser(WithTau):
             raise TypeError("x was given, and this module has no layer (inputs=None), got logits=None: pass logits=")
         check_ending("x", x, (self.inputs,))
         theta = self.layer(x)
-        return theta.to(compute_dtype(theta.dtype)).unflatten(-1, tuple(ending)), x.dtype
+        theta = theta.to(compute_dtype(theta.dtype))
+        return theta if len(ending) == 1 else theta.unflatten(-1, tuple(ending)), x.dtype
 
     def __prepare_scriptable__(self) -> None:
         refuse_script(f"softdraw.nn.{type(self).__name__}")
@@ -125,8 +127,12 @@ def check_ending(name: str, x: Tensor, ending: Sequence[Any]) -> None:
         )
 
 
+_NOTHING = nullcontext()
+
+
 def full_precision(x: Tensor | None) -> AbstractContextManager:
     """A region without autocast, for what is computed in float32."""
-    if x is None or x.device.type == "meta" or not torch.is_autocast_enabled(x.device.type):
-        return nullcontext()
-    return torch.autocast(x.device.type, enabled=False)
+    if x is None or x.is_meta:
+        return _NOTHING
+    kind = x.device.type
+    return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else _NOTHING

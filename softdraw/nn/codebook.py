@@ -119,11 +119,11 @@ class Codebook(Chooser):
             law, codebook = OneHotCategorical(theta, mask), self.codebook.to(theta.dtype)
             if self.draws(draw):
                 rule = self.rule_at(theta)
-                y = law.rsample(rule=rule, seed=seed, generator=generator, rows=rows)
+                y, index = law.draw_with_index(rule, seed, generator, rows)
                 relaxed = rule.relaxes
             else:
                 y, relaxed = law.mode, False
-            index = index_of(y.detach())
+                index = index_of(y)
             value = product(y, codebook) if relaxed else look_up(y, index, codebook)
         return Choice(value.flatten(-2).to(dtype), index, law, theta)
 

@@ -94,10 +94,11 @@ class Latent(Chooser):
             theta, dtype = self.parameters_of(x, logits, (self.latents, self.codes))
             law = OneHotCategorical(theta, mask, uniform=self.unimix)
             if self.draws(draw):
-                y = law.rsample(rule=self.rule_at(theta), seed=seed, generator=generator, rows=rows)
+                y, index = law.draw_with_index(self.rule_at(theta), seed, generator, rows)
             else:
                 y = law.mode
-        return Choice(y.to(dtype), index_of(y.detach()), law, theta)
+                index = index_of(y)
+        return Choice(y if y.dtype == dtype else y.to(dtype), index, law, theta)
 
     def extra_repr(self) -> str:
         """What ``print(module)`` shows."""

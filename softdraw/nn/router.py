@@ -14,8 +14,10 @@ from softdraw.indices import gumbel_topk
 from softdraw.laws import Law, OneHotCategorical, PlackettLuce, Subset
 from softdraw.nn.chooser import Choice, Chooser, LogitsLayer, full_precision
 from softdraw.nn.noise import normal
+from softdraw.operators.indices import topk
 from softdraw.rules.pathwise import Pathwise
 from softdraw.seeds import keyed
+from softdraw.tensors import is_plain
 
 RouterLaw = Literal["top-k", "plackett-luce", "subset"]
 
@@ -164,6 +166,9 @@ class Router(Chooser):
                 )
             noise = normal(scores, *keyed(scores, scores.shape[:-1], **source))
             scores = scores + noise * F.softplus(self.scale(x).to(scores.dtype))
+        if is_plain(scores):  # checked by now
+            at = topk.seeded(None, None, scores.detach(), None, law.allowed, 0.0, 1, 0, self.k)
+            return at.squeeze(0), scores
         return gumbel_topk(scores, self.k, temperature=0, mask=law.allowed), scores
 
     def _of_subset(self, law: Subset, draws: bool, source: dict) -> tuple[Tensor, Tensor]:
@@ -180,6 +185,8 @@ class Router(Chooser):
 
     def _weights(self, scores: Tensor, law: Law, index: Tensor) -> Tensor:
         """The softmax over the chosen, or their part of that over all; 0 where the index is -1."""
+        if self.normalize and numerics.readable(index) and bool((index >= 0).all()):
+            return scores.gather(-1, index).softmax(-1)  # finite: a row with another largest score has no index
         if self.normalize:
             chosen = scores.gather(-1, index.clamp_min(0)).masked_fill(index < 0, -torch.inf)
             return numerics.softmax(chosen)

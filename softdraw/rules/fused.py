@@ -62,6 +62,19 @@ def draw_one_hots(rule: Pathwise, logits: Tensor, request: Request) -> Tensor:
     return y
 
 
+def draw_with_index(rule: Pathwise, logits: Tensor, request: Request) -> tuple[Tensor, Tensor]:
+    """One draw, and its category, which a draw of one-hots knows anyway: to find it again takes a pass over them."""
+    kernel = rule.kernel()
+    if kernel is None or kernel.name == "gumbel_softmax" or not is_plain(logits):
+        y = draw_one_hots(rule, logits, request)
+        return y, index_of(y.detach())
+    if not (logits.requires_grad and is_grad_enabled()):
+        return rules.hard_index(logits, *request[:4])
+    at: list[Tensor] = []
+    tau = prepare_tau(kernel.tau, logits, logits.dim() - 1)
+    return _quick_one_hots(logits, (*request, tau, rule, kernel, at)), at[0]
+
+
 def draw_bits(rule: Pathwise, theta: Tensor, request: Request) -> Tensor | None:
     """The same for bits, ``(samples, *batch)`` or ``batch``; None where they must be drawn as two categories."""
     kernel, plain, (seed, rows, mask, samples, value) = rule.kernel(), is_plain(theta), request
@@ -171,7 +184,9 @@ class _OneHots(torch.autograd.Function):
             y, index = run(logits, seed, rows, mask, samples)
         else:
             y, index = value.clone(), index_of(value)
-        _save(ctx, logits, index, call)
+        _save(ctx, logits, index, call[:8])
+        if len(call) > 8:  # where the index is wanted beside the draw
+            call[8].append(index)
         return y
 
     @staticmethod
