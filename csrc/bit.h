@@ -7,13 +7,15 @@
 
 namespace {
 
-// log(1 + e) for e in [0, 1]. With s = 2^-k, f = s (1 + e) - 1 is exact as (s - 1) + s e, for k is 0 or 1.
+// log(1 + e) for e in [0, 1]: log(1 + f) + k log(2) with 1 + f = (1 + e) / 2^k, where k is 1 from 1 + e = sqrt(2) on.
 template <class T, int N>
 INLINE Vec<T, N> log1p_of(Vec<T, N> e) {
   using F = Format<T>;
-  auto k = exponent<T, N>(T(1) + e);
-  auto s = as<Vec<T, N>>((F::bias - k) << F::mantissa);
-  return -minus_log<T, N>((s - T(1)) + s * e, k);
+  using V = Vec<T, N>;
+  const auto halved = T(1) + e >= T(1.4142135623730951);
+  const V f = halved ? T(0.5) * e - T(0.5) : e;
+  const V high = halved ? splat<V>(F::ln2_high) : V{}, low = halved ? splat<V>(F::ln2_low) : V{};
+  return high + (f + (log1p_rest<N>(f) + low));
 }
 
 template <class T, int N>
@@ -37,6 +39,8 @@ struct Bit {
   static INLINE I infinite(V v) { return (v == kInf) | (v == -kInf); }
   // coefficient * v, where 0 * inf is 0
   static INLINE V times(V coefficient, V v) { return coefficient * ((coefficient == 0) & infinite(v) ? V{} : v); }
+  // The same for v > -inf.
+  static INLINE V times_cost(V coefficient, V v) { return coefficient * ((coefficient == 0) & (v == kInf) ? V{} : v); }
 
   V x, e, large, small;
 };
@@ -92,7 +96,8 @@ INLINE Vec<T, N> divergence_slope(const Bit<T, N>& p, const Bit<T, N>& q) {
 // Its slope for the logit of q: sigmoid(z) - sigmoid(x), as a difference that keeps small values.
 template <class T, int N>
 INLINE Vec<T, N> divergence_other_slope(const Bit<T, N>& p, const Bit<T, N>& q) {
-  return q.certain() ? Vec<T, N>{} : p.off() * q.on() - p.on() * q.off();
+  // Of two equal laws it is 0 to the last bit, also where a fused operation rounds one of the products only.
+  return q.certain() | (p.x == q.x) ? Vec<T, N>{} : p.off() * q.on() - p.on() * q.off();
 }
 
 }  // namespace

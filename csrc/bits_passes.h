@@ -30,7 +30,8 @@ INLINE void put(void* data, int64_t i, int64_t m, Vec<typename S::T, N> x) {
 }
 
 // What all passes read. An element that the mask leaves out has logit, target and weight 0, and so have idle lanes.
-template <class S>
+// "Bare": there are no masks and no weights of elements, which saves loops most of their branches.
+template <class S, bool kBare = false>
 struct Elements {
   using T = typename S::T;
   static constexpr int N = kLanes<T>;
@@ -45,19 +46,19 @@ struct Elements {
 
   INLINE I kept(int64_t i, int64_t m) const {
     using Bytes = Vec<uint8_t, N>;
-    if (!bits.mask) return lane < (typename Format<T>::Int)m;
+    if (kBare || !bits.mask) return m == N ? ~I{} : lane < (typename Format<T>::Int)m;
     const auto* p = bits.mask + i;
     return __builtin_convertvector(m == N ? load<Bytes>(p) : load_part<Bytes>(p, m), I) != 0;
   }
   INLINE V x(I kept, int64_t i, int64_t m) const { return kept ? get<S>(bits.in, i, m) : V{}; }
   INLINE V other(I kept, int64_t i, int64_t m) const { return kept ? get<Wide>(bits.other, i, m) : V{}; }
   INLINE V weight(I kept, int64_t i, int64_t m) const {
-    return kept ? (bits.weight ? get<Wide>(bits.weight, i, m) : splat<V>(T(1))) : V{};
+    return kept ? (!kBare && bits.weight ? get<Wide>(bits.weight, i, m) : splat<V>(T(1))) : V{};
   }
   INLINE V pos_weight(int64_t i, int64_t m) const {
-    return bits.pos_weight ? get<Wide>(bits.pos_weight, i, m) : splat<V>((T)bits.number);
+    return !kBare && bits.pos_weight ? get<Wide>(bits.pos_weight, i, m) : splat<V>((T)bits.number);
   }
-  INLINE bool weighted() const { return bits.weight || bits.mask; }
+  INLINE bool weighted() const { return !kBare && (bits.weight || bits.mask); }
   // The gradient that arrives at a row, or at what all rows were reduced to.
   double arriving(int64_t row) const {
     const double grad = ((const T*)bits.grad)[bits.reduction == softdraw::kNone ? row : 0];
@@ -73,32 +74,34 @@ struct Elements {
   I lane;
 };
 
+INLINE bool bare(const Bits& bits) { return !bits.mask && !bits.weight && !bits.pos_weight; }
+
 // Adds w * v and w up in double, in an order that threads do not change.
 template <class T, int N>
 struct Sums {
-  using Wide = Vec<double, N>;
   INLINE void add(Vec<T, N> value, Vec<T, N> weight, bool weighted) {
-    values += __builtin_convertvector(value, Wide);
-    if (weighted) weights += __builtin_convertvector(weight, Wide);
+    values.add(value);
+    if (weighted) weights.add(weight);
   }
   INLINE void give(double* sums, bool weighted, int64_t count) const {
-    auto plus = [](auto a, auto b) { return a + b; };
-    sums[0] += fold<double, N>(values, plus);
-    sums[1] += weighted ? fold<double, N>(weights, plus) : (double)count;
+    sums[0] += values.total();
+    sums[1] += weighted ? weights.total() : (double)count;
   }
-  Wide values{}, weights{};
+  DoubleSum<T, N> values, weights;
 };
 
 // The negative log-likelihood of targets y: p y (-log sigmoid(x)) + (1 - y) (-log sigmoid(-x)), times w.
 struct Nll {
   template <class S>
   static bool run(const Bits& bits, int64_t first, int64_t last, double* sums) {
-    return bits.wide ? stored<S, Plain<typename S::T>>(bits, first, last, sums) : stored<S, S>(bits, first, last, sums);
+    if (!bits.wide) return stored<S, S, false>(bits, first, last, sums);
+    return bare(bits) ? stored<S, Plain<typename S::T>, true>(bits, first, last, sums)
+                      : stored<S, Plain<typename S::T>, false>(bits, first, last, sums);
   }
 
-  template <class S, class Out>
+  template <class S, class Out, bool kBare>
   static bool stored(const Bits& bits, int64_t first, int64_t last, double* sums) {
-    using E = Elements<S>;
+    using E = Elements<S, kBare>;
     using T = typename S::T;
     using V = typename E::V;
     using B = typename E::B;
@@ -112,7 +115,7 @@ struct Nll {
       legal &= (bits.allowed == softdraw::kZeroOrOne) ? (y == 0) | (y == 1) : (y >= 0) & (y <= 1);
       const B bit(e.x(kept, i, m));
       const Costs<T, E::N> cost(bit);
-      V loss = B::times(e.pos_weight(i, m) * y, cost.one) + B::times(T(1) - y, cost.zero);
+      V loss = B::times_cost(e.pos_weight(i, m) * y, cost.one) + B::times_cost(T(1) - y, cost.zero);
       if (weighted) loss = B::times(w, loss);
       if (each) put<Out>(bits.out, i, m, bits.law ? T(0) - loss : loss);
       else sum.add(kept ? loss : V{}, w, weighted);
@@ -125,12 +128,14 @@ struct Nll {
 struct NllBackward {
   template <class S>
   static bool run(const Bits& bits, int64_t first, int64_t last, double*) {
-    return bits.wide ? stored<S, Plain<typename S::T>>(bits, first, last) : stored<S, S>(bits, first, last);
+    if (!bits.wide) return stored<S, S, false>(bits, first, last);
+    return bare(bits) ? stored<S, Plain<typename S::T>, true>(bits, first, last)
+                      : stored<S, Plain<typename S::T>, false>(bits, first, last);
   }
 
-  template <class S, class Out>
+  template <class S, class Out, bool kBare>
   static bool stored(const Bits& bits, int64_t first, int64_t last) {
-    using E = Elements<S>;
+    using E = Elements<S, kBare>;
     using T = typename S::T;
     using V = typename E::V;
     const E e(bits);
@@ -233,7 +238,12 @@ INLINE void each_part(const Bits& bits, int64_t first, int64_t last, Body body) 
 struct Share {
   template <class S>
   static bool run(const Bits& bits, int64_t first, int64_t last, double* sums) {
-    using E = Elements<S>;
+    return bare(bits) ? stored<S, true>(bits, first, last, sums) : stored<S, false>(bits, first, last, sums);
+  }
+
+  template <class S, bool kBare>
+  static bool stored(const Bits& bits, int64_t first, int64_t last, double* sums) {
+    using E = Elements<S, kBare>;
     const E e(bits);
     const bool weighted = e.weighted();
     each_part(bits, first, last, [&](int64_t, int64_t start, int64_t end) {
@@ -254,7 +264,12 @@ struct Share {
 struct ShareBackward {
   template <class S>
   static bool run(const Bits& bits, int64_t first, int64_t last, double*) {
-    using E = Elements<S>;
+    return bare(bits) ? stored<S, true>(bits, first, last) : stored<S, false>(bits, first, last);
+  }
+
+  template <class S, bool kBare>
+  static bool stored(const Bits& bits, int64_t first, int64_t last) {
+    using E = Elements<S, kBare>;
     using T = typename S::T;
     using V = typename E::V;
     const E e(bits);

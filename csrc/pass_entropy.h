@@ -24,19 +24,17 @@ class LawSums {
  private:
   __attribute__((noinline)) void add(const T* block, int64_t n) {
     constexpr int N = kLanes<T>;
-    using Sum = Vec<double, N>;
     const T top = running_.top;
-    Sum sum{}, weighted{};
+    DoubleSum<T> sum, weighted;
     for (int64_t first = 0; first < n; first += kFew) {
       Vec<T, N> few{}, few_weighted{};  // few enough to lose less than one of their own roundings
       for (int64_t i = first; i < n && i < first + kFew; i += N) {
         const auto a = load<Vec<T, N>>(block + i) - top, p = exp_of<T, N>(a);
         few += p, few_weighted += p * where_mass(p, a);
       }
-      sum += __builtin_convertvector(few, Sum);
-      weighted += __builtin_convertvector(few_weighted, Sum);
+      sum.add(few), weighted.add(few_weighted);
     }
-    e_ += total<double, N>(sum), ex_ += total<double, N>(weighted);
+    e_ += sum.total(), ex_ += weighted.total();
   }
 
   static constexpr int64_t kFew = 4 * kLanes<T>;

@@ -9,10 +9,9 @@ namespace {
 template <class T>
 NOINLINE double sum_of_exponentials(const T* block, int64_t n, T top) {
   constexpr int N = kLanes<T>;
-  using Sum = Vec<double, N>;
-  Sum sum{};
-  for (int64_t i = 0; i < n; i += N) sum += __builtin_convertvector(exp_of<T, N>(load<Vec<T, N>>(block + i) - top), Sum);
-  return total<double, N>(sum);
+  DoubleSum<T> sum;
+  for (int64_t i = 0; i < n; i += N) sum.add(exp_of<T, N>(load<Vec<T, N>>(block + i) - top));
+  return sum.total();
 }
 
 template <class T>

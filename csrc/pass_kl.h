@@ -51,19 +51,16 @@ class Kl {
   NOINLINE bool add(const T* x, const T* y, int64_t n, RunningTop<T> top_x, RunningTop<T> top_y, Sums& s) {
     constexpr int N = kLanes<T>;
     using V = Vec<T, N>;
-    using Sum = Vec<double, N>;
     using Int = typename Format<T>::Int;
     const T a0 = top_x.finite() ? top_x.top : T(0), b0 = top_y.finite() ? top_y.top : T(0);
-    Sum p{}, q{}, ratio{};
+    DoubleSum<T> p, q, ratio;
     Vec<Int, N> impossible{};
     for (int64_t i = 0; i < n; i += N) {
       const V a = load<V>(x + i) - a0, b = load<V>(y + i) - b0, e = exp_of<T, N>(a);
-      p += __builtin_convertvector(e, Sum);
-      q += __builtin_convertvector(exp_of<T, N>(b), Sum);
-      ratio += __builtin_convertvector(e * where_mass(e, a - b), Sum);
+      p.add(e), q.add(exp_of<T, N>(b)), ratio.add(e * where_mass(e, a - b));
       impossible |= (a > kMinusInf<T>) & ~(b > kMinusInf<T>);
     }
-    s.p += total<double, N>(p), s.q += total<double, N>(q), s.ratio += total<double, N>(ratio);
+    s.p += p.total(), s.q += q.total(), s.ratio += ratio.total();
     return fold<Int, N>(impossible, [](auto a, auto b) { return a | b; }) == 0;
   }
 

@@ -59,18 +59,16 @@ class Nll {
   NOINLINE void add_to(double& below, double& mass, bool& illegal, const T* x, const T* t, int64_t n, T top, bool bits) {
     constexpr int N = kLanes<T>;
     using V = Vec<T, N>;
-    using Sum = Vec<double, N>;
     using Int = typename Format<T>::Int;
-    Sum sum{}, weighted{};
+    DoubleSum<T> sum, weighted;
     Vec<Int, N> bad{};
     for (int64_t i = 0; i < n; i += N) {
       const V target = load<V>(t + i);
       const V down = where_mass(target, top - load<V>(x + i));
-      sum += __builtin_convertvector(target, Sum);
-      weighted += __builtin_convertvector(target * down, Sum);
+      sum.add(target), weighted.add(target * down);
       bad |= none_of<V>(target, bits);
     }
-    mass += total<double, N>(sum), below += total<double, N>(weighted);
+    mass += sum.total(), below += weighted.total();
     illegal |= fold<Int, N>(bad, [](auto a, auto b) { return a | b; }) != 0;
   }
   void add(int64_t n, T top) {

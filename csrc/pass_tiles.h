@@ -119,11 +119,12 @@ NOINLINE bool tops_of(const TileOf<T>& tile, int64_t cols, Lane<T>& top) {
 
 // Sums over categories in double: those of the vectors of rows that begin with `lane`.
 template <class T>
-struct TileSum {
-  static constexpr int N = kLanes<T>;
-  Vec<double, N> sum{};
-  INLINE void add(Vec<T, N> v) { sum += __builtin_convertvector(v, Vec<double, N>); }
-  INLINE void give(Lane<double>& out, int lane) const { store(out.at + lane, sum); }
+struct TileSum : DoubleSum<T> {
+  INLINE void give(Lane<double>& out, int lane) const {
+    constexpr int M = kLanes<double>;
+    store(out.at + lane, this->first);
+    if (this->kParts == 2) store(out.at + lane + M, this->second);
+  }
 };
 
 // log of each lane.

@@ -22,7 +22,8 @@ class Usage {
         top_(UsageSaved(pass).kept<T>(0)),
         inverse_(top_ + pass.rows),
         x_(logits_of<T>(pass)),
-        law_(sums), chosen_(sums + pass.cols), weights_(sums + 2 * pass.cols) {
+        law_(sums), chosen_(sums + pass.cols), weights_(sums + 2 * pass.cols),
+        choices_(pass.check == softdraw::kBalance && !pass.other) {
     if (pass.cols <= kNarrow) __builtin_memset(lanes_, 0, pass.cols * kTile * sizeof(double));
   }
 
@@ -35,7 +36,8 @@ class Usage {
     each_block(pass_.cols, [&](int64_t first, int64_t n) {
       x_.read(block_, first, n);
       const T before = top.score;
-      take_top<T>(top, block_, first, n);
+      if (choices_) take_top<T>(top, block_, first, n);
+      else take_score(top, block_, n);
       if (top.score > before && before > kMinusInf<T>) e *= exp_scalar((double)before - (double)top.score);
       if (usable(top)) e += exponentials_of(block_, n, top.score);
       return !top.bad;
@@ -55,12 +57,12 @@ class Usage {
     Lane<T> top, scale;
     if (!tops_of(tile_, pass_.cols, top)) return false;
     Lane<Int> column;
-    columns_of(tile_, pass_.cols, top, column);
+    if (choices_) columns_of(tile_, pass_.cols, top, column);
     Lane<double> e;
     exponentials_of_tile(tile_, pass_.cols, top, e);
     for (int i = 0; i < kTile; ++i) {
       scale[i] = i < group.count ? (T)(weight_of<T>(pass_, group.at[i]) / e[i]) : T(0);
-      if (i < group.count) count(group.at[i], top[i], 1 / e[i], column[i]);
+      if (i < group.count) count(group.at[i], top[i], 1 / e[i], choices_ ? column[i] : 0);
     }
     add_tile(lanes_, tile_, pass_.cols, scale);
     return true;
@@ -76,29 +78,45 @@ class Usage {
  private:
   using Int = typename Format<T>::Int;
   static constexpr int N = kLanes<T>;
+  static constexpr int kPart = kLanes<double>, kParts = N / kPart;
   using V = Vec<T, N>;
-  using Sum = Vec<double, N>;
+  using Part = Vec<double, kPart>;
 
   static bool usable(const Top<T>& top) { return !top.bad && top.column >= 0; }
 
   void count(int64_t r, T top, double inverse, int64_t column) {
     const double w = weight_of<T>(pass_, r);
-    *weights_ += w, chosen_[column] += w;
+    *weights_ += w;
+    if (choices_) chosen_[column] += w;
     top_[r] = top, inverse_[r] = (T)inverse;
   }
 
+  // As take_top, where nobody asks for the column: any will do.
+  static void take_score(Top<T>& top, const T* x, int64_t n) {
+    const T here = largest<T>(x, n);
+    top.bad |= !(here < T(__builtin_inf()));
+    if (here > top.score) top.score = here, top.column = 0;
+  }
+
   NOINLINE double exponentials_of(T* x, int64_t n, T top) {
-    Sum sum{};
+    DoubleSum<T> sum;
     for (int64_t i = 0; i < n; i += N) {
       const V e = exp_of<T, N>(load<V>(x + i) - top);
-      store(x + i, e), sum += __builtin_convertvector(e, Sum);
+      store(x + i, e), sum.add(e);
     }
-    return total<double, N>(sum);
+    return sum.total();
+  }
+
+  static INLINE void add_to(double* at, V v) {
+    for (int part = 0; part < kParts; ++part) {
+      double* sum = at + part * kPart;
+      store(sum, load<Part>(sum) + in_double<T, N>(v, part));
+    }
   }
 
   NOINLINE void add(double* law, const T* e, int64_t n, T scale) {
     int64_t i = 0;
-    for (; i + N <= n; i += N) store(law + i, load<Sum>(law + i) + __builtin_convertvector(load<V>(e + i) * scale, Sum));
+    for (; i + N <= n; i += N) add_to(law + i, load<V>(e + i) * scale);
     for (; i < n; ++i) law[i] += (double)(e[i] * scale);
   }
 
@@ -127,10 +145,7 @@ class Usage {
   NOINLINE void add_tile(double* lanes, const TileOf<T>& e, int64_t cols, const Lane<T>& scale) {
     each_lanes<T>([&](int lane) LAMBDA_INLINE {
       const V s = scale.get(lane);
-      for (int64_t c = 0; c < cols; ++c) {
-        double* at = lanes + c * kTile + lane;
-        store(at, load<Sum>(at) + __builtin_convertvector(e.get(c, lane) * s, Sum));
-      }
+      for (int64_t c = 0; c < cols; ++c) add_to(lanes + c * kTile + lane, e.get(c, lane) * s);
     });
   }
 
@@ -138,6 +153,7 @@ class Usage {
   T *top_, *inverse_;
   Source<T> x_;
   double *law_, *chosen_, *weights_;
+  const bool choices_;
   union {
     Block<T> block_;
     TileOf<T> tile_;
@@ -156,7 +172,9 @@ class UsageBackward {
         slope_(UsageSaved(pass).slope(group)),
         grad_((T)(((const T*)pass.grad)[pass.reduction || pass.grad_rows == 1 ? 0 : group] / *UsageSaved(pass).divisor)),
         x_(logits_of<T>(pass)),
-        dx_(pass.out, pass, pass.storage) {}
+        dx_(pass.out, pass, pass.storage) {
+    if (pass.cols <= kBlock) narrow(0, pass.cols);
+  }
 
   void skip(int64_t r) { dx_.zero(r); }
 
@@ -166,13 +184,14 @@ class UsageBackward {
     double mean = 0;
     each_block(pass_.cols, [&](int64_t first, int64_t n) {
       x_.read(block_, first, n);
-      mean += laws_of(block_, slope_ + first, n, top, inverse);
+      mean += laws_of(block_, slopes(first, n), n, top, inverse);
       return true;
     });
     const T g = grad_ * weight_of<T>(pass_, r);
     return each_block(pass_.cols, [&](int64_t first, int64_t n) {
-      if (pass_.cols > kBlock) x_.read(block_, first, n), laws_of(block_, slope_ + first, n, top, inverse);
-      turn(block_, slope_ + first, n, mean);
+      const T* slope = slopes(first, n);
+      if (pass_.cols > kBlock) x_.read(block_, first, n), laws_of(block_, slope, n, top, inverse);
+      turn(block_, slope, n, (T)mean);
       dx_.write(r, block_, first, n, g);
       return true;
     });
@@ -182,7 +201,7 @@ class UsageBackward {
     take(tile_, x_, group);
     Lane<T> g;
     for (int i = 0; i < kTile; ++i) g[i] = grad_ * weight_of<T>(pass_, group.row(i));
-    turn_tile(tile_, slope_, pass_.cols, numbers_of(top_, group), numbers_of(inverse_, group), g);
+    turn_tile(tile_, near_, pass_.cols, numbers_of(top_, group), numbers_of(inverse_, group), g);
     give(tile_, dx_, group);
     return true;
   }
@@ -190,35 +209,43 @@ class UsageBackward {
  private:
   static constexpr int N = kLanes<T>;
   using V = Vec<T, N>;
-  using Sum = Vec<double, N>;
 
-  static INLINE V slopes(const double* slope) { return __builtin_convertvector(load<Sum>(slope), V); }
+  // The slopes of a block in the dtype of the computation. Those of a row of one block are made once.
+  const T* slopes(int64_t first, int64_t n) {
+    if (pass_.cols > kBlock) narrow(first, n);
+    return near_;
+  }
+  void narrow(int64_t first, int64_t n) {
+    for (int64_t i = 0; i < round_up(n, 16); ++i) near_[i] = (T)slope_[first + i];
+  }
 
   // Logits become probabilities; returns their product with the slopes.
-  NOINLINE double laws_of(T* x, const double* slope, int64_t n, T top, T inverse) {
-    Sum sum{};
+  NOINLINE double laws_of(T* x, const T* slope, int64_t n, T top, T inverse) {
+    DoubleSum<T> sum;
     for (int64_t i = 0; i < n; i += N) {
       const V p = exp_of<T, N>(load<V>(x + i) - top) * inverse;
-      store(x + i, p), sum += __builtin_convertvector(p * slopes(slope + i), Sum);
+      store(x + i, p), sum.add(p * load<V>(slope + i));
     }
-    return total<double, N>(sum);
+    return sum.total();
   }
 
-  NOINLINE void turn(T* p, const double* slope, int64_t n, double mean) {
-    for (int64_t i = 0; i < n; i += N) store(p + i, load<V>(p + i) * (slopes(slope + i) - (T)mean));
+  NOINLINE void turn(T* p, const T* slope, int64_t n, T mean) {
+    for (int64_t i = 0; i < n; i += N) store(p + i, load<V>(p + i) * (load<V>(slope + i) - mean));
   }
 
-  NOINLINE void turn_tile(TileOf<T>& x, const double* slope, int64_t cols, const Lane<T>& top, const Lane<T>& inverse,
+  NOINLINE void turn_tile(TileOf<T>& x, const T* slope, int64_t cols, const Lane<T>& top, const Lane<T>& inverse,
                           const Lane<T>& g) {
+    Lane<double> means;
     each_lanes<T>([&](int lane) LAMBDA_INLINE {
       const V highest = top.get(lane), scale = inverse.get(lane), grad = g.get(lane);
-      Sum sum{};
+      TileSum<T> sum;
       for (int64_t c = 0; c < cols; ++c) {
         const V p = exp_of<T, N>(x.get(c, lane) - highest) * scale;
-        x.put(c, lane, p), sum += __builtin_convertvector(p * (T)slope[c], Sum);
+        x.put(c, lane, p), sum.add(p * slope[c]);
       }
-      const V mean = __builtin_convertvector(sum, V);
-      for (int64_t c = 0; c < cols; ++c) x.put(c, lane, x.get(c, lane) * ((T)slope[c] - mean) * grad);
+      sum.give(means, lane);
+      const V mean = __builtin_convertvector(means.template get<Vec<double, N>>(lane), V);
+      for (int64_t c = 0; c < cols; ++c) x.put(c, lane, x.get(c, lane) * (slope[c] - mean) * grad);
     });
   }
 
@@ -228,6 +255,7 @@ class UsageBackward {
   const T grad_;
   Source<T> x_;
   Sink<T> dx_;
+  alignas(64) T near_[kBlock + kSlack];
   union {
     Block<T> block_;
     TileOf<T> tile_;

@@ -104,6 +104,37 @@ INLINE T fold(Vec<T, N> v, Combine combine) {
   }
 }
 
+// The lanes as doubles, part by part: a vector of N doubles is wider than a register where T is float.
+template <class T, int N>
+INLINE Vec<double, kLanes<double>> in_double(Vec<T, N> v, int part) {
+  if constexpr (sizeof(T) == 8) {
+    return v;
+  } else {
+#if defined(__AVX512F__)
+    return (Vec<double, 8>)_mm512_cvtps_pd((__m256)(part ? _mm512_extractf32x8_ps((__m512)v, 1) : _mm512_castps512_ps256((__m512)v)));
+#else
+    constexpr int M = kLanes<double>;
+    Vec<T, M> half[2];
+    __builtin_memcpy(half, &v, sizeof v);
+    return __builtin_convertvector(half[part], Vec<double, M>);
+#endif
+  }
+}
+
+// A sum of vectors in double that stays in registers.
+template <class T, int N = kLanes<T>>
+struct DoubleSum {
+  static constexpr int kParts = sizeof(double) / sizeof(T);
+  INLINE void add(Vec<T, N> v) {
+    first += in_double<T, N>(v, 0);
+    if (kParts == 2) second += in_double<T, N>(v, 1);
+  }
+  INLINE double total() const {
+    return fold<double, kLanes<double>>(kParts == 2 ? first + second : first, [](auto a, auto b) { return a + b; });
+  }
+  Vec<double, kLanes<double>> first{}, second{};
+};
+
 INLINE int64_t round_up(int64_t n, int64_t step) { return (n + step - 1) / step * step; }
 
 }  // namespace
