@@ -54,26 +54,49 @@ class BitsBlock {
     }
   }
 
-  // Words of columns 4 c ... 4 c + 3 of every bit of a run: word k of bit i is at k * kPair + i % kPair of its group.
+  // Words of columns 4 c ... 4 c + 3 of every bit of a run, or the first two of each four.
+  template <int kWords>
   void take_words(Key key, int64_t sample, int64_t bit, int64_t n, int64_t c) {
     const Schedule keys(key);
+    const uint32_t stream = (uint32_t)(call_.stream + sample);
+    uint64_t high = id_of(bit) >> 32;
+    SecondWords words(key, (uint32_t)c, (uint32_t)high, stream);
     for (int64_t group = 0; group < n; group += kPair) {
-      Counter counter[2];
-      for (int half = 0; half < 2; ++half) {
-        Lanes id{};
-        for (int i = 0; i < kCounters; ++i) {
-          const int64_t at = group + half * kCounters + i;
-          id[i] = call_.ids ? (uint64_t)call_.ids[bit + (at < n ? at : 0)] : (uint64_t)(bit + at);
-        }
-        counter[half] = {splat<Lanes>((uint64_t)c), id & 0xFFFFFFFFull, id >> 32,
-                         splat<Lanes>((uint64_t)(uint32_t)(call_.stream + sample))};
-      }
-      alignas(64) uint32_t made[4 * kPair];
-      philox_by_word(made, counter, keys, keys);
-      for (int k = 0; k < 4; ++k)
-        for (int i = 0; i < kPair; ++i) words_[k][group + i] = made[k * kPair + i];
+      Lanes id[2];
+      if (take_ids(id, bit, group, n, high)) words.template philox<kWords>(words_[0] + group, kRoom, id, keys);
+      else any_words(group, id, c, stream, keys);
     }
   }
+
+  // The ids of a group; says whether `high` is the high half of all.
+  INLINE bool take_ids(Lanes (&id)[2], int64_t bit, int64_t group, int64_t n, uint64_t high) const {
+    if (!call_.ids) {
+      const uint64_t first = (uint64_t)(bit + group);
+      for (int i = 0; i < kCounters; ++i) id[0][i] = i;
+      id[0] += first, id[1] = id[0] + (uint64_t)kCounters;
+      return first >> 32 == high && (first + kPair - 1) >> 32 == high;
+    }
+    uint64_t other = 0;
+    for (int i = 0; i < kPair; ++i) {
+      const uint64_t own = (uint64_t)call_.ids[bit + (group + i < n ? group + i : 0)];
+      id[i / kCounters][i % kCounters] = own;
+      other |= own >> 32 ^ high;
+    }
+    return other == 0;
+  }
+
+  // All four words of ids of any size.
+  void any_words(int64_t group, const Lanes (&id)[2], int64_t c, uint32_t stream, const Schedule& keys) {
+    Counter counter[2];
+    for (int half = 0; half < 2; ++half)
+      counter[half] = {splat<Lanes>((uint64_t)c), id[half] & 0xFFFFFFFFull, id[half] >> 32, splat<Lanes>((uint64_t)stream)};
+    alignas(64) uint32_t made[4 * kPair];
+    philox_by_word(made, counter, keys, keys);
+    for (int k = 0; k < 4; ++k)
+      for (int i = 0; i < kPair; ++i) words_[k][group + i] = made[k * kPair + i];
+  }
+
+  uint64_t id_of(int64_t bit) const { return call_.ids ? (uint64_t)call_.ids[bit] : (uint64_t)bit; }
 
   Key key() const {
     const uint64_t seed = (uint64_t)call_.seed[0];
@@ -81,13 +104,13 @@ class BitsBlock {
   }
 
   Stream stream_of(Key key, int64_t sample, int64_t bit) const {
-    const uint64_t id = call_.ids ? (uint64_t)call_.ids[bit] : (uint64_t)bit;
+    const uint64_t id = id_of(bit);
     return {key, (uint32_t)id, (uint32_t)(id >> 32), (uint32_t)(call_.stream + sample), 0};
   }
 
   // scores_[0] and scores_[1]: those of 0 and 1. A bit that is certain (theta = inf) has -inf for 0.
   void take_scores(int64_t sample, int64_t bit, int64_t n) {
-    take_words(key(), sample, bit, n, 0);
+    take_words<2>(key(), sample, bit, n, 0);
     for (int64_t i = 0; i < n; i += N) {
       const V x = load<V>(theta_ + i);
       const I always = x == T(__builtin_inf());
@@ -261,7 +284,7 @@ class BitsBackward : BitsBlock<S> {
     const int64_t count = own_ ? this->call_.count - 1 : this->call_.count;
     const Key key = conditional_key(this->key());
     for (int64_t block = 0; block < count; ++block) {
-      if (block % 2 == 0) this->take_words(key, sample, bit, n, block / 2);
+      if (block % 2 == 0) this->template take_words<4>(key, sample, bit, n, block / 2);
       take_block(key, sample, bit, n, block, reinmax);
     }
   }

@@ -60,8 +60,8 @@ struct Counter {
 constexpr int kPair = 2 * kCounters;
 
 // A round waits for the product of the last one; two chains side by side fill the wait.
-INLINE void rounds(Counter (&c)[2], const Schedule& first, const Schedule& second) {
-  for (int round = 0; round < kRounds; ++round)
+INLINE void rounds(Counter (&c)[2], const Schedule& first, const Schedule& second, int done = 0, int last = kRounds) {
+  for (int round = done; round < last; ++round)
     for (int i = 0; i < 2; ++i) {
       Counter& x = c[i];
       const Schedule& keys = i == 0 ? first : second;
@@ -107,6 +107,51 @@ INLINE void philox_by_word(uint32_t* out, const Counter (&counters)[2], const Sc
     out += kCounters;
   }
 }
+
+// Counters that differ in their second word alone, as those of bits of one sample do. What three rounds make of the other
+// words are numbers, so of these rounds 2 products, 2 shifts and 4 xors of vectors are left.
+class SecondWords {
+ public:
+  SecondWords(Key key, uint32_t c0, uint32_t c2, uint32_t c3) {
+    uint64_t p0 = (uint64_t)c0 * kMultiplier0, p1 = (uint64_t)c2 * kMultiplier1;
+    first_ = (p1 >> 32) ^ key.low;
+    const uint32_t s1 = (uint32_t)p1, s2 = (uint32_t)(p0 >> 32) ^ c3 ^ key.high, s3 = (uint32_t)p0;
+    p1 = (uint64_t)s2 * kMultiplier1;
+    second_ = s3 ^ (uint32_t)(key.high + kWeyl1);
+    p0 = (uint64_t)((uint32_t)(p1 >> 32) ^ s1 ^ (uint32_t)(key.low + kWeyl0)) * kMultiplier0;
+    third_[0] = (uint32_t)p1 ^ (uint32_t)(key.low + 2 * kWeyl0);
+    third_[1] = (p0 >> 32) ^ (uint32_t)(key.high + 2 * kWeyl1);
+    third_[2] = (uint32_t)p0;
+  }
+
+  // Word k of counter i at out[k * stride + i], of the first two words or of all four.
+  template <int kWords>
+  INLINE void philox(uint32_t* out, int64_t stride, const Lanes (&second)[2], const Schedule& keys) const {
+    using Half = Vec<uint32_t, kCounters>;
+    Counter c[2];
+    for (int i = 0; i < 2; ++i) {
+      const Lanes p0 = product(second[i] ^ first_, kMultiplier0), p1 = product((p0 >> 32) ^ second_, kMultiplier1);
+      c[i] = {(p1 >> 32) ^ third_[0], p1, p0 ^ third_[1], splat<Lanes>(third_[2])};
+    }
+    rounds(c, keys, keys, 3, kWords == 2 ? kRounds - 2 : kRounds);
+    for (int i = 0; i < 2; ++i, out += kCounters) {
+      if constexpr (kWords == 2) {  // the last two rounds as far as they reach these words
+        const Lanes p1 = product(c[i].c2, kMultiplier1);
+        const Lanes c2 = (product(c[i].c0, kMultiplier0) >> 32) ^ c[i].c3 ^ keys.high[kRounds - 2];
+        c[i].c1 = product(c2, kMultiplier1);
+        c[i].c0 = (c[i].c1 >> 32) ^ p1 ^ keys.low[kRounds - 1];
+      }
+      store(out, __builtin_convertvector(c[i].c0, Half));
+      store(out + stride, __builtin_convertvector(c[i].c1, Half));
+      if constexpr (kWords == 2) continue;
+      store(out + 2 * stride, __builtin_convertvector(c[i].c2, Half));
+      store(out + 3 * stride, __builtin_convertvector(c[i].c3, Half));
+    }
+  }
+
+ private:
+  uint64_t first_, second_, third_[3];
+};
 
 // The first two words of one counter.
 inline Key philox_words(uint32_t c0, uint32_t c1, uint32_t c2, uint32_t c3, Key key) {

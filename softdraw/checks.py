@@ -68,6 +68,8 @@ def _item(name: str, value: object) -> str:
 
 def scalar(name: str, value: object, advice: str = "write a float") -> float:
     """Returns a number, or a tensor without dimensions and without a gradient, as a float."""
+    if type(value) is float or (type(value) is int and -_LARGE < value < _LARGE):
+        return float(value)
     if isinstance(value, Tensor) and value.dim() == 0 and not value.requires_grad and not value.is_meta:
         value = value.item()
     if isinstance(value, bool) or not isinstance(value, (numbers.Real, *_NUMBERS)):

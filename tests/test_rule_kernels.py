@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from rule_cases import RULES, bit_case, check, check_bits
 
 import softdraw
+from softdraw.arguments import KernelRule
 from softdraw.bench.memory import extra_bytes
 from softdraw.kernels import cpu, native, reference
 from tests.methods import PATHWISE, label
@@ -129,6 +130,18 @@ def test_bits_on_every_instruction_set(isa):
         torch.testing.assert_close(cpu.bits_backward(draw, grad, b, rule, False), exact, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("first", [2**32 - 45, 5 * 2**32, -7 * 2**32 - 3, 2**62])
+def test_bits_of_ids_with_other_high_halves(isa, first):
+    """The high half of the ids is one number in most groups of ids, and two in a group that crosses 2^32."""
+    theta, ids = torch.linspace(-2, 2, 100), torch.arange(100) + first
+    draw = (theta, 0.8, torch.tensor(5), ids, None, 0)
+    b = cpu.bits(draw, 2)
+    assert torch.equal(b, reference.bits(draw, 2))
+    rule = KernelRule("gumbel_rao", 0.8, 0.0, 5)  # it reads all four words
+    exact = reference.bits_backward(draw, theta, b[0], rule, False)
+    torch.testing.assert_close(cpu.bits_backward(draw, theta, b[0], rule, False), exact, rtol=1e-4, atol=1e-5)
+
+
 # Through the public functions
 
 
@@ -179,3 +192,28 @@ def test_memory_does_not_grow_with_the_samples_of_gumbel_rao():
     if more is None:
         pytest.skip("Linux alone tells the peak")
     assert more < 4e6
+
+
+@pytest.mark.parametrize("rule", [rule for rule in PATHWISE if rule.kernel() is not None], ids=label)
+@pytest.mark.parametrize("law", [torch.clone, softdraw.OneHotCategorical, softdraw.Bernoulli])
+def test_a_draw_without_a_seed_is_that_of_the_generators(law, rule):
+    """And so is its gradient after further draws, whose seeds may have the memory of one that nothing keeps."""
+    theta = torch.randn(3, 4, generator=torch.Generator().manual_seed(0))
+    torch.manual_seed(7)
+    seed = torch.randint(-(2**63), 2**63 - 1, ())
+    torch.manual_seed(7)
+    leaves = [theta.clone().requires_grad_() for _ in range(2)]
+    y = softdraw.draw(law(leaves[0]), rule)
+    softdraw.draw(law(leaves[0]), softdraw.ZGR())
+    z = softdraw.draw(law(leaves[1]), rule, seed=seed)
+    assert torch.equal(y, z)
+    for drawn in (y, z):
+        (drawn * theta).sum().backward()
+    assert torch.equal(leaves[0].grad, leaves[1].grad)
+
+
+def test_bits_at_a_tau_below_every_float32():
+    """It is brought to the smallest one, as for one-hots: the gradient is 0, or infinite, and no NaN."""
+    theta = torch.tensor([-1.0, 2.0], requires_grad=True)
+    softdraw.draw(softdraw.Bernoulli(theta), softdraw.StraightThrough(tau=1e-300), seed=0).sum().backward()
+    assert torch.equal(theta.grad, torch.zeros(2))

@@ -24,7 +24,10 @@ def owners(target: object, attr: str) -> list[Any]:
 
 def check_write(owner: Any, attr: str, value: float) -> None:
     """The attribute can take ``value`` as it is, or an error says why not."""
-    held, where = getattr(owner, attr), f"attr {attr!r} of {type(owner).__name__}"
+    held = getattr(owner, attr)
+    if type(held) is float:
+        return
+    where = f"attr {attr!r} of {type(owner).__name__}"
     if isinstance(held, Tensor) and (isinstance(held, nn.Parameter) or held.requires_grad):
         raise TypeError(f"{where} is a parameter of the target: it is learned, and a schedule would overwrite it")
     if _in_place(owner, attr, held):

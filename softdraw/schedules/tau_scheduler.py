@@ -88,7 +88,9 @@ class TauScheduler(LRScheduler):
     def _write(self, step: Any) -> None:
         """All owners get the value at ``step``, or none does and an error says why."""
         step = count("step", step, 0, "steps are ints and count from 0")
-        value = scalar(f"the value of {self.schedule!r} at step {step}", self.schedule(step), "return a float")
+        value = self.schedule(step)
+        if type(value) is not float:  # the text about what it is takes longer than the rest of a step
+            value = scalar(f"the value of {self.schedule!r} at step {step}", value, "return a float")
         if math.isnan(value):
             raise ValueError(f"schedule must return a number, got nan from {self.schedule!r} at step {step}")
         for owner in self._owners:
