@@ -215,7 +215,7 @@ def test_a_layer_and_draw_in_one_equals_the_unfused_way(operation, monkeypatch):
     monkeypatch.setattr("softdraw.linear.draw.seed_for", lambda *_: prepare_seed(3, None, torch.device("cpu")))
     calls = calls_of(operation)
     assert list(calls) == ["softdraw", "unfused", "by hand", "products", "clone"]
-    if operation == "linear":
+    if operation == "linear_draw":
         assert torch.equal(calls["softdraw"](), calls["unfused"]())
     else:
         ours, unfused, by_hand = (calls[name]() for name in ("softdraw", "unfused", "by hand"))

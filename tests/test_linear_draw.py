@@ -161,11 +161,14 @@ def test_rows_without_a_draw(tiles):
         theirs = unfused(x, weight, bias, codebook, rule, mask, seed=0)
         assert torch.equal(index, theirs[1])
         assert index[[2, 4, 5, 9]].tolist() == [-1] * 4
-        assert value[[2, 4]].isnan().all() and log_prob[[2, 4]].isnan().all()
-        assert (value[[5, 9]] == 0).all() and (log_prob[[5, 9]] == -math.inf).all()
+        assert value[[2, 4]].isnan().all()
+        assert log_prob[[2, 4]].isnan().all()
+        assert (value[[5, 9]] == 0).all()
+        assert (log_prob[[5, 9]] == -math.inf).all()
         (value.sum() + log_prob[[0, 2, 4]].sum()).backward()
         dx = given[0].grad
-        assert dx[[2, 4]].isnan().all() and (dx[5] == 0).all()
+        assert dx[[2, 4]].isnan().all()
+        assert (dx[5] == 0).all()
         alone = [t.clone().requires_grad_() for t in (x[:1], weight, bias, codebook)]
         first = linear_draw(*alone, rule=rule, seed=0)
         (first.value.sum() + first.log_prob.sum()).backward()
@@ -178,7 +181,8 @@ def test_an_empty_batch_and_one_vector():
         x, rest = torch.randn(shape, dtype=torch.float64), operands()[1:]
         given = [t.requires_grad_() for t in (x, *rest)]
         value, index, log_prob = linear_draw(*given, seed=0)
-        assert value.shape == (*shape[:-1], V) and index.shape == log_prob.shape == shape[:-1]
+        assert value.shape == (*shape[:-1], V)
+        assert index.shape == log_prob.shape == shape[:-1]
         made = torch.autograd.grad(value.sum() + log_prob.sum(), given)
         if not x.numel():
             assert all((g == 0).all() for g in made)
@@ -197,7 +201,8 @@ def test_half_precision_is_as_near_to_the_truth_as_the_unfused_draw(dtype, tiles
     for rule in (softdraw.ZGR(), softdraw.StraightThroughGumbel(0.6)):
         ours, theirs = (gradients(f, given, rule, seed=3) for f in (fused, unfused))
         assert torch.equal(ours[0][1], theirs[0][1])
-        assert ours[0][0].dtype == dtype and ours[0][2].dtype == torch.float32
+        assert ours[0][0].dtype == dtype
+        assert ours[0][2].dtype == torch.float32
         at = [t.double() for t in given]
         (_, index, _), truth = gradients(unfused, at, rule, seed=3)
         assert torch.equal(index, ours[0][1])
@@ -223,7 +228,8 @@ def test_autocast_computes_in_its_dtype_and_gives_gradients_in_the_parameters():
         assert torch.equal(index, softdraw.gumbel_max(F.linear(*given[:3]), seed=3))
     low = [t.detach().bfloat16().requires_grad_() for t in given]
     same = linear_draw(*low, seed=3)
-    assert value.dtype == torch.bfloat16 and torch.equal(value, same.value)
+    assert value.dtype == torch.bfloat16
+    assert torch.equal(value, same.value)
     ours = torch.autograd.grad(value.float().sum() + log_prob.sum(), given)
     theirs = torch.autograd.grad(same.value.float().sum() + same.log_prob.sum(), low)
     for mine, other in zip(ours, theirs, strict=True):
@@ -275,7 +281,8 @@ def test_memory():
         step = Gradient(lambda x, w, c, r=rule: linear_draw(x, w, None, c, rule=r).value, x, weight, codebook)
         step()
         kept, extra = kept_bytes(step), extra_bytes(step)
-        assert kept is not None and kept <= 28 * n  # and an id and a seed
+        assert kept is not None
+        assert kept <= 28 * n
         if extra is not None:
             # The result's own bytes are not counted: the value is as large as x.
             assert extra <= n * k * 4 / 10 + 4 * n * d

@@ -99,8 +99,8 @@ def _backward(rule: Pathwise) -> Line:
 
 
 LINES = {
-    "linear": Line(_forward, dense=1, indices=1),
-    "linear:ZGR": _backward(ZGR()),
-    "linear:StraightThrough": _backward(StraightThrough()),
-    "linear:StraightThroughGumbel": _backward(StraightThroughGumbel(TAU)),
+    "linear_draw": Line(_forward, dense=1, indices=1),
+    "linear_draw:ZGR": _backward(ZGR()),
+    "linear_draw:StraightThrough": _backward(StraightThrough()),
+    "linear_draw:StraightThroughGumbel": _backward(StraightThroughGumbel(TAU)),
 }

@@ -23,7 +23,7 @@ def bench(
     operations: Annotated[
         str,
         typer.Option(
-            help="Groups (draws, rules, laws, losses, indices, subsets, modules, linear), single lines such as ZGR, or all."
+            help="Groups (draws, rules, laws, losses, indices, subsets, modules, linear), lines such as ZGR, or all."
         ),
     ] = "draws",
     clock: Annotated[str, typer.Option(help="wall, or processor where other programs run.")] = "wall",
