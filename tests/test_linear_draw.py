@@ -330,6 +330,28 @@ def test_compiled_tiles_equal_plain_ones(dtype):
             start += width
 
 
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_codebook_draws_the_same_without_its_logits(shared):
+    torch.manual_seed(0)
+    quantise = softdraw.nn.Codebook(6, 40, 8, groups=2, rule=softdraw.StraightThroughGumbel(0.7), shared=shared)
+    x, mask = torch.randn(3, 4, 6, requires_grad=True), torch.rand(2, 40) < 0.8
+    for keys in ({"seed": 3, "rows": 5}, {"seed": torch.tensor([1, 2, 3])}):
+        choice, ours = quantise(x, mask=mask, **keys), quantise.linear_draw(x, mask=mask, **keys)
+        assert torch.equal(ours.index, choice.index)
+        assert torch.equal(ours.value, choice.value)
+        one = F.one_hot(choice.index, 40).float()
+        torch.testing.assert_close(ours.log_prob, choice.law.log_prob(one))
+        every = [x, *quantise.parameters()]
+        for mine, theirs in zip(
+            torch.autograd.grad(ours.value.sin().sum(), every),
+            torch.autograd.grad(choice.value.sin().sum(), every),
+            strict=True,
+        ):
+            torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-5)
+    with pytest.raises(TypeError, match=r"linear_draw.*inputs=None.*logits="):
+        softdraw.nn.Codebook(None, 40, 8).linear_draw(x)
+
+
 X, W = torch.zeros(3, 4), torch.zeros(7, 4)
 CASES = [
     (lambda: linear_draw(torch.zeros(()), W), ValueError, ["x", "0-d", "(..., D)"]),
