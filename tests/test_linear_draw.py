@@ -278,8 +278,12 @@ def test_memory():
     n, d, k = 1024, 32, 8192
     x, weight, codebook = torch.randn(n, d), torch.randn(k, d), torch.randn(k, d)
     for rule in (softdraw.ZGR(), softdraw.StraightThroughGumbel(0.5)):
-        step = Gradient(lambda x, w, c, r=rule: linear_draw(x, w, None, c, rule=r).value, x, weight, codebook)
-        step()
+
+        def draw(x, weight, codebook, rule=rule):
+            return linear_draw(x, weight, None, codebook, rule=rule).value
+
+        Gradient(draw, x[:64], weight[:640], codebook[:640])()  # what the first call of all loads is not ours
+        step = Gradient(draw, x, weight, codebook)
         kept, extra = kept_bytes(step), extra_bytes(step)
         assert kept is not None
         assert kept <= 28 * n

@@ -9,6 +9,7 @@ straight-through Gumbel-softmax of stock torch, or for the other rules the strai
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -40,7 +41,7 @@ def operands(x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return made[0] / d**0.5, *made[1:]  # pyright: ignore[reportReturnType]
 
 
-def _ours(rule: Pathwise) -> Callable[..., Tensor]:
+def _ours(rule: Pathwise) -> Callable[..., Any]:
     return lambda *given: linear_draw(*given, rule=rule).value
 
 

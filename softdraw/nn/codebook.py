@@ -139,8 +139,8 @@ class Codebook(Chooser):
         generator: torch.Generator | None = None,
         rows: int | Tensor = 0,
     ) -> LinearDraw:
-        """What ``forward`` draws, with log-probabilities ``(..., groups)`` in the place of a law: the logits of many codes
-        are never all held (:func:`softdraw.linear_draw`, which says for which rules)."""
+        """What ``forward`` draws, with log-probabilities ``(..., groups)`` in the place of a law: the logits are never
+        all held (:func:`softdraw.linear_draw`, which says for which rules)."""
         if self.layer is None:
             raise TypeError("linear_draw is for a module with a layer, got inputs=None: call the module with logits=")
         check_floating("x", x)

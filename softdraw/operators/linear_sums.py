@@ -85,8 +85,8 @@ def blocks(n: int) -> Iterator[slice]:
 
 
 def add_rows(out: Tensor, index: Tensor, rows: Tensor, coefficient: Tensor | None = None) -> None:
-    """Adds each row, times its coefficient, at its index, none at -1. Those of one index are summed in the compute dtype
-    before they are rounded."""
+    """Adds each row, times its coefficient, at its index, none at -1. Rows of one index are summed in the compute
+    dtype, then rounded."""
     wide = compute_dtype(out.dtype)
     order = index.argsort(stable=True)
     order = order[(index < 0).sum() :]
