@@ -18,7 +18,7 @@ class Turn {
       double* const numbers = call_.numbers + 4 * r;
       const int64_t at = r * call_.cols;
       Raw* const out = (Raw*)call_.out + at;
-      if (!(numbers[2] == numbers[2])) {  // the row is NaN
+      if (!(numbers[0] + numbers[2] == numbers[0] + numbers[2])) {  // the row is NaN
         fill<S>(out, call_.cols, T(__builtin_nan("")));
         numbers[3] = __builtin_nan("");
       } else {

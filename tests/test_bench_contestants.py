@@ -214,3 +214,18 @@ def test_a_library_that_is_not_installed_is_left_out_and_named(monkeypatch):
 def test_the_versions_beside_figures_are_pinned():
     pinned = (Path(__file__).parents[1] / "constraints.txt").read_text().split()
     assert {package for package, _ in modules.QUANTISERS.values()} <= set(pinned)
+
+
+@pytest.mark.parametrize("operation", GROUPS["linear"])
+def test_a_layer_and_draw_in_one_equals_the_unfused_way(operation, monkeypatch):
+    monkeypatch.setattr("softdraw.bench.linear.seed_for", lambda *_: prepare_seed(3, None, torch.device("cpu")))
+    monkeypatch.setattr("softdraw.linear.draw.seed_for", lambda *_: prepare_seed(3, None, torch.device("cpu")))
+    calls = calls_of(operation)
+    assert list(calls) == ["softdraw", "unfused", "by hand", "products", "clone"]
+    if operation == "linear_draw":
+        assert torch.equal(calls["softdraw"](), calls["unfused"]())
+    else:
+        ours, unfused, by_hand = (calls[name]() for name in ("softdraw", "unfused", "by hand"))
+        for mine, theirs in zip(ours, unfused, strict=True):
+            torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-5)
+        assert [g.shape for g in ours] == [g.shape for g in by_hand]

@@ -53,11 +53,18 @@ def test_the_abi_number_is_that_of_the_headers():
             "SubsetOperation",
             tuple(n.removeprefix("subset_") for n in native.OF_SUBSETS),
         ),
+        (
+            "TileCall",
+            native.TILE,
+            "TileOperations",
+            "TileOperation",
+            tuple(n.removeprefix("tile_") for n in native.OF_TILES),
+        ),
     ],
 )
 def test_a_call_is_packed_as_its_header_has_it(name, packer, listed, typed, operations):
     """Every field in order, 64 bits each, and the names of the operations."""
-    header = re.sub("//.*", "", (SOURCE / f"{name.lower()}.h").read_text())
+    header = re.sub("//.*", "", (SOURCE / f"{name.removeprefix('Tile').lower()}.h").read_text())
     (fields,) = re.findall(rf"struct {name} \{{(.*?)\}};", header, re.DOTALL)
     kinds = {"*": "Q", "double": "d", "int64_t": "q"}
     packed = ""
@@ -105,7 +112,7 @@ def _functions(body: str, isa: str = '"shim"', without: str = "") -> str:
     """All that the library exports but the number, in C; ``body`` is that of every operation."""
     operations = "".join(
         f"void softdraw_{name}(const long long *call, const long long *layout) {{ {body} }}\n"
-        for name in (*native.OPERATIONS, *native.OF_SUBSETS)
+        for name in (*native.OPERATIONS, *native.OF_SUBSETS, *native.OF_TILES)
         if name != without
     )
     operations += "".join(

@@ -159,6 +159,15 @@ def test_the_passes_over_bits_have_every_operation():
     assert {f"bits_{name}" for name in passes_of("bits_cpu.py")} == set(native.OVER_BITS)
 
 
+def test_both_bodies_of_tiles_have_every_operation():
+    listed = {name.removeprefix("tile_") for name in native.OF_TILES}
+    for body in ("tile_cpu.py", "tile_reference.py"):
+        tree = ast.parse((PACKAGE / "kernels" / body).read_text())
+        assert listed <= {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+    source = (ROOT / "csrc" / "dispatch.cpp").read_text()
+    assert set(native.OF_TILES) == set(re.findall(r"softdraw_(\w+)\(const TileCall", source))
+
+
 def passes_of(body: str) -> set[str]:
     """The functions of a file with one of the operations' names, and any that look like the gradient of one."""
     tree = ast.parse((PACKAGE / "kernels" / body).read_text())

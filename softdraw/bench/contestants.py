@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from softdraw.bench import cuda, draws, indices, laws, losses, modules, rules, subsets
+from softdraw.bench import cuda, draws, indices, laws, linear, losses, modules, rules, subsets
 from softdraw.bench.line import Line, Ways
 
 GROUPS: dict[str, dict[str, Line]] = {
@@ -18,6 +18,7 @@ GROUPS: dict[str, dict[str, Line]] = {
     "indices": indices.LINES,
     "subsets": subsets.LINES,
     "modules": modules.LINES,
+    "linear": linear.LINES,
 }
 LINES = {name: line for lines in GROUPS.values() for name, line in lines.items()}
 OPERATIONS = tuple(LINES)

@@ -23,7 +23,7 @@ def bench(
     operations: Annotated[
         str,
         typer.Option(
-            help="Groups (draws, rules, laws, losses, indices, subsets, modules), single lines such as ZGR, or all."
+            help="Groups (draws, rules, laws, losses, indices, subsets, modules, linear), lines such as ZGR, or all."
         ),
     ] = "draws",
     clock: Annotated[str, typer.Option(help="wall, or processor where other programs run.")] = "wall",
@@ -36,7 +36,8 @@ def bench(
     the rule by hand and our own gumbel_softmax; laws: beside torch.distributions; losses: beside those of torch;
     indices: draw_index and gumbel_topk beside torch.multinomial and Gumbel noise by hand; subsets: the numbers of
     Subset beside the recursion in log space; modules: a training step of Codebook, Latent, Router and Gate beside
-    transformers and vector-quantize-pytorch, where they are installed, and by hand.
+    transformers and vector-quantize-pytorch, where they are installed, and by hand; linear: linear_draw beside the same
+    with all logits, and beside the matrix products alone.
 
     ns/elem: of an element, and of a sample where there are several. kept: bytes an element that are kept for the
     backward pass beside inputs and result. peak MB: peak memory beyond the result.

@@ -33,7 +33,8 @@ def turn(
 ) -> tuple[Tensor, Tensor]:
     """The gradient weight (share h - less) of a tile, in the place of its logits, and its sums ``(rows, 1)``. A law
     without a tau."""
-    assert law.tau is None and not isinstance(share, Tensor)
+    assert law.tau is None
+    assert not isinstance(share, Tensor)
     numbers = torch.cat((law.top, law.scale, less, less), -1).double()
     mask = None if mask is None else mask.contiguous()
     at = (x.data_ptr(), h.data_ptr(), x.data_ptr(), address(mask), 0, 0, numbers.data_ptr(), 0, share)

@@ -88,7 +88,7 @@ def turn(
     weight = weights(x, law)
     v = weight.mul_(h.to(weight.dtype).mul_(share).sub_(less))
     if mask is not None:
-        v.masked_fill_(~mask, 0)
+        v.masked_fill_(~(mask | law.top.isnan()), 0)  # a row that is NaN is NaN in every category
     return v.to(x.dtype), v.sum(-1, keepdim=True)
 
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from softdraw.arguments import check_col_start, number_tau, prepare_mask, prepare_rows, row_ids
+from softdraw.arguments import a_row, check_col_start, number_tau, prepare_mask, prepare_rows, row_ids
 from softdraw.checks import check_device, check_floating
 from softdraw.laws import OneHotCategorical
 from softdraw.laws.law import checked_rule
@@ -103,6 +103,7 @@ def linear_draw(
     col_start = check_col_start(col_start, k)
     ids = prepare_rows(rows, batch, x.device, seed)
     ids = row_ids(batch, x.device) if ids is None else ids
+    checked = _flat(checked, logits)
     kernel = checked.kernel()
     assert kernel is not None
     key = seed_for(logits, seed, generator)
@@ -140,6 +141,14 @@ def _checked(rule: object, tau: float | Tensor | None) -> Pathwise:
         raise ValueError("tau has no effect beside a backward_tau of the rule: leave one of them out")
     number_tau("tau", tau) if not isinstance(tau, Tensor) else check_floating("tau", tau)
     return checked_rule(replace(found, tau=tau), OneHotCategorical)  # pyright: ignore[reportArgumentType]
+
+
+def _flat(rule: Pathwise, logits: Tensor) -> Pathwise:
+    """The rule for rows in one dimension: with one tau, or one for each, ``(N, 1)``."""
+    given = {name: getattr(rule, name, None) for name in ("tau", "backward_tau")}
+    taus = {name: a_row(name, t, logits, logits.dim() - 1) for name, t in given.items() if isinstance(t, Tensor)}
+    flat = {name: t.reshape(-1, 1) if t.dim() else t for name, t in taus.items()}
+    return replace(rule, **flat) if flat else rule  # pyright: ignore[reportArgumentType] (a dataclass)
 
 
 _NOISY = ("gumbel_rao", 1)  # the kernel of StraightThroughGumbel

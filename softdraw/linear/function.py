@@ -46,7 +46,10 @@ def drawn(call: Call) -> tuple[Tensor | None, Tensor, Tensor]:
     x, weight, bias, codebook, seed, rows, mask, col_start, dtype, rule, kernel = call
     if not (is_plain(x) or in_graph()):
         return _unfused(call)
-    tau = None if kernel.name == "zgr" or _is_one(kernel) else tau_tensor(kernel.tau, _like_logits(call), 1)
+    if kernel.name == "zgr" or _is_one(kernel):
+        tau = None
+    else:
+        tau = tau_tensor(kernel.tau, _like_logits(call), 1).to(compute_dtype(dtype))
     given = (x, weight, bias, codebook, seed, rows, mask, tau, col_start, dtype, rule, kernel.name)
     if codebook is None:
         return None, *_Index.apply(*given)

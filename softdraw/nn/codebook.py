@@ -5,9 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from softdraw.checks import check_bool, count
+from softdraw.arguments import compute_dtype
+from softdraw.checks import check_bool, check_floating, count
 from softdraw.laws import OneHotCategorical
-from softdraw.nn.chooser import Choice, Chooser, full_precision
+from softdraw.linear import LinearDraw
+from softdraw.nn.chooser import Choice, Chooser, check_ending, full_precision
+from softdraw.nn.linear import drawn_in_groups
 from softdraw.nn.lookup import look_up, product
 from softdraw.rules.fused import index_of
 from softdraw.rules.pathwise import Pathwise
@@ -126,6 +129,29 @@ class Codebook(Chooser):
                 index = index_of(y)
             value = product(y, codebook) if relaxed else look_up(y, index, codebook)
         return Choice(value.flatten(-2).to(dtype), index, law, theta)
+
+    def linear_draw(
+        self,
+        x: Tensor,
+        *,
+        mask: Tensor | None = None,
+        seed: int | Tensor | None = None,
+        generator: torch.Generator | None = None,
+        rows: int | Tensor = 0,
+    ) -> LinearDraw:
+        """What ``forward`` draws, with log-probabilities ``(..., groups)`` in the place of a law: the logits are never
+        all held (:func:`softdraw.linear_draw`, which says for which rules)."""
+        if self.layer is None:
+            raise TypeError("linear_draw is for a module with a layer, got inputs=None: call the module with logits=")
+        check_floating("x", x)
+        check_ending("x", x, (self.inputs,))
+        with full_precision(x):
+            wide = x.to(compute_dtype(x.dtype))
+            draw = drawn_in_groups(
+                *(wide, self.layer, self.codebook, self.groups, self.rule_at(wide), mask, (seed, generator, rows))
+            )
+        assert draw.value is not None
+        return draw._replace(value=draw.value.flatten(-2).to(x.dtype))
 
     def extra_repr(self) -> str:
         """What ``print(module)`` shows."""

@@ -50,7 +50,7 @@ def _backward(
         assert codebook is not None
         of_codebook = torch.zeros_like(codebook)
         if u is not None:
-            add_rows(of_codebook, index, u.to(compute_dtype(dtype)))
+            add_rows(of_codebook, index, u)
     return (*sums.all(), of_codebook)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -9,6 +10,8 @@ from torch import Tensor
 
 from softdraw.arguments import compute_dtype
 from softdraw.operators.linear import Layer, Tile
+
+_BLOCK = 1024  # rows
 
 
 class Sums:
@@ -51,10 +54,11 @@ class Sums:
         x, weight, _, _ = self._layer
         coefficient = coefficient.masked_fill(index.unsqueeze(-1) < 0, 0)
         of_x, of_weight, of_bias = self.wanted
-        if of_x:
-            self.x.add_(weight[index.clamp_min(0)].to(self._wide).mul_(coefficient))
+        for rows in blocks(len(x) if of_x else 0):
+            codes = weight[index[rows].clamp_min(0)].to(self._wide)
+            self.x[rows].add_(codes.mul_(coefficient[rows]))
         if of_weight:
-            add_rows(self.weight, index, x.to(self._wide) * coefficient)
+            add_rows(self.weight, index, x, coefficient)
         if of_bias:
             self.bias.index_add_(0, index.clamp_min(0), coefficient.squeeze(-1))
 
@@ -74,16 +78,35 @@ def _add_product(out: Tensor, a: Tensor, b: Tensor, anew: bool = False) -> None:
         out.add_(a @ b)
 
 
-def add_rows(out: Tensor, index: Tensor, rows: Tensor) -> None:
-    """Adds each row at its index, none at -1. Several of half precision at one index are rounded once."""
-    there = (index >= 0).nonzero().squeeze(-1)
-    index, rows = index[there], rows[there]
-    if out.dtype == compute_dtype(out.dtype):
-        out.index_add_(0, index, rows.to(out.dtype))
+def blocks(n: int) -> Iterator[slice]:
+    """n rows, some at a time, so that what is made of them takes little memory."""
+    for start in range(0, n, _BLOCK):
+        yield slice(start, min(start + _BLOCK, n))
+
+
+def add_rows(out: Tensor, index: Tensor, rows: Tensor, coefficient: Tensor | None = None) -> None:
+    """Adds each row, times its coefficient, at its index, none at -1. Rows of one index are summed in the compute
+    dtype, then rounded."""
+    wide = compute_dtype(out.dtype)
+    order = index.argsort(stable=True)
+    order = order[(index < 0).sum() :]
+    if out.dtype == wide:
+        for part in blocks(len(order)):
+            at = order[part]
+            some = rows[at].to(wide)
+            out.index_add_(0, index[at], some if coefficient is None else some.mul_(coefficient[at]))
         return
-    places, which = index.unique(return_inverse=True)
-    whole = out[places].to(rows.dtype)
-    out[places] = whole.index_add_(0, which, rows).to(out.dtype)
+    places, count = index[order].unique_consecutive(return_counts=True)
+    ends = count.cumsum(0)
+    for part in blocks(len(places)):
+        first = int(ends[part.start] - count[part.start])
+        at = order[first : int(ends[part.stop - 1])]
+        whole = out[places[part]].to(wide)
+        which = torch.arange(len(whole), device=out.device).repeat_interleave(count[part])
+        for some in blocks(len(at)):
+            more = rows[at[some]].to(wide)
+            whole.index_add_(0, which[some], more if coefficient is None else more.mul_(coefficient[at[some]]))
+        out[places[part]] = whole.to(out.dtype)
 
 
 class Arriving:
@@ -110,6 +133,8 @@ class Arriving:
         """h of the drawn category, ``(N, 1)``; 0 where there is none."""
         if self._u is None or self._codebook is None:
             return torch.zeros_like(self._index, dtype=self._wide).unsqueeze(-1)
-        codes = self._codebook[self._index.clamp_min(0)].to(self._wide)
-        h = codes.mul_(self._u.to(self._wide)).sum(-1, keepdim=True)
+        h = torch.empty_like(self._index, dtype=self._wide).unsqueeze(-1)
+        for rows in blocks(len(h)):
+            codes = self._codebook[self._index[rows].clamp_min(0)].to(self._wide)
+            h[rows] = codes.mul_(self._u[rows].to(self._wide)).sum(-1, keepdim=True)
         return h.masked_fill(self._index.unsqueeze(-1) < 0, 0)
