@@ -24,6 +24,7 @@ from softdraw.private_torch import PLAIN, is_plain
 __all__ = [
     "PLAIN",
     "agreed",
+    "behind",
     "check_first_column",
     "check_whole_rows",
     "is_dtensor",
@@ -128,7 +129,12 @@ def noise_of_rows(make: Callable[[Tensor, Tensor, Tensor], Tensor], like: Tensor
 def _stacked(y: Tensor, x: Any, rest: torch.Size) -> Tensor:
     """Local parts ``y`` as a DTensor ``(n, *rest)``, placed as ``x`` behind the new dimension."""
     shape = torch.Size((y.shape[0], *rest))
-    return placed(y, x, shape, [_tensor().Shard(p.dim + 1) if p.is_shard() else p for p in x.placements])
+    return placed(y, x, shape, behind(x.placements, 1))
+
+
+def behind(placements: Sequence, more: int) -> list:
+    """The placements of a tensor that has so many new dimensions in front."""
+    return [_tensor().Shard(p.dim + more) if more and p.is_shard() else p for p in placements]
 
 
 def placed(y: Tensor, like: Any, shape: torch.Size, placements: Sequence, stride: tuple[int, ...] = ()) -> Tensor:

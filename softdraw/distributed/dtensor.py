@@ -16,7 +16,7 @@ from softdraw.arguments import KernelRule, Tau, compute_dtype, tau_tensor
 from softdraw.distributed import indices, law, losses, relaxed, rules
 from softdraw.distributed.blocks import Block, Key, filled, one_hot
 from softdraw.seeds import agreed, prepare_seed
-from softdraw.tensors import local_part, local_row_ids, placed
+from softdraw.tensors import behind, local_part, local_row_ids, placed
 
 
 class Split(NamedTuple):
@@ -40,8 +40,7 @@ class Split(NamedTuple):
 
     def _placed(self, y: Tensor, shape: torch.Size, placements: Any) -> Tensor:
         more = y.dim() - len(shape)
-        moved = [type(p)(p.dim + more) if p.is_shard() else p for p in placements]
-        return placed(y, self.x, torch.Size((*y.shape[:more], *shape)), moved)
+        return placed(y, self.x, torch.Size((*y.shape[:more], *shape)), behind(placements, more))
 
 
 def split(x: Any, mask: Tensor | None = None) -> Split:

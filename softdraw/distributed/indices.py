@@ -145,6 +145,8 @@ def _temperature(temperature: float | Tensor, block: Block) -> float | Tensor | 
     """None for 1, whose draw is one pass."""
     dtype = compute_dtype(block.x.dtype)
     if isinstance(temperature, Tensor):
+        if temperature.dim() and temperature.shape == block.x.shape[:-1]:
+            temperature = temperature.unsqueeze(-1)
         t = number_a_row("temperature", temperature, block.x, block.x.dim() - 1).detach()
         return t.to(dtype) if is_compiling() else reference.checked_temperature(t, dtype)
     t = float(number("temperature", temperature))
