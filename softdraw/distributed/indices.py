@@ -57,6 +57,11 @@ def gumbel_max(
     Raises:
         TypeError, ValueError: naming the argument, what it got and what is allowed.
 
+    Example:
+        >>> block = torch.tensor([[1.0, 2.0, 3.0], [2.0, 1.0, 0.5]])  # this rank's: here the only one, with all columns
+        >>> softdraw.distributed.gumbel_max(block, 0, seed=0)
+        tensor([2, 0])
+
     Source:
         Gumbel (1954), "Statistical theory of extreme values".
     """
@@ -104,6 +109,11 @@ def draw_index(
 
     Raises:
         TypeError, ValueError: naming the argument, what it got and what is allowed.
+
+    Example:
+        >>> block = torch.tensor([[1.0, 2.0, 3.0], [2.0, 1.0, 0.5]])  # this rank's: here the only one, with all columns
+        >>> softdraw.distributed.draw_index(block, 0, temperature=0.5, seed=0).log_prob
+        tensor([-0.4076, -0.4644])
 
     Source:
         Gumbel (1954), "Statistical theory of extreme values".

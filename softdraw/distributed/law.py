@@ -90,6 +90,16 @@ def log_prob(
     Raises:
         TypeError, ValueError: naming the argument, what it got and what is allowed.
 
+    Example:
+        >>> block = torch.tensor([[1.0, 2.0, 3.0], [2.0, 1.0, 0.5]])  # this rank's: here the only one, with all columns
+        >>> softdraw.distributed.log_prob(block, torch.tensor([2, 0]), 0)
+        tensor([-0.4076, -0.4644])
+
+    Example:
+        >>> block = torch.tensor([[1.0, 2.0, 3.0], [2.0, 1.0, 0.5]])  # this rank's: here the only one, with all columns
+        >>> softdraw.distributed.entropy(block, 0)
+        tensor([0.8324, 0.9060])
+
     Source:
         Shoeybi et al. (2019), "Megatron-LM", section 3, for the cross-entropy that is parallel over the vocabulary.
     """

@@ -52,6 +52,11 @@ def categorical_nll(
     Raises:
         TypeError, ValueError: naming the argument, what it got and what is allowed.
 
+    Example:
+        >>> block = torch.tensor([[1.0, 2.0, 3.0], [2.0, 1.0, 0.5]])  # this rank's: here the only one, with all columns
+        >>> softdraw.distributed.categorical_nll(block, torch.tensor([2, 0]), 0)
+        tensor(0.4360)
+
     Source:
         Shoeybi et al. (2019), "Megatron-LM", section 3.
     """
@@ -105,6 +110,11 @@ def kl_to_uniform(
     Raises:
         TypeError, ValueError: naming the argument, what it got and what is allowed.
 
+    Example:
+        >>> block = torch.tensor([[1.0, 2.0, 3.0], [2.0, 1.0, 0.5]])  # this rank's: here the only one, with all columns
+        >>> softdraw.distributed.kl_to_uniform(block, 0)
+        tensor(0.2294)
+
     Source:
         Kullback and Leibler (1951), "On information and sufficiency", eq. 2.4.
     """
@@ -146,6 +156,11 @@ def kl_to_prior(
 
     Raises:
         TypeError, ValueError: naming the argument, what it got and what is allowed.
+
+    Example:
+        >>> block = torch.tensor([[1.0, 2.0, 3.0], [2.0, 1.0, 0.5]])  # this rank's: here the only one, with all columns
+        >>> softdraw.distributed.kl_to_prior(block, torch.zeros(3), 0)
+        tensor(0.2294)
 
     Source:
         Kullback and Leibler (1951), "On information and sufficiency", eq. 2.4.
