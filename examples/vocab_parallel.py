@@ -2,8 +2,8 @@
 
     torchrun --nproc-per-node 4 examples/vocab_parallel.py
 
-Every rank holds some columns of the head. It draws the next token, takes the loss, and passes a straight-through gradient,
-and sends 8 to 24 bytes a row. Then the ranks gather the logits, as it is usually done, and compare.
+Every rank holds some columns of the head. It draws the next token, takes the loss, and passes a gradient through a
+draw, and sends 8 to 24 bytes a row. Then the ranks gather the logits, as it is usually done, and compare.
 """
 
 import os
@@ -68,8 +68,10 @@ def main() -> None:
     if rank == 0:
         print(f"{ranks} ranks, {VOCABULARY:,} tokens, {ROWS} rows: {token[:4].tolist()} ...")
         print(f"tokens equal: {bool(facts[0])}; one-hots equal: {bool(facts[1])}")
-        print(f"largest differences: log-probability {-facts[2]:.0e}, entropy {-facts[3]:.0e}, gradient {-facts[4]:.0e}")
-        print(f"sent for a token: 24 bytes a rank; gathered logits: {4 * VOCABULARY // ranks:,}")
+        print(
+            f"largest differences: log-probability {-facts[2]:.0e}, entropy {-facts[3]:.0e}, gradient {-facts[4]:.0e}"
+        )
+        print(f"sent for a token: 24 bytes a rank; for gathered logits: {4 * VOCABULARY // ranks:,}")
     dist.destroy_process_group()
 
 

@@ -4,8 +4,8 @@
 """
 
 from softdraw import conformance as conformance
-from softdraw import integrations as integrations
 from softdraw import distributed as distributed
+from softdraw import integrations as integrations
 from softdraw import losses as losses
 from softdraw import metrics as metrics
 from softdraw import nn as nn

@@ -57,8 +57,8 @@ def check_first_column(col_start: int) -> None:
     """A DTensor has its columns from 0 on: it is a whole tensor."""
     if col_start:
         raise ValueError(
-            f"col_start must be 0 where logits is a DTensor split over its categories, got {col_start}: the DTensor knows "
-            "the columns of its shards, and softdraw.distributed takes a plain block with its own"
+            f"col_start must be 0 where logits is a DTensor split over its categories, got {col_start}: the DTensor "
+            "knows the columns of its shards, and softdraw.distributed takes a plain block with its own"
         )
 
 
@@ -140,9 +140,7 @@ def behind(placements: Sequence, more: int) -> list:
 def placed(y: Tensor, like: Any, shape: torch.Size, placements: Sequence, stride: tuple[int, ...] = ()) -> Tensor:
     """Local parts ``y`` as a DTensor of that shape on the mesh of ``like``."""
     stride = stride or tuple(math.prod(shape[d + 1 :]) for d in range(len(shape)))
-    return _tensor().DTensor.from_local(
-        y, like.device_mesh, placements, run_check=False, shape=shape, stride=stride
-    )
+    return _tensor().DTensor.from_local(y, like.device_mesh, placements, run_check=False, shape=shape, stride=stride)
 
 
 def replicating(function: Callable, args: tuple, kwargs: dict[str, Any]) -> Any:

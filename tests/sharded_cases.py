@@ -1,7 +1,7 @@
 """What rows whose categories are split over ranks must give as the whole row does: every case runs on both.
 
-``Whole`` and ``Part`` give a case the same functions: those of softdraw on whole rows, and those of softdraw.distributed
-on one rank's block of them.
+``Whole`` and ``Part`` give a case the same functions: those of softdraw on whole rows, and those of
+softdraw.distributed on one rank's block of them.
 """
 
 import torch
@@ -23,7 +23,9 @@ BROKEN, EMPTY, N, K = 4, 3, 6, 37
 
 def cuts(k, world):
     """Uneven blocks that begin at no multiple of four; of four ranks one has no category."""
-    return {1: [0, k], 2: [0, k // 3 | 1, k], 3: [0, 5, k // 2 | 1, k], 4: [0, k // 4 | 1, k // 4 | 1, k - 6 | 1, k]}[world]
+    return {1: [0, k], 2: [0, k // 3 | 1, k], 3: [0, 5, k // 2 | 1, k], 4: [0, k // 4 | 1, k // 4 | 1, k - 6 | 1, k]}[
+        world
+    ]
 
 
 class Whole:
@@ -86,7 +88,9 @@ def cases(how):
             t = tau[good] if tau.dim() else tau
             yield (
                 f"tau {tau.dim()} {hard}",
-                differentiated(how, x[good], lambda leaf, t=t, s=sound, h=hard: how.gumbel_softmax(leaf, t, h, **s), tau),
+                differentiated(
+                    how, x[good], lambda leaf, t=t, s=sound, h=hard: how.gumbel_softmax(leaf, t, h, **s), tau
+                ),
             )
         yield f"soft {hard}", differentiated(how, x, lambda leaf, h=hard: how.gumbel_softmax(leaf, 0.6, h, **keys))
     for rule in RULES:

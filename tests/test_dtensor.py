@@ -125,9 +125,9 @@ def compiled(rank, world):
         return softdraw.gumbel_max(logits, seed=seed).to_local(), index, said.index, total
 
     both = []
-    for run in (step, torch.compile(step, backend="aot_eager", fullgraph=True)):
+    for call in (step, torch.compile(step, backend="aot_eager", fullgraph=True)):
         x = make((3, 8))[:, first : first + 4].clone().requires_grad_()
-        *indices, total = run(x, 3)
+        *indices, total = call(x, 3)
         total.backward()
         both.append([t.detach().numpy() for t in (*indices, total, x.grad)])
     return both
@@ -199,7 +199,9 @@ def refusals(rank, world):
 def test_what_is_refused(tmp_path, ranks_results):
     ((_, (said, untouched)),) = several(refusals, 1, tmp_path, ranks_results)
     assert "split over its categories, and a draw needs whole rows: redistribute it first" in said["split"]
-    assert said["split truncated"].startswith("ValueError: top_k, top_p and min_p must be None where logits is a DTensor split")
+    assert said["split truncated"].startswith(
+        "ValueError: top_k, top_p and min_p must be None where logits is a DTensor split"
+    )
     assert said["split law"].startswith("ValueError: sample_shape must be left out where logits is a DTensor split")
     assert said["split value"].startswith("ValueError: value must be left out where logits is a DTensor split")
     assert said["split rule"].startswith("TypeError: rule must be one of ZGR, StraightThrough, ")

@@ -2,6 +2,12 @@
 that others do it, which fail."""
 
 import math
+import os
+import re
+import subprocess
+import sys
+from itertools import pairwise
+from pathlib import Path
 
 import pytest
 import torch
@@ -42,7 +48,7 @@ def test_blocks_give_what_whole_rows_give(world, whole):
 @pytest.mark.parametrize("world", [1, 2, 3, 4])
 def test_the_index_is_that_of_the_whole_row_bit_for_bit(world):
     mask, ids, at = make((2, V), seed=1) > -0.5, torch.tensor([2**40 + 3, 5]), cuts(V, world)
-    assert world == 1 or any((b - a) % 4 for a, b in zip(at, at[1:], strict=False))
+    assert world == 1 or any((b - a) % 4 for a, b in pairwise(at))
     dtypes = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
     rows = {dtype: make((2, V), dtype) for dtype in dtypes}
 
@@ -185,8 +191,8 @@ def test_an_index_beyond_2_to_the_24_is_exact():
 
 
 def test_noise_by_rank_is_no_law_of_the_whole_row():
-    """Each rank with a seed of its own: ranks disagree about what was drawn. One seed and local columns: every block has
-    the same noise, so that of two equal blocks of equal logits the first always wins."""
+    """Each rank with a seed of its own: ranks disagree about what was drawn. One seed and local columns: every block
+    has the same noise, so that of two equal blocks of equal logits the first always wins."""
     x = torch.zeros(400, 8)
 
     def work(rank, world):
@@ -277,3 +283,17 @@ def test_shares_are_those_of_the_row(tau):
     assert whole[2] == 0
     assert not share[:, 2].any()
 
+
+@pytest.mark.long
+def test_the_example_runs_on_four_ranks():
+    root = Path(__file__).parents[1]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--local-addr", "127.0.0.1"]
+    command += ["--nproc-per-node", "4", str(root / "examples" / "vocab_parallel.py")]
+    around = {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
+    said = subprocess.run(command, env=around, capture_output=True, text=True, timeout=120, check=True).stdout
+    assert "tokens equal: True; one-hots equal: True" in said
+    differences = re.search(r"log-probability (\S+), entropy (\S+), gradient (\S+)", said)
+    assert differences
+    assert all(float(x) < 1e-5 for x in differences.groups())
+    page = (root / "docs" / "distributed.md").read_text()
+    assert all(line in page for line in said.splitlines()[:2])

@@ -11,7 +11,6 @@ import softdraw
 from softdraw import losses
 
 
-
 def dtensor_cases(place):
     """{name: [values]} of logits, which ``place`` splits over their categories."""
     x, w, mask = place(make((7, 5))).requires_grad_(), place(make((7, 5), seed=1)), make((7, 5), seed=2) > -0.7

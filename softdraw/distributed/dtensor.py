@@ -61,8 +61,8 @@ def _check(x: Any, over: list[int]) -> None:
     for i, p in enumerate(x.placements):
         if p.is_partial():
             raise ValueError(
-                f"logits is a DTensor with placements {tuple(x.placements)}, not yet summed over ranks: redistribute it "
-                "first, to Shard or Replicate(), which reduces it"
+                f"logits is a DTensor with placements {tuple(x.placements)}, not yet summed over ranks: redistribute "
+                "it first, to Shard or Replicate(), which reduces it"
             )
         if len(over) > 1 or not (p.is_replicate() or type(p).__name__ == "Shard"):
             raise ValueError(

@@ -24,7 +24,17 @@ from torch.distributed import ProcessGroup
 from softdraw.arguments import KernelRule, compute_dtype
 from softdraw.checks import given
 from softdraw.distributed import merge
-from softdraw.distributed.blocks import Block, Key, drawn, one_hot, own_total, prepare, prepare_key, prepare_tau, relative
+from softdraw.distributed.blocks import (
+    Block,
+    Key,
+    drawn,
+    one_hot,
+    own_total,
+    prepare,
+    prepare_key,
+    prepare_tau,
+    relative,
+)
 from softdraw.distributed.collectives import gather, total
 from softdraw.distributed.relaxed import relaxed
 from softdraw.numerics import masked_for_draw
