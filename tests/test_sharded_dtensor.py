@@ -2,10 +2,12 @@
 
 import pytest
 import torch
+import torch.distributed as dist
 from dtensor_cases import backward
 from leaves import make
 from ranks import on_ranks
 from sharded_cases import RULES
+from test_dtensor import several
 
 import softdraw
 from softdraw import losses
@@ -116,3 +118,51 @@ def test_tensor_parallel_layers_under_fsdp():
     assert torch.equal(torch.cat([found[0][0], found[2][0]]), y)
     for _, gradient in found:
         torch.testing.assert_close(gradient, alone.weight.grad)
+
+
+def compiled(rank, world):
+    """Draws from rows split over their categories, as blocks and as DTensors, in one compiled graph: what eager code
+    gives, and that."""
+    from torch.distributed.tensor import DTensor, Shard, init_device_mesh
+
+    mesh, group, first = init_device_mesh("cpu", (world,)), dist.group.WORLD, 4 * rank
+    part = slice(first, first + 4 if rank < world - 1 else 8)
+    w = make((3, 8), seed=1)[:, part]
+
+    def step(x, seed):
+        index = softdraw.distributed.gumbel_max(x, first, group, seed=seed)
+        y = softdraw.distributed.draw(x, first, group, softdraw.ReinMax(1.2), seed=seed)
+        said = softdraw.distributed.draw_index(x, first, group, seed=seed, temperature=0.5)
+        logits = DTensor.from_local(x, mesh, [Shard(1)], run_check=False)
+        soft, hard = softdraw.gumbel_softmax(logits, 0.7, seed=seed), softdraw.draw(logits, seed=seed)
+        total = ((y + soft.to_local() + hard.to_local()) * w).sum() + (said.log_prob + said.entropy).sum()
+        return softdraw.gumbel_max(logits, seed=seed).to_local(), index, said.index, total
+
+    both = []
+    for call in (step, torch.compile(step, backend="aot_eager", fullgraph=True)):
+        x = make((3, 8))[:, part].clone().requires_grad_()
+        *indices, total = call(x, 3)
+        total.backward()
+        both.append([t.detach().numpy() for t in (*indices, total, x.grad)])
+    return both
+
+
+def check_compiled(eager, graph):
+    for one, other in zip(eager, graph, strict=True):
+        torch.testing.assert_close(torch.from_numpy(one), torch.from_numpy(other))
+    assert torch.equal(torch.from_numpy(graph[0]), softdraw.gumbel_max(make((3, 8)), seed=3))
+    assert (graph[1] == graph[0]).all()
+
+
+def test_one_graph_holds_the_collectives():
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    try:
+        check_compiled(*compiled(0, 1))
+    finally:
+        dist.destroy_process_group()
+
+
+@pytest.mark.long
+def test_ranks_run_their_graphs_together(tmp_path, ranks_results):
+    for _, both in several(compiled, 2, tmp_path, ranks_results):
+        check_compiled(*both)
