@@ -82,7 +82,9 @@ def check_whole_rows(logits: Tensor) -> None:
             continue
         shown = f"logits is a DTensor with placements {tuple(placements)}"
         if placement.is_partial():
-            raise ValueError(f"{shown}, not yet summed over ranks: redistribute it first, to Shard(0) or Replicate()")
+            raise ValueError(
+                f"{shown}, not yet summed over ranks: redistribute it first, to Shard or Replicate(), which reduces it"
+            )
         if placement.is_shard(logits.dim() - 1):
             raise ValueError(
                 f"{shown}, split over its categories, and a draw needs whole rows: redistribute it first, "

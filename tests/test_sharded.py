@@ -211,23 +211,6 @@ def test_noise_by_rank_is_no_law_of_the_whole_row():
     assert torch.equal(ours, softdraw.gumbel_max(x, seed=3))
     counts = ours.bincount(minlength=8)  # chi-square with 7 degrees of freedom: 24.3 is its 99.9 % point
     assert ((counts - 50) ** 2 / 50).sum() < 24.3
-    with pytest.raises(TypeError, match="seed must be given, the same on every rank"):
-        on_ranks_of_one(lambda: distributed.gumbel_max(x, 0, seed=None))
-
-
-def on_ranks_of_one(call):
-    """An error of ``call`` on a rank as it is."""
-    found = []
-
-    def work(rank, world):
-        try:
-            call()
-        except Exception as error:
-            found.append(error)
-
-    on_ranks(1, work)
-    if found:
-        raise found[0]
 
 
 def test_padding_of_the_vocabulary_is_drawn_unless_it_is_forbidden():
