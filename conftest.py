@@ -51,6 +51,6 @@ def _one_rank(request: pytest.FixtureRequest) -> Iterator[None]:
         yield
         return
     world = torch.distributed
-    world.init_process_group("gloo", store=world.HashStore(), rank=0, world_size=1)
+    world.init_process_group("gloo", store=world.HashStore(), rank=0, world_size=1)  # pyright: ignore
     yield
     world.destroy_process_group()

@@ -52,6 +52,7 @@ def main() -> None:
     expected_loss = softdraw.losses.categorical_nll(whole, expected.index)
     ((one_hot * value).sum() + expected_loss).backward()
     assert whole.grad is not None
+    assert weight.grad is not None
     expected_gradient = whole.grad[:, mine].T @ hidden / 8
 
     apart = (weight.grad - expected_gradient).abs().max() / expected_gradient.abs().max()

@@ -187,9 +187,10 @@ def local_row_ids(x: Any) -> Tensor:
 def local_part(t: Any, x: Any, placements: Sequence | None = None) -> Any:
     """What belongs to the local rows of ``x``: of a tensor with its dimensions that part, of one number the number.
     ``placements`` are those of ``x``, or say where the parts are of what has one number a row."""
-    placements = x.placements if placements is None else placements
     if not isinstance(t, Tensor):
         return t
+    placements = x.placements if placements is None else placements
+    assert placements is not None
     if t.dim() > 0:
         if not is_dtensor(t):
             return _part(t, x.device_mesh, placements)

@@ -238,9 +238,11 @@ def test_ties_go_to_the_smallest_index_whatever_the_order_of_ranks():
 
     def work(rank, world):
         tied = torch.zeros(3, 4)
-        return distributed.draw_index(tied, 4 * (world - 1 - rank), temperature=0.0, seed=1).index
+        return distributed.draw_index(tied, 4 * (world - 1 - rank), temperature=0.0, seed=1)
 
-    assert all(index.tolist() == [0, 0, 0] for index in on_ranks(3, work))
+    for index, log_prob, _ in on_ranks(3, work):
+        assert index.tolist() == [0, 0, 0]
+        torch.testing.assert_close(log_prob, torch.full((3,), -math.log(12)))
 
 
 def test_blocks_without_a_draw_do_not_count_unless_they_are_broken():

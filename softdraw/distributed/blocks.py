@@ -129,4 +129,5 @@ def one_hot(block: Block, index: Tensor, score: Tensor) -> Tensor:
 
 def drawn(block: Block, key: Key, samples: int) -> tuple[Tensor, Tensor]:
     """The index in the block and its score, ``(samples, *batch)``."""
-    return draws.best(block.x.detach(), key.seed, key.rows, block.mask, samples, block.col_start)
+    at, score = draws.best(block.x.detach(), key.seed, key.rows, block.mask, samples, block.col_start)
+    return at, score

@@ -146,12 +146,12 @@ def nll(x: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
     here = split(x, mask)
     if target.dim() == x.dim() - 1:
         return here.per_row(-law.log_probs_of(here.block, here.of_rows(target.long())))
-    t = local_part(target.expand(x.shape), x, x.placements)
+    t = local_part(target.expand(x.shape), x)
     return here.per_row(losses.nll_of_distribution(here.block, losses.filled_with(t, 0)))
 
 
 def kl_to_prior(x: Tensor, prior: Tensor) -> Tensor:
     """The divergence of each row from a prior of logits that broadcast to ``x``, ``batch``."""
     here = split(x)
-    y = local_part(prior.expand(x.shape), x, x.placements)
+    y = local_part(prior.expand(x.shape), x)
     return here.per_row(losses.kl_of_blocks(here.block, losses.filled_with(y, -math.inf)))

@@ -106,7 +106,7 @@ class _Relaxed(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> tuple:
+    def backward(ctx: Any, *grads: Tensor) -> tuple:  # pyright: ignore[reportIncompatibleMethodOverride]
         (tau, x, *rest), (col_start, hard, group) = ctx.saved_tensors, ctx.how
         p = x.to(compute_dtype(x.dtype))
         if hard:

@@ -135,7 +135,7 @@ class _Drawn(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> tuple:
+    def backward(ctx: Any, *grads: Tensor) -> tuple:  # pyright: ignore[reportIncompatibleMethodOverride]
         (x, tau, mask, index, best, top, *wholes), (col_start, name, gap, group) = ctx.saved_tensors, ctx.how
         wide = masked_for_draw(x.to(compute_dtype(x.dtype)), mask)
         forbidden = wide == -math.inf
