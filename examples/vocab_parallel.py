@@ -51,8 +51,7 @@ def main() -> None:
     one_hot = softdraw.draw(whole, softdraw.ZGR(), seed=SEED, rows=ids)
     expected_loss = softdraw.losses.categorical_nll(whole, expected.index)
     ((one_hot * value).sum() + expected_loss).backward()
-    assert whole.grad is not None
-    assert weight.grad is not None
+    assert whole.grad is not None and weight.grad is not None  # noqa: PT018
     expected_gradient = whole.grad[:, mine].T @ hidden / 8
 
     apart = (weight.grad - expected_gradient).abs().max() / expected_gradient.abs().max()
@@ -72,7 +71,7 @@ def main() -> None:
         print(
             f"largest differences: log-probability {-facts[2]:.0e}, entropy {-facts[3]:.0e}, gradient {-facts[4]:.0e}"
         )
-        print(f"sent for a token: 24 bytes a rank; for gathered logits: {4 * VOCABULARY // ranks:,}")
+        print(f"bytes a row and rank: 24 for a token, {4 * VOCABULARY // ranks:,} for the logits")
     dist.destroy_process_group()
 
 

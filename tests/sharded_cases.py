@@ -76,7 +76,7 @@ def cases(how):
     """{name: [values]}: a value with the columns of the logits is a block."""
     x, mask, ids = make((N, K)) * 3, make((N, K), seed=2) > -0.6, torch.arange(N) * 7 + 2**33
     mask[EMPTY], mask[:, 11], mask[BROKEN, 5], x[BROKEN, 5] = False, True, True, torch.nan
-    mask[EMPTY] = False
+    mask[EMPTY], mask[2, 0], x[2, 0] = False, True, 12  # which draws the first category
     keys = {"seed": 3, "mask": how.part(mask), "rows": ids}
     yield "index", [how.gumbel_max(how.part(x), sample_shape=(2, 2), **keys)]
     yield "seeds", [how.gumbel_max(how.part(x), seed=softdraw.fold_in(1, ids))]

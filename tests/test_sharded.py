@@ -237,7 +237,7 @@ def test_ties_go_to_the_smallest_index_whatever_the_order_of_ranks():
         assert merge.best(index[order], score[order])[0].tolist() == [12, 9]
 
     def work(rank, world):
-        tied = torch.zeros(3, 4)
+        tied = torch.ones(3, 4)
         return distributed.draw_index(tied, 4 * (world - 1 - rank), temperature=0.0, seed=1)
 
     for index, log_prob, _ in on_ranks(3, work):
