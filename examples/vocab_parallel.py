@@ -6,8 +6,6 @@ Every rank holds some columns of the head. It draws the next token, takes the lo
 draw, and sends 8 to 24 bytes a row. Then the ranks gather the logits, as it is usually done, and compare.
 """
 
-import os
-
 import torch
 import torch.distributed as dist
 
@@ -76,5 +74,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
     main()
