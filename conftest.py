@@ -3,6 +3,7 @@
 import gc
 import os
 import sys
+from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 
 import pytest
@@ -53,3 +54,15 @@ def pytest_collection_finish() -> None:
 @pytest.fixture(autouse=True)
 def _doctest_names(doctest_namespace: dict) -> None:
     doctest_namespace.update(torch=torch, softdraw=softdraw)
+
+
+@pytest.fixture(autouse=True)
+def _one_rank(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Examples of softdraw.distributed run on a group of one rank."""
+    if not request.node.name.startswith("softdraw.distributed."):
+        yield
+        return
+    world = torch.distributed
+    world.init_process_group("gloo", store=world.HashStore(), rank=0, world_size=1)  # pyright: ignore
+    yield
+    world.destroy_process_group()

@@ -4,6 +4,7 @@
 """
 
 from softdraw import conformance as conformance
+from softdraw import distributed as distributed
 from softdraw import integrations as integrations
 from softdraw import losses as losses
 from softdraw import metrics as metrics

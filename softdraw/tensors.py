@@ -24,6 +24,7 @@ from softdraw.private_torch import PLAIN, is_plain
 __all__ = [
     "PLAIN",
     "agreed",
+    "behind",
     "check_first_column",
     "check_whole_rows",
     "is_dtensor",
@@ -56,8 +57,8 @@ def check_first_column(col_start: int) -> None:
     """A DTensor has its columns from 0 on: it is a whole tensor."""
     if col_start:
         raise ValueError(
-            f"col_start must be 0 where logits is a DTensor split over its categories, got {col_start}: the DTensor knows "
-            "the columns of its shards, and softdraw.distributed takes a plain block with its own"
+            f"col_start must be 0 where logits is a DTensor split over its categories, got {col_start}: the DTensor "
+            "knows the columns of its shards, and softdraw.distributed takes a plain block with its own"
         )
 
 
@@ -81,7 +82,9 @@ def check_whole_rows(logits: Tensor) -> None:
             continue
         shown = f"logits is a DTensor with placements {tuple(placements)}"
         if placement.is_partial():
-            raise ValueError(f"{shown}, not yet summed over ranks: redistribute it first, to Shard(0) or Replicate()")
+            raise ValueError(
+                f"{shown}, not yet summed over ranks: redistribute it first, to Shard or Replicate(), which reduces it"
+            )
         if placement.is_shard(logits.dim() - 1):
             raise ValueError(
                 f"{shown}, split over its categories, and a draw needs whole rows: redistribute it first, "
@@ -128,7 +131,12 @@ def noise_of_rows(make: Callable[[Tensor, Tensor, Tensor], Tensor], like: Tensor
 def _stacked(y: Tensor, x: Any, rest: torch.Size) -> Tensor:
     """Local parts ``y`` as a DTensor ``(n, *rest)``, placed as ``x`` behind the new dimension."""
     shape = torch.Size((y.shape[0], *rest))
-    return placed(y, x, shape, [_tensor().Shard(p.dim + 1) if p.is_shard() else p for p in x.placements])
+    return placed(y, x, shape, behind(x.placements, 1))
+
+
+def behind(placements: Sequence, more: int) -> list:
+    """The placements of a tensor that has so many new dimensions in front."""
+    return [_tensor().Shard(p.dim + more) if more and p.is_shard() else p for p in placements]
 
 
 def placed(y: Tensor, like: Any, shape: torch.Size, placements: Sequence, stride: tuple[int, ...] = ()) -> Tensor:
@@ -179,9 +187,10 @@ def local_row_ids(x: Any) -> Tensor:
 def local_part(t: Any, x: Any, placements: Sequence | None = None) -> Any:
     """What belongs to the local rows of ``x``: of a tensor with its dimensions that part, of one number the number.
     ``placements`` are those of ``x``, or say where the parts are of what has one number a row."""
-    placements = x.placements if placements is None else placements
     if not isinstance(t, Tensor):
         return t
+    placements = x.placements if placements is None else placements
+    assert placements is not None
     if t.dim() > 0:
         if not is_dtensor(t):
             return _part(t, x.device_mesh, placements)

@@ -10,6 +10,7 @@ import torch.multiprocessing as mp
 from dtensor_cases import FAMILIES
 from leaves import make
 from processes import run
+from ranks import on_ranks
 
 import softdraw
 
@@ -81,8 +82,8 @@ def alone():
 
 
 @pytest.mark.parametrize("world", [3, *(pytest.param(n, marks=pytest.mark.long) for n in (1, 2, 4))])
-def test_every_rank_has_its_part_of_one_draw(world, alone, tmp_path, ranks_results):
-    for _, found in several(every_case, world, tmp_path, ranks_results):
+def test_every_rank_has_its_part_of_one_draw(world, alone):
+    for found in on_ranks(world, every_case):
         assert found
         for (layout, *case), (placed, values) in found.items():
             for got, want in zip(values, alone[tuple(case)], strict=True):
@@ -95,19 +96,25 @@ def test_every_rank_has_its_part_of_one_draw(world, alone, tmp_path, ranks_resul
 
 def ranks_that_disagree(rank, world):
     """Each has a seed of its own; the draw follows that of the first."""
-    from torch.distributed.tensor import Replicate, distribute_tensor, init_device_mesh
+    from torch.distributed.tensor import Replicate, Shard, distribute_tensor, init_device_mesh
 
-    x = distribute_tensor(make((6, 5)), init_device_mesh("cpu", (world,)), [Replicate()])
-    torch.manual_seed(rank)
-    return softdraw.gumbel_softmax(x).to_local().numpy(), softdraw.gumbel_max(x).to_local().numpy()
+    found = []
+    for placement in (Replicate(), Shard(0), Shard(1)):
+        x = distribute_tensor(make((6, 5)), init_device_mesh("cpu", (world,)), [placement])
+        torch.manual_seed(rank)
+        soft, index = softdraw.gumbel_softmax(x), softdraw.gumbel_max(x)
+        found.append((soft.full_tensor().numpy(), index.full_tensor().numpy()))
+    return found
 
 
-def test_copies_draw_alike(tmp_path, ranks_results):
+def test_ranks_draw_alike_without_a_seed(tmp_path, ranks_results):
     torch.manual_seed(0)
     soft, index = softdraw.gumbel_softmax(make((6, 5))), softdraw.gumbel_max(make((6, 5)))
-    for _, (got_soft, got_index) in several(ranks_that_disagree, 2, tmp_path, ranks_results):
-        torch.testing.assert_close(torch.from_numpy(got_soft), soft)
-        assert torch.equal(torch.from_numpy(got_index), index)
+    for _, found in several(ranks_that_disagree, 2, tmp_path, ranks_results):
+        assert len(found) == 3
+        for got_soft, got_index in found:
+            torch.testing.assert_close(torch.from_numpy(got_soft), soft)
+            assert torch.equal(torch.from_numpy(got_index), index)
 
 
 def refusals(rank, world):
@@ -115,11 +122,15 @@ def refusals(rank, world):
     from torch.distributed.tensor import DTensor, Partial, Shard, distribute_tensor, init_device_mesh
 
     mesh, plain = init_device_mesh("cpu", (world,)), make((6, 5))
-    rows = distribute_tensor(plain, mesh, [Shard(0)])
+    rows, split = distribute_tensor(plain, mesh, [Shard(0)]), distribute_tensor(plain, mesh, [Shard(1)])
     attempts = {
-        "split": lambda: softdraw.gumbel_softmax(distribute_tensor(plain, mesh, [Shard(1)])),
-        "split dim": lambda: softdraw.gumbel_max(rows, dim=0),
-        "split law": lambda: softdraw.OneHotCategorical(distribute_tensor(plain, mesh, [Shard(1)])).sample(seed=1),
+        "split": lambda: softdraw.gumbel_topk(split, 2),
+        "split truncated": lambda: softdraw.draw_index(split, top_k=2),
+        "split law": lambda: softdraw.OneHotCategorical(split).rsample((2,), seed=1),
+        "split rule": lambda: softdraw.draw(split, softdraw.GumbelRao(0.5, samples=3), seed=1),
+        "split value": lambda: softdraw.draw(split, value=(split == split.amax()).float(), seed=1),
+        "split columns": lambda: softdraw.gumbel_max(split, col_start=8),
+        "unsummed rows": lambda: softdraw.distributed.dtensor.split(DTensor.from_local(plain, mesh, [Partial()])),
         "unsummed": lambda: softdraw.gumbel_softmax(DTensor.from_local(plain, mesh, [Partial()]), hard=True),
         "mask": lambda: softdraw.gumbel_softmax(plain, mask=rows > 0),
         "tau": lambda: softdraw.gumbel_softmax(plain, rows[:, :1].exp()),
@@ -157,9 +168,16 @@ def refusals(rank, world):
 
 def test_what_is_refused(tmp_path, ranks_results):
     ((_, (said, untouched)),) = several(refusals, 1, tmp_path, ranks_results)
-    for name in ("split", "split dim", "split law"):
-        assert "split over its categories, and a draw needs whole rows: redistribute it first" in said[name]
-    assert "not yet summed over ranks: redistribute it first" in said["unsummed"]
+    assert "split over its categories, and a draw needs whole rows: redistribute it first" in said["split"]
+    assert said["split truncated"].startswith(
+        "ValueError: top_k, top_p and min_p must be None where logits is a DTensor split"
+    )
+    assert said["split law"].startswith("ValueError: sample_shape must be left out where logits is a DTensor split")
+    assert said["split value"].startswith("ValueError: value must be left out where logits is a DTensor split")
+    assert said["split rule"].startswith("TypeError: rule must be one of ZGR, StraightThrough, ")
+    assert said["split columns"].startswith("ValueError: col_start must be 0 where logits is a DTensor split")
+    for name in ("unsummed", "unsummed rows"):
+        assert "not yet summed over ranks: redistribute it first" in said[name]
     for name in ("mask", "tau", "rows"):
         assert said[name].startswith(f"TypeError: {name} is a DTensor and logits a plain tensor")
     assert said["index"].startswith("TypeError: index must be a plain tensor, got a DTensor")

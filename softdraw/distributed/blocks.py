@@ -78,8 +78,8 @@ def prepare_key(block: Block, seed: Any, rows: Any) -> Key:
     """Seed and row ids, after a check. The seed must be given: one that each rank drew for itself would differ."""
     if seed is None:
         raise TypeError(
-            "seed must be given, the same on every rank of the group, got None: with seeds of their own the ranks would "
-            "each draw from another row of noise"
+            "seed must be given, the same on every rank of the group, got None: with seeds of their own the ranks "
+            "would disagree"
         )
     return Key(seed_tensor(seed, block.x.device, block.x.shape[:-1]), rows_of(rows, block.x, seed))
 
@@ -129,4 +129,5 @@ def one_hot(block: Block, index: Tensor, score: Tensor) -> Tensor:
 
 def drawn(block: Block, key: Key, samples: int) -> tuple[Tensor, Tensor]:
     """The index in the block and its score, ``(samples, *batch)``."""
-    return draws.best(block.x.detach(), key.seed, key.rows, block.mask, samples, block.col_start)
+    at, score = draws.best(block.x.detach(), key.seed, key.rows, block.mask, samples, block.col_start)
+    return at, score

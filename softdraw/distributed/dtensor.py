@@ -16,7 +16,7 @@ from softdraw.arguments import KernelRule, Tau, compute_dtype, tau_tensor
 from softdraw.distributed import indices, law, losses, relaxed, rules
 from softdraw.distributed.blocks import Block, Key, filled, one_hot
 from softdraw.seeds import agreed, prepare_seed
-from softdraw.tensors import local_part, local_row_ids, placed
+from softdraw.tensors import behind, local_part, local_row_ids, placed
 
 
 class Split(NamedTuple):
@@ -40,8 +40,7 @@ class Split(NamedTuple):
 
     def _placed(self, y: Tensor, shape: torch.Size, placements: Any) -> Tensor:
         more = y.dim() - len(shape)
-        moved = [type(p)(p.dim + more) if p.is_shard() else p for p in placements]
-        return placed(y, self.x, torch.Size((*y.shape[:more], *shape)), moved)
+        return placed(y, self.x, torch.Size((*y.shape[:more], *shape)), behind(placements, more))
 
 
 def split(x: Any, mask: Tensor | None = None) -> Split:
@@ -62,8 +61,8 @@ def _check(x: Any, over: list[int]) -> None:
     for i, p in enumerate(x.placements):
         if p.is_partial():
             raise ValueError(
-                f"logits is a DTensor with placements {tuple(x.placements)}, not yet summed over ranks: redistribute it "
-                "first, to Shard or Replicate(), which reduces it"
+                f"logits is a DTensor with placements {tuple(x.placements)}, not yet summed over ranks: redistribute "
+                "it first, to Shard or Replicate(), which reduces it"
             )
         if len(over) > 1 or not (p.is_replicate() or type(p).__name__ == "Shard"):
             raise ValueError(
@@ -147,12 +146,12 @@ def nll(x: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
     here = split(x, mask)
     if target.dim() == x.dim() - 1:
         return here.per_row(-law.log_probs_of(here.block, here.of_rows(target.long())))
-    t = local_part(target.expand(x.shape), x, x.placements)
+    t = local_part(target.expand(x.shape), x)
     return here.per_row(losses.nll_of_distribution(here.block, losses.filled_with(t, 0)))
 
 
 def kl_to_prior(x: Tensor, prior: Tensor) -> Tensor:
     """The divergence of each row from a prior of logits that broadcast to ``x``, ``batch``."""
     here = split(x)
-    y = local_part(prior.expand(x.shape), x, x.placements)
+    y = local_part(prior.expand(x.shape), x)
     return here.per_row(losses.kl_of_blocks(here.block, losses.filled_with(y, -math.inf)))

@@ -57,6 +57,11 @@ def gumbel_max(
     Raises:
         TypeError, ValueError: naming the argument, what it got and what is allowed.
 
+    Example:
+        >>> block = torch.tensor([[1.0, 2.0, 3.0], [2.0, 1.0, 0.5]])  # this rank's: here the only one, with all columns
+        >>> softdraw.distributed.gumbel_max(block, 0, seed=0)
+        tensor([2, 0])
+
     Source:
         Gumbel (1954), "Statistical theory of extreme values".
     """
@@ -105,6 +110,11 @@ def draw_index(
     Raises:
         TypeError, ValueError: naming the argument, what it got and what is allowed.
 
+    Example:
+        >>> block = torch.tensor([[1.0, 2.0, 3.0], [2.0, 1.0, 0.5]])  # this rank's: here the only one, with all columns
+        >>> softdraw.distributed.draw_index(block, 0, temperature=0.5, seed=0).log_prob
+        tensor([-0.4076, -0.4644])
+
     Source:
         Gumbel (1954), "Statistical theory of extreme values".
     """
@@ -145,6 +155,8 @@ def _temperature(temperature: float | Tensor, block: Block) -> float | Tensor | 
     """None for 1, whose draw is one pass."""
     dtype = compute_dtype(block.x.dtype)
     if isinstance(temperature, Tensor):
+        if temperature.dim() and temperature.shape == block.x.shape[:-1]:
+            temperature = temperature.unsqueeze(-1)
         t = number_a_row("temperature", temperature, block.x, block.x.dim() - 1).detach()
         return t.to(dtype) if is_compiling() else reference.checked_temperature(t, dtype)
     t = float(number("temperature", temperature))

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.distributed import ProcessGroup
 
 from softdraw.checks import INTEGERS, check_device, check_tensor, given
-from softdraw.distributed.blocks import Block, prepare
+from softdraw.distributed.blocks import Block, own_total, prepare
 from softdraw.distributed.collectives import gather
 from softdraw.numerics import times
 
@@ -50,18 +50,23 @@ class Whole(NamedTuple):
         return (0 - (times(self.share, self.log_share) + self.share * self.mean).sum(0)).to(torch.float64)
 
 
-def numbers(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The largest of wide logits, the total of exp(x - top), and sum q log q for the block's own softmax q.
-
-    Where nothing is allowed: -inf, 0 and 0. NaN or +inf give NaN.
-    """
+def sums(x: Tensor) -> tuple[Tensor, Tensor]:
+    """The largest of wide logits and the total of exp(x - top): -inf and 0 where nothing is allowed."""
     top = x.detach().amax(-1)
-    z = x - torch.where(top == -math.inf, 0, top).unsqueeze(-1)
-    total = z.exp().sum(-1, dtype=torch.float64)
-    nothing = top == -math.inf
-    log_q = z.masked_fill(nothing.unsqueeze(-1), 0).log_softmax(-1)
-    mean = times(log_q.exp(), log_q).sum(-1, dtype=torch.float64).masked_fill(nothing, 0)
-    return top, total.to(x.dtype), mean.to(x.dtype)
+    return top, own_total(x, top)
+
+
+def numbers(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """``sums``, and sum q log q for the block's own softmax q: 0 where nothing is allowed. NaN or +inf give NaN."""
+    top, total = sums(x)
+    log_q = log_softmax(x, top)
+    return top, total, times(log_q.exp(), log_q).sum(-1, dtype=torch.float64).to(x.dtype)
+
+
+def log_softmax(x: Tensor, top: Tensor) -> Tensor:
+    """log softmax of the block alone; -inf where nothing is allowed."""
+    nothing = (top == -math.inf).unsqueeze(-1)
+    return x.masked_fill(nothing, 0).log_softmax(-1).masked_fill(nothing, -math.inf)
 
 
 def log_prob(
@@ -90,6 +95,16 @@ def log_prob(
     Raises:
         TypeError, ValueError: naming the argument, what it got and what is allowed.
 
+    Example:
+        >>> block = torch.tensor([[1.0, 2.0, 3.0], [2.0, 1.0, 0.5]])  # this rank's: here the only one, with all columns
+        >>> softdraw.distributed.log_prob(block, torch.tensor([2, 0]), 0)
+        tensor([-0.4076, -0.4644])
+
+    Example:
+        >>> block = torch.tensor([[1.0, 2.0, 3.0], [2.0, 1.0, 0.5]])  # this rank's: here the only one, with all columns
+        >>> softdraw.distributed.entropy(block, 0)
+        tensor([0.8324, 0.9060])
+
     Source:
         Shoeybi et al. (2019), "Megatron-LM", section 3, for the cross-entropy that is parallel over the vocabulary.
     """
@@ -105,9 +120,7 @@ def log_probs_of(block: Block, index: Tensor) -> Tensor:
     at = index - block.col_start
     here = (at >= 0) & (at < n)
     chosen = x.gather(-1, at.clamp(0, n - 1).unsqueeze(-1)).squeeze(-1)
-    top = x.detach().amax(-1)
-    total = (x - torch.where(top == -math.inf, 0, top).unsqueeze(-1)).exp().sum(-1, dtype=torch.float64)
-    every = gather((top, total.to(x.dtype), chosen.masked_fill(~here, -math.inf)), block.group)
+    every = gather((*sums(x), chosen.masked_fill(~here, -math.inf)), block.group)
     whole = Whole.of(every[0], every[1], torch.zeros_like(every[1]))
     found = every[2].detach().amax(0)
     nothing = found == -math.inf

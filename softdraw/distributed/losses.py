@@ -52,6 +52,11 @@ def categorical_nll(
     Raises:
         TypeError, ValueError: naming the argument, what it got and what is allowed.
 
+    Example:
+        >>> block = torch.tensor([[1.0, 2.0, 3.0], [2.0, 1.0, 0.5]])  # this rank's: here the only one, with all columns
+        >>> softdraw.distributed.categorical_nll(block, torch.tensor([2, 0]), 0)
+        tensor(0.4360)
+
     Source:
         Shoeybi et al. (2019), "Megatron-LM", section 3.
     """
@@ -70,7 +75,7 @@ def nll_of_distribution(block: Block, t: Tensor) -> Tensor:
     """The cross-entropy of checked blocks: sum t (log total + top) - sum t x, each sum relative to the block's top."""
     x = block.wide()
     t = t.to(x.dtype)
-    top, own, mean = law.numbers(x)
+    top, own = law.sums(x)
     z = x - torch.where(top == -math.inf, 0, top).unsqueeze(-1)
     dot, mass = times(t, z).sum(-1, dtype=torch.float64), t.sum(-1, dtype=torch.float64)
     every = gather((top, own, dot.to(x.dtype), mass.to(x.dtype)), block.group)
@@ -104,6 +109,11 @@ def kl_to_uniform(
 
     Raises:
         TypeError, ValueError: naming the argument, what it got and what is allowed.
+
+    Example:
+        >>> block = torch.tensor([[1.0, 2.0, 3.0], [2.0, 1.0, 0.5]])  # this rank's: here the only one, with all columns
+        >>> softdraw.distributed.kl_to_uniform(block, 0)
+        tensor(0.2294)
 
     Source:
         Kullback and Leibler (1951), "On information and sufficiency", eq. 2.4.
@@ -147,6 +157,11 @@ def kl_to_prior(
     Raises:
         TypeError, ValueError: naming the argument, what it got and what is allowed.
 
+    Example:
+        >>> block = torch.tensor([[1.0, 2.0, 3.0], [2.0, 1.0, 0.5]])  # this rank's: here the only one, with all columns
+        >>> softdraw.distributed.kl_to_prior(block, torch.zeros(3), 0)
+        tensor(0.2294)
+
     Source:
         Kullback and Leibler (1951), "On information and sufficiency", eq. 2.4.
     """
@@ -166,20 +181,14 @@ def kl_of_blocks(block: Block, prior: Tensor) -> Tensor:
     """The divergence of each row from its prior, of checked blocks: of the block, and of the category in it."""
     x = block.wide()
     y = prior.to(x.dtype)
-    q, p = law.numbers(x), law.numbers(y)
-    log_q, log_p = (_log_softmax(t, n[0]) for t, n in ((x, q), (y, p)))
+    q, p = law.numbers(x), law.sums(y)
+    log_q, log_p = (law.log_softmax(t, n[0]) for t, n in ((x, q), (y, p)))
     cross = times(log_q.exp(), log_p).sum(-1, dtype=torch.float64).to(x.dtype)
     every = gather((q[0], q[1], q[2] - cross, p[0], p[1]), block.group)
     ours = law.Whole.of(*every[:3])
     theirs = law.Whole.of(every[3], every[4], torch.zeros_like(every[4]))
     apart = times(ours.share, ours.log_share) - times(ours.share, theirs.log_share)
     return (apart + times(ours.share, ours.mean)).sum(0).to(x.dtype)
-
-
-def _log_softmax(x: Tensor, top: Tensor) -> Tensor:
-    """log softmax of the block alone; -inf where nothing is allowed."""
-    nothing = (top == -math.inf).unsqueeze(-1)
-    return x.masked_fill(nothing, 0).log_softmax(-1).masked_fill(nothing, -math.inf)
 
 
 def filled_with(t: Tensor, value: float) -> Tensor:

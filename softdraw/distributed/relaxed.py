@@ -64,6 +64,12 @@ def gumbel_softmax(
     Raises:
         TypeError, ValueError: naming the argument, what it got and what is allowed.
 
+    Example:
+        >>> block = torch.tensor([[1.0, 2.0, 3.0], [2.0, 1.0, 0.5]])  # this rank's: here the only one, with all columns
+        >>> softdraw.distributed.gumbel_softmax(block, 0, tau=0.5, seed=0)
+        tensor([[0.1062, 0.0451, 0.8488],
+                [0.9554, 0.0062, 0.0384]])
+
     Source:
         Jang, Gu and Poole (2017), "Categorical reparameterization with Gumbel-softmax", eqs. 1 and 2.
     """
@@ -100,7 +106,7 @@ class _Relaxed(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> tuple:
+    def backward(ctx: Any, *grads: Tensor) -> tuple:  # pyright: ignore[reportIncompatibleMethodOverride]
         (tau, x, *rest), (col_start, hard, group) = ctx.saved_tensors, ctx.how
         p = x.to(compute_dtype(x.dtype))
         if hard:

@@ -81,6 +81,12 @@ def draw(
     Raises:
         TypeError, ValueError: naming the argument, what it got and what is allowed.
 
+    Example:
+        >>> block = torch.tensor([[1.0, 2.0, 3.0], [2.0, 1.0, 0.5]])  # this rank's: here the only one, with all columns
+        >>> softdraw.distributed.draw(block, 0, rule=softdraw.ReinMax(tau=1.1), seed=0)
+        tensor([[0., 0., 1.],
+                [1., 0., 0.]])
+
     Source:
         Each rule names its own.
     """
@@ -129,7 +135,7 @@ class _Drawn(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> tuple:
+    def backward(ctx: Any, *grads: Tensor) -> tuple:  # pyright: ignore[reportIncompatibleMethodOverride]
         (x, tau, mask, index, best, top, *wholes), (col_start, name, gap, group) = ctx.saved_tensors, ctx.how
         wide = masked_for_draw(x.to(compute_dtype(x.dtype)), mask)
         forbidden = wide == -math.inf
