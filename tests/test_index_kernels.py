@@ -9,10 +9,12 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from leaves import make
 
 from softdraw.arguments import Draw, compute_dtype
 from softdraw.kernels import cpu, native, reference
 from softdraw.kernels.pass_reference import Rows
+from softdraw.operators import draws
 from softdraw.operators.indices import said
 
 pytestmark = pytest.mark.skipif(native.library() is None, reason="the kernels are not compiled here")
@@ -122,3 +124,19 @@ def test_every_instruction_set_draws_the_same(isa):
     assert torch.equal(got[0], want[0])
     assert torch.equal(got[1], want[1])
     torch.testing.assert_close(got[2], want[2], rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize(("rows", "cols", "first"), [(5, 10, 0), (3, 100, 3), (2, 1000, 129), (1, 17_003, 8)])
+def test_the_best_score_is_bit_for_bit_that_of_logits_and_noise(each_body, dtype, rows, cols, first):
+    """So that blocks of a row, however wide, compare their scores as one pass over the row does."""
+    x, seed, mask = make((rows, cols), dtype), torch.tensor(7), make((rows, cols), seed=1) > -0.5
+    x[-1, 2], mask[-1, 2] = (torch.nan, True) if rows > 1 else (0.0, True)
+    mask[:-1][2:3] = False
+    index, score = draws.best(x, seed, None, mask, 2, first)
+    ids = torch.arange(rows).unsqueeze(-1)
+    noise = [draws.gumbel_noise(seed, ids, torch.tensor(i), cols, first, score.dtype) for i in range(2)]
+    top, at = (x.to(score.dtype) + torch.stack(noise)).masked_fill(~mask, -torch.inf).max(-1)
+    assert score.equal(top) if rows == 1 else score[:, :-1].equal(top[:, :-1])
+    assert rows == 1 or score[:, -1].isnan().all()
+    assert index.equal(torch.where(top.isfinite(), at, -1))
