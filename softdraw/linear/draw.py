@@ -49,8 +49,8 @@ def linear_draw(
 
     It is ``draw(F.linear(x, weight, bias), rule) @ codebook``, made over blocks of categories: forward with the best
     score, its index and the logsumexp so far, backward once more. Kept for the backward pass are the inputs, and 16
-    bytes a row. Beside inputs and gradients it takes at most a tenth of the memory of the logits, where these have
-    a million elements or more.
+    bytes a row. Beside inputs and gradients it takes some tiles, of a million logits at most, and a few tensors of the
+    size of x.
 
     Args:
         x: ``(*batch, D)``, floating point.
