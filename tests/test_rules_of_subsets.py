@@ -50,7 +50,7 @@ def test_imle_says_that_it_has_no_forward_mode():
     def draw(x):
         return softdraw.draw(softdraw.Subset(x, 2), softdraw.IMLE(), seed=0)
 
-    with pytest.raises(NotImplementedError, match="IMLE has no forward mode .* reverse mode"):
+    with pytest.raises(NotImplementedError, match=r"IMLE has no forward mode .* reverse mode"):
         torch.func.jvp(draw, (theta,), (torch.ones(4),))
     g = torch.tensor([0.0, 0.0, 0.0, 1.0])
     _, pull = torch.func.vjp(draw, theta)
