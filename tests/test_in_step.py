@@ -137,7 +137,11 @@ def test_every_public_name_is_there_and_in_order():
 
 def test_every_body_has_every_operation():
     """By their source, so that the Triton body is read where Triton is not installed; the library by its own names."""
-    for body in (("reference/draws.py", "reference/rules.py"), ("cpu.py",), ("triton/__init__.py",)):
+    for body in (
+        ("reference/draws.py", "reference/rules.py"),
+        ("cpu.py",),
+        ("triton/__init__.py", "triton/indices.py"),
+    ):
         parts = [ast.parse((PACKAGE / "kernels" / file).read_text()).body for file in body]
         defined = {node.name for part in parts for node in part if isinstance(node, ast.FunctionDef)}
         assert set(native.OPERATIONS) <= defined, body

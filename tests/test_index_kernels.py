@@ -140,3 +140,31 @@ def test_the_best_score_is_bit_for_bit_that_of_logits_and_noise(each_body, dtype
     assert score.equal(top) if rows == 1 else score[:, :-1].equal(top[:, :-1])
     assert rows == 1 or score[:, -1].isnan().all()
     assert index.equal(torch.where(top.isfinite(), at, -1))
+
+
+@pytest.mark.parametrize("cols", [10, 100])
+def test_a_word_of_the_tail_takes_its_second_word_at_a_temperature(cols):
+    """Category 2 has the word 152. Category 5 is brought to its score, a little below or above."""
+    t, row, seed = 0.5, torch.tensor([[4]]), torch.tensor(11)
+    start = 1349284
+    g = reference.gumbel(seed, row, cols, start, torch.tensor(0), torch.float64)
+    assert g[0, 2] == g.max()
+    assert abs(g[0, 2].item() + math.log(152.5 * 2**-32)) > 1e-4  # what the first word alone gives
+    for step, want in ((-1e-9, 2), (1e-9, 5)):
+        x = torch.zeros(1, cols, dtype=torch.float64)
+        x[0, 5] = t * (g[0, 2] - g[0, 5]) + step
+        draw = Draw(x, t, seed, row, None, start)
+        assert cpu.tempered(draw, 1).item() == want
+        assert cpu.topk(draw, 1, 2).tolist() == [[[want, 7 - want]]]
+
+
+@pytest.mark.parametrize("cols", [16, 32, 48])
+def test_narrow_rows_may_have_a_seed_each(cols):
+    """Rows side by side, of which each is what it is alone."""
+    x, seeds = torch.randn(20, cols, generator=torch.Generator().manual_seed(0)), torch.arange(20).view(20, 1)
+    ids = torch.arange(20).view(20, 1)
+    together = cpu.drawn(Draw(x, 0.7, seeds, ids), 2)
+    for r in range(20):
+        alone = cpu.drawn(Draw(x[r : r + 1], 0.7, seeds[r : r + 1], ids[r : r + 1]), 2)
+        assert torch.equal(together[0][:, r : r + 1], alone[0])
+        assert torch.equal(together[2][r : r + 1], alone[2])

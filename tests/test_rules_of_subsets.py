@@ -43,6 +43,20 @@ def test_imle_refuses_what_makes_no_sense(arguments):
         softdraw.IMLE(**arguments)
 
 
+def test_imle_says_that_it_has_no_forward_mode():
+    """Its answer to twice a gradient is not twice its answer, so it is no Jacobian's."""
+    theta = torch.zeros(4)
+
+    def draw(x):
+        return softdraw.draw(softdraw.Subset(x, 2), softdraw.IMLE(), seed=0)
+
+    with pytest.raises(NotImplementedError, match=r"IMLE has no forward mode .* reverse mode"):
+        torch.func.jvp(draw, (theta,), (torch.ones(4),))
+    g = torch.tensor([0.0, 0.0, 0.0, 1.0])
+    _, pull = torch.func.vjp(draw, theta)
+    assert not torch.allclose(pull(100 * g)[0], 100 * pull(g)[0])
+
+
 @of_subsets
 @pytest.mark.parametrize("k", [0, torch.tensor([0, 0])], ids=["int", "tensor"])
 def test_nothing_is_taken_with_a_gradient_of_zero(rule, k):

@@ -37,6 +37,7 @@ class IMLE(Pathwise):
 
     Raises:
         TypeError, ValueError: lam is no positive number; tau is negative; a sample is given (``value=``).
+        NotImplementedError: forward mode (jvp), which no function has that is not linear in the gradient.
 
     Example:
         >>> logits = torch.zeros(4, requires_grad=True)
@@ -79,6 +80,13 @@ class _TopK(torch.autograd.Function):
     def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
         scores, ctx.k, ctx.lam = inputs
         ctx.save_for_backward(scores, output)
+
+    @staticmethod
+    def jvp(ctx: Any, *_: Any) -> Tensor:
+        raise NotImplementedError(
+            "IMLE has no forward mode (jvp, jacfwd): what it gives for a gradient is not linear in it, so no tangent "
+            "corresponds to it. Take reverse mode (backward, torch.func.vjp), or another rule, such as ZGR()"
+        )
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple:
