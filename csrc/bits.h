@@ -19,7 +19,8 @@ struct Bits {
   const void* pos_weight;  // of each element, wide; null: number
   const uint8_t* mask;     // 1 = counted; null: everything is
   double* saved;           // from forward to backward: two for each row, a weighted sum (nll) or mean (share) over its
-                           // elements and the sum of weights; then what a mean is divided by
+                           // elements and the sum of weights; then what a mean is divided by. Null: of nll, where
+                           // neither weights nor a mask make that another number than that of the elements
   double number;           // pos_weight; the share that a row should have
   int64_t rows, cols;      // a pass without rows of its own has one
   int64_t storage;         // of in and its gradient

@@ -62,7 +62,8 @@ struct Elements {
   // The gradient that arrives at a row, or at what all rows were reduced to.
   double arriving(int64_t row) const {
     const double grad = ((const T*)bits.grad)[bits.reduction == softdraw::kNone ? row : 0];
-    return bits.reduction == softdraw::kMean ? grad / bits.saved[2 * bits.rows] : grad;
+    if (bits.reduction != softdraw::kMean) return grad;
+    return grad / (bits.saved ? bits.saved[2 * bits.rows] : (double)(bits.rows * bits.cols));
   }
   // The gradient that arrives at each element, where a pass has reduced nothing.
   template <class Out>

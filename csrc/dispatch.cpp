@@ -168,7 +168,11 @@ int64_t usage(const Pass* pass, UsageOperation operation, bool backward) {
 }
 
 // 0 if everything was allowed. Elements are worked on in parts whatever rows they are in, save where rows are summed.
-int64_t over_bits(const Bits* bits, BitsOperation operation, Finish finish, bool writes_elements) {
+int64_t over_bits(const Bits* given, BitsOperation operation, Finish finish, bool writes_elements) {
+  double own_sums[3];
+  Bits own = *given;
+  const Bits* bits = &own;
+  if (finish && !own.saved) own.saved = own_sums;
   const int64_t count = bits->rows * bits->cols;
   if (writes_elements && bits->out) ask_for_huge_pages(bits->out, count, bits->storage);
   int64_t refused = 0;

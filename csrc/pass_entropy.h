@@ -26,9 +26,9 @@ class LawSums {
     constexpr int N = kLanes<T>;
     const T top = running_.top;
     DoubleSum<T> sum, weighted;
-    for (int64_t first = 0; first < n; first += kFew) {
-      Vec<T, N> few{}, few_weighted{};  // few enough to lose less than one of their own roundings
-      for (int64_t i = first; i < n && i < first + kFew; i += N) {
+    for (int64_t first = 0; first < n; first += kFew<T>) {
+      Vec<T, N> few{}, few_weighted{};
+      for (int64_t i = first; i < n && i < first + kFew<T>; i += N) {
         const auto a = load<Vec<T, N>>(block + i) - top, p = exp_of<T, N>(a);
         few += p, few_weighted += p * where_mass(p, a);
       }
@@ -37,7 +37,6 @@ class LawSums {
     e_ += sum.total(), ex_ += weighted.total();
   }
 
-  static constexpr int64_t kFew = 4 * kLanes<T>;
   RunningTop<T> running_;
   double e_ = 0, ex_ = 0;
 };

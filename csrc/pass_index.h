@@ -10,7 +10,11 @@ template <class T>
 NOINLINE double sum_of_exponentials(const T* block, int64_t n, T top) {
   constexpr int N = kLanes<T>;
   DoubleSum<T> sum;
-  for (int64_t i = 0; i < n; i += N) sum.add(exp_of<T, N>(load<Vec<T, N>>(block + i) - top));
+  for (int64_t first = 0; first < n; first += kFew<T>) {
+    Vec<T, N> few{};
+    for (int64_t i = first; i < n && i < first + kFew<T>; i += N) few += exp_of<T, N>(load<Vec<T, N>>(block + i) - top);
+    sum.add(few);
+  }
   return sum.total();
 }
 

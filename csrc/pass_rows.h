@@ -10,6 +10,11 @@ namespace {
 
 using softdraw::Pass;
 
+// Elements whose vectors may be added in T before they go to a sum in double: few enough to lose less than one of their
+// own roundings.
+template <class T>
+constexpr int64_t kFew = 4 * kLanes<T>;
+
 template <class T>
 constexpr T kMinusInf = T(-__builtin_inf());
 

@@ -100,9 +100,13 @@ class Usage {
 
   NOINLINE double exponentials_of(T* x, int64_t n, T top) {
     DoubleSum<T> sum;
-    for (int64_t i = 0; i < n; i += N) {
-      const V e = exp_of<T, N>(load<V>(x + i) - top);
-      store(x + i, e), sum.add(e);
+    for (int64_t first = 0; first < n; first += kFew<T>) {
+      V few{};
+      for (int64_t i = first; i < n && i < first + kFew<T>; i += N) {
+        const V e = exp_of<T, N>(load<V>(x + i) - top);
+        store(x + i, e), few += e;
+      }
+      sum.add(few);
     }
     return sum.total();
   }
@@ -222,9 +226,13 @@ class UsageBackward {
   // Logits become probabilities; returns their product with the slopes.
   NOINLINE double laws_of(T* x, const T* slope, int64_t n, T top, T inverse) {
     DoubleSum<T> sum;
-    for (int64_t i = 0; i < n; i += N) {
-      const V p = exp_of<T, N>(load<V>(x + i) - top) * inverse;
-      store(x + i, p), sum.add(p * load<V>(slope + i));
+    for (int64_t first = 0; first < n; first += kFew<T>) {
+      V few{};
+      for (int64_t i = first; i < n && i < first + kFew<T>; i += N) {
+        const V p = exp_of<T, N>(load<V>(x + i) - top) * inverse;
+        store(x + i, p), few += p * load<V>(slope + i);
+      }
+      sum.add(few);
     }
     return sum.total();
   }

@@ -17,6 +17,8 @@ _pack, _threads, _empty, _empty_like = BITS.pack, torch.get_num_threads, torch.e
 CODES = {getattr(torch, name): code for name, code in STORAGE.items()}
 _WIDE = {dtype: torch.float64 if dtype == torch.float64 else torch.float32 for dtype in CODES}
 _CPU = torch.device("cpu")  # the kernels write to the CPU, whatever the default device is
+# A number to take after: empty_like takes less time than empty.
+_NUMBER = {dtype: torch.zeros((), dtype=wide, device=_CPU) for dtype, wide in _WIDE.items()}
 ANY_NUMBER, UNIT_INTERVAL, ZERO_OR_ONE = range(3)  # what a target may be
 
 
@@ -39,11 +41,17 @@ def nll(bits: Bits) -> tuple[Tensor, Tensor | None, bool]:
     """The loss, what backward needs, and whether every target was allowed."""
     x = bits.x
     if bits.reduction:
-        out, saved = _empty((), dtype=_WIDE[x.dtype], device=_CPU), _empty(3, dtype=torch.float64, device=_CPU)
+        out, sums = _empty_like(_NUMBER[x.dtype]), sums_of_nll(bits)
+        saved = _empty(sums, dtype=torch.float64, device=_CPU) if sums else None
     else:
         dtype = x.dtype if bits.law else _WIDE[x.dtype]
         out, saved = _like(x) if dtype is x.dtype else _empty(x.shape, dtype=dtype, device=_CPU), None
     return out, saved, not _run("bits_nll", bits, out, saved)
+
+
+def sums_of_nll(bits: Bits) -> int:
+    """How many numbers the loss keeps for its backward pass: what a mean without weights is divided by is known."""
+    return 3 if bits.reduction and (bits.weight is not None or bits.mask is not None) else 0
 
 
 def nll_backward(bits: Bits, grad: Tensor, saved: Tensor | None) -> Tensor:

@@ -21,7 +21,7 @@ from typing import Any
 from softdraw.kernels import elf, openmp
 
 # The first 32 bits of the SHA-256 of call.h, pass.h, bits.h and subset.h of csrc/, as CMakeLists.txt has it.
-ABI = 0x498BFD2A
+ABI = 0x80898771
 CALL = struct.Struct("=9Q2d10q")  # the fields of csrc/call.h in order
 PASS = struct.Struct("=11Q2d11q")  # those of csrc/pass.h
 BITS = struct.Struct("=9Qd9q")  # those of csrc/bits.h

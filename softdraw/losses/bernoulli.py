@@ -61,6 +61,10 @@ def bernoulli_nll(
     Source:
         Cox (1958), "The regression analysis of binary sequences", eq. 3.
     """
+    if mask is None and weight is None and pos_weight is None and bits.ordinary(logits, target):
+        check_reduction(reduction)
+        read = Bits(logits, target, reduction=bits.REDUCTIONS[reduction], allowed=bits.UNIT_INTERVAL)
+        return bits.nll(read, lambda: _checked_target(target, None, logits.dtype))
     check_floating("logits", logits)
     mask = kept_mask(mask, logits, "the logits")
     _check_target(target, logits)

@@ -106,15 +106,24 @@ def _split(rows: Rows, target: Tensor, dim: int, reduction: str) -> Tensor:
 def _by_torch(x: Tensor, index: Tensor, reduction: str) -> Tensor | None:
     """torch's own loss of a small batch, whose node takes less time than one in Python: a finite loss says that all
     logits and indices were ordinary. None for every other call: nothing has been checked then."""
-    if not (is_plain(x) and type(index) in PLAIN and x.dtype in _WIDE and index.dtype is torch.int64):
-        return None
-    if x.layout is not DENSE or x.is_nested or not (x.is_cpu and index.is_cpu) or reduction not in ("mean", "sum"):
-        return None
-    if x.dim() != 2 or index.shape != x.shape[:1] or x.numel() > _SMALL:
+    if not (
+        is_plain(x)
+        and type(index) in PLAIN
+        and x.dtype in _WIDE
+        and index.dtype is torch.int64
+        and x.dim() == 2
+        and index.dim() == 1
+        and x.numel() <= _SMALL
+        and x.is_cpu
+        and index.is_cpu
+        and x.layout is DENSE
+        and not x.is_nested
+        and reduction in ("mean", "sum")
+    ):
         return None
     try:
         loss = cross_entropy(x, index, ignore_index=_NO_INDEX, reduction=reduction)
-    except IndexError:
+    except (IndexError, ValueError, RuntimeError):  # an index out of range, or another number of them than of rows
         return None
     return loss if 0 < loss.item() < math.inf else None
 

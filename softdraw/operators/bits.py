@@ -17,6 +17,7 @@ from torch.compiler import is_compiling
 
 from softdraw import kernels
 from softdraw.arguments import compute_dtype
+from softdraw.checks import DENSE
 from softdraw.kernels.bits_cpu import ANY_NUMBER, CODES, UNIT_INTERVAL, ZERO_OR_ONE, Bits
 from softdraw.kernels.native import REDUCTIONS
 from softdraw.numerics import times
@@ -34,11 +35,13 @@ __all__ = [
     "entropy",
     "kl",
     "nll",
+    "ordinary",
     "share",
     "takes",
     "variance",
 ]
 
+_WIDE = (torch.float32, torch.float64)
 _REFUSED = {UNIT_INTERVAL: "target must be from 0 to 1", ZERO_OR_ONE: "value must be 0 or 1"}
 
 
@@ -56,6 +59,23 @@ def takes(x: Tensor, *rest: Any) -> bool:
     # A dtype that the kernels do not know is brought to float32.
     body = kernels.body_for(x) if x.dtype in CODES else kernels.body(device)
     return body.over_bits is not None
+
+
+def ordinary(x: Tensor, y: Tensor) -> bool:
+    """Whether these are logits and targets, on the CPU and of one shape and dtype, that the passes take as they are."""
+    return (
+        is_plain(x)
+        and type(y) in PLAIN
+        and x.dtype is y.dtype
+        and x.dtype in _WIDE
+        and x.is_cpu
+        and y.is_cpu
+        and x.layout is DENSE
+        and y.layout is DENSE
+        and not (x.is_nested or y.is_nested or (y.requires_grad and is_grad_enabled()))
+        and x.shape == y.shape
+        and kernels.body_for(x).over_bits is not None
+    )
 
 
 def _body(x: Tensor) -> Any:
@@ -119,12 +139,15 @@ def share(bits: Bits) -> Tensor:
 
 
 def _save(ctx: Any, bits: Bits, sums: Tensor | None) -> None:
-    ctx.save_for_backward(*bits[:5])
-    ctx.rest, ctx.sums = bits[5:], sums
+    # Each tensor, or None in its place, takes time. Most calls have the first two only.
+    tensors = 2 if bits[2] is None and bits[3] is None and bits[4] is None else 5
+    ctx.save_for_backward(*bits[:tensors])
+    ctx.rest = bits[tensors:], sums
 
 
-def _saved(ctx: Any) -> Bits:
-    return tuple.__new__(Bits, (*ctx.saved_tensors, *ctx.rest))
+def _saved(ctx: Any) -> tuple[Bits, Tensor | None]:
+    rest, sums = ctx.rest
+    return tuple.__new__(Bits, ctx.saved_tensors + rest), sums
 
 
 def _by_formula(grad: Tensor) -> bool:
@@ -147,11 +170,15 @@ def _nll_forward(ctx: Any, x: Tensor, bits: Bits, refuse: Callable[[], object]) 
 
 
 def _nll_backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-    bits = _saved(ctx)
+    bits, sums = _saved(ctx)
     if not _by_formula(grad):
-        return _body(bits.x).nll_backward(bits, grad, ctx.sums), None, None
+        return _body(bits.x).nll_backward(bits, grad, sums), None, None
     slope = grad.to(compute_dtype(bits.x.dtype)) * _nll_slope(bits)
-    return (slope if ctx.sums is None else slope / ctx.sums[2]).to(bits.x.dtype), None, None
+    if sums is not None:
+        slope = slope / sums[2]
+    elif bits.reduction == REDUCTIONS["mean"]:
+        slope = slope / max(bits.x.numel(), 1)
+    return slope.to(bits.x.dtype), None, None
 
 
 def _nll_slope(bits: Bits) -> Tensor:
@@ -235,9 +262,10 @@ def _share_forward(ctx: Any, x: Tensor, bits: Bits) -> Tensor:
 
 
 def _share_backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-    bits, sums = _saved(ctx), ctx.sums
+    bits, sums = _saved(ctx)
     if not _by_formula(grad):
         return _body(bits.x).share_backward(bits, grad.contiguous(), sums), None
+    assert sums is not None
     return (_share_slope(bits, grad, sums[1:-1:2]) / sums[-1]).to(bits.x.dtype), None
 
 
