@@ -2,9 +2,9 @@
 
 Each token belongs to one of eight kinds, and for each kind another two of eight fixed experts, in the mean, give the
 target. Only a linear router learns. Two of eight makes 28 sets, so the expected loss and its gradient for the logits
-are sums over all of them. Printed for each rule: how the mean of its gradient over many draws lies to the exact one at the
-start (cosine, length), the deviation of a draw beside the length of the exact one, and after training the expected loss
-of the draws, the loss of decisions, and how often these are the right two.
+are sums over all of them. Printed for each rule: how the mean of its gradient over many draws lies to the exact one at
+the start (cosine, length), the deviation of a draw beside the length of the exact one, and after training the expected
+loss of the draws, the loss of decisions, and how often these are the right two.
 
     python benchmarks/router_choice.py
 """
