@@ -1,10 +1,10 @@
-"""What the gradient of the choice does for a router (``nn.Router(law="subset", rule=...)``), on a toy with an exact answer.
+"""What the gradient of the choice does for ``nn.Router(law="subset", rule=...)``, on a toy with an exact answer.
 
 Each token belongs to one of eight kinds, and for each kind another two of eight fixed experts, in the mean, give the
-target. Only a linear router learns. Two of eight makes 28 sets, so the expected loss and its gradient for the logits are
-sums over all of them. Printed for each rule: how the mean of its gradient over many draws lies to the exact one at the
-start (cosine, length), the deviation of a draw beside the length of the exact one, and after training the expected loss
-of the draws, the loss of decisions, and how often these are the right two.
+target. Only a linear router learns. Two of eight makes 28 sets, so the expected loss and its gradient for the logits
+are sums over all of them. Printed for each rule: how the mean of its gradient over many draws lies to the exact one at
+the start (cosine, length), the deviation of a draw beside the length of the exact one, and after training the expected
+loss of the draws, the loss of decisions, and how often these are the right two.
 
     python benchmarks/router_choice.py
 """
@@ -98,9 +98,8 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=300)
     given = parser.parse_args()
     toys = [Toy(seed) for seed in range(given.seeds)]
-    print(
-        "| rule | cosine | length | deviation | loss, drawn | loss, decided | right two |\n|---|---|---|---|---|---|---|"
-    )
+    print("| rule | cosine | length | deviation | loss, drawn | loss, decided | right two |")
+    print("|---|---|---|---|---|---|---|")
     for name, rule in RULES.items():
         found = [trained(toy, rule, seed, given.steps) for seed, toy in enumerate(toys)]
         cells = [f"{g:.2f}" for g in gradients(toys[0], rule)]

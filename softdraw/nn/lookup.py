@@ -7,6 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from softdraw.private_torch import quick_apply
+from softdraw.tensors import is_plain
+
 
 def look_up(y: Tensor, index: Tensor, codebook: Tensor) -> Tensor:
     """``y @ codebook`` for exact one-hots y ``(..., G, K)`` of index ``(..., G)``: ``(..., G, D)``.
@@ -14,6 +17,8 @@ def look_up(y: Tensor, index: Tensor, codebook: Tensor) -> Tensor:
     The codebook is ``(G, K, D)``, or ``(1, K, D)`` where the groups share one. A row without a code is zero. What
     arrives at y is what the product would send there, so that a rule sees the value of every code.
     """
+    if is_plain(y) and is_plain(codebook):
+        return _quick(y, codebook, index)
     return _LookUp.apply(y, index, codebook)
 
 
@@ -42,7 +47,8 @@ class _LookUp(torch.autograd.Function):
 
     @staticmethod
     def forward(y: Tensor, index: Tensor, codebook: Tensor) -> Tensor:
-        found = codebook.flatten(0, 1)[_places(index, codebook)]
+        found = codebook.flatten(0, 1).index_select(0, _places(index, codebook).flatten())
+        found = found.view(*index.shape, codebook.shape[-1])
         # A row without an index is zero or, where its logits were NaN, NaN.
         return torch.where(index.unsqueeze(-1) < 0, y[..., :1], found)
 
@@ -53,13 +59,36 @@ class _LookUp(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple:
-        (index, codebook), grad = ctx.saved_tensors, grad_outputs[0]
         of_y, _, of_codes = ctx.needs_input_grad
-        return (
-            product(grad, codebook.transpose(-2, -1)) if of_y else None,
-            None,
-            _scattered(grad, index, codebook) if of_codes else None,
-        )
+        dy, dcodes = _gradients(grad_outputs[0], *ctx.saved_tensors, of_y, of_codes)
+        return dy, None, dcodes
+
+
+class _QuickLookUp(torch.autograd.Function):
+    """The same where nothing but autograd sees it, in a form that is quicker to call."""
+
+    @staticmethod
+    def forward(ctx: Any, y: Tensor, codebook: Tensor, index: Tensor) -> Tensor:
+        ctx.save_for_backward(index, codebook)
+        return _LookUp.forward(y, index, codebook)
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple:
+        of_y, of_codes, _ = ctx.needs_input_grad
+        return (*_gradients(grad_outputs[0], *ctx.saved_tensors, of_y, of_codes), None)
+
+
+_quick = quick_apply(_QuickLookUp, _QuickLookUp.backward)
+
+
+def _gradients(
+    grad: Tensor, index: Tensor, codebook: Tensor, of_y: bool, of_codes: bool
+) -> tuple[Tensor | None, Tensor | None]:
+    """For the one-hots and for the codebook, as far as they are wanted."""
+    return (
+        product(grad, codebook.transpose(-2, -1)) if of_y else None,
+        _scattered(grad, index, codebook) if of_codes else None,
+    )
 
 
 def _scattered(grad: Tensor, index: Tensor, codebook: Tensor) -> Tensor:
