@@ -11,6 +11,7 @@ import pytest
 import torch
 from bit_cases import DTYPES, SHAPES, check_functions, check_limits, check_nll, check_share, operands
 
+import softdraw
 from softdraw.kernels import bits_cpu, native
 from softdraw.kernels.bits_cpu import UNIT_INTERVAL, ZERO_OR_ONE, Bits
 
@@ -89,3 +90,13 @@ def test_a_law_has_the_log_probability(dtype):
     assert legal
     truth = torch.distributions.Bernoulli(logits=x.double()).log_prob(b.double())
     torch.testing.assert_close(out.double(), truth, rtol=1e-6, atol=1e-6)
+
+
+def test_the_divergence_of_equal_bits_has_no_gradient_to_the_last_bit():
+    """Fused multiply-add rounds one of two equal products only."""
+    x = torch.linspace(-9, 9, 101)
+    for law in (x.clone().requires_grad_(), x.double().requires_grad_()):
+        other = law.detach().clone().requires_grad_()
+        torch.distributions.kl_divergence(softdraw.Bernoulli(law), softdraw.Bernoulli(other)).sum().backward()
+        assert not law.grad.any()
+        assert not other.grad.any()
