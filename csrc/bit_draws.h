@@ -63,7 +63,7 @@ class BitsBlock {
     SecondWords words(key, (uint32_t)c, (uint32_t)high, stream);
     for (int64_t group = 0; group < n; group += kPair) {
       Lanes id[2];
-      if (take_ids(id, bit, group, n, high)) words.template philox<kWords>(words_[0] + group, kRoom, id, keys);
+      if (take_ids(id, bit, group, n, high)) words.template philox<kWords>(&words_[0][0] + group, kRoom, id, keys);
       else any_words(group, id, c, stream, keys);
     }
   }
