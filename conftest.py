@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 
 import pytest
 import torch
@@ -37,13 +38,15 @@ def _triton_is_there() -> bool:
 
 # Modules that import Triton: collecting them would be an error.
 _NEED_TRITON = ["softdraw/kernels/triton/*.py", "tests/triton_aot.py", "tests/test_triton_compile.py"]
-collect_ignore_glob = [] if _triton_is_there() else _NEED_TRITON
+collect_ignore_glob = [] if _triton_is_there() else [*_NEED_TRITON]
+if find_spec("pygls") is None:
+    collect_ignore_glob.append("doctor/softdraw_doctor/lsp.py")
 
 
 def pytest_terminal_summary(terminalreporter) -> None:
     if collect_ignore_glob:
         left_out = ", ".join(collect_ignore_glob)
-        terminalreporter.write_line(f"left out, since Triton 3.3 or newer is not installed: {left_out}")
+        terminalreporter.write_line(f"left out, since Triton 3.3 or newer, or pygls, is not installed: {left_out}")
 
 
 def pytest_collection_finish() -> None:

@@ -84,9 +84,9 @@ def test_a_broken_row_is_nan_and_its_gradient_too(rule, way):
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
 @pytest.mark.parametrize("rule", [rule for rule in PATHWISE if rule.kernel() is not None], ids=label)
 def test_the_formula_and_other_dtypes_have_the_same_rows(rule, dtype, monkeypatch):
-    for direct in (None, lambda x: False):
-        if direct is not None:
-            monkeypatch.setattr(fused, "_direct", direct)
+    for plain in (None, lambda x: False):
+        if plain is not None:
+            monkeypatch.setattr(fused, "is_plain", plain)
         x = logits(dtype).requires_grad_()
         y = directly(rule, x)
         dx = gradient(y, x)

@@ -169,7 +169,7 @@ def test_the_formula_of_gumbel_rao_holds_no_more_noise_for_more_samples(monkeypa
     from softdraw.rules import fused
 
     sizes, noise = [], draws.gumbel_noise
-    monkeypatch.setattr(fused, "_direct", lambda x: False)
+    monkeypatch.setattr(fused, "is_plain", lambda x: False)
     monkeypatch.setattr(draws, "gumbel_noise", lambda *a: sizes.append((g := noise(*a)).numel()) or g)
     for samples in (3_000, 12_000):
         value_and_gradient(softdraw.GumbelRao(0.5, samples), one_hot_logits(64, 8), one_hot_logits(64, 8), seed=0)

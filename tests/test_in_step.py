@@ -160,7 +160,7 @@ def test_every_body_of_passes_has_every_operation():
 
 
 def test_the_passes_over_bits_have_every_operation():
-    assert {f"bits_{name}" for name in passes_of("bits_cpu.py")} == set(native.OVER_BITS)
+    assert {f"bits_{name}" for name in passes_of("bits_cpu.py") - {"numbers_kept"}} == set(native.OVER_BITS)
 
 
 def test_both_bodies_of_tiles_have_every_operation():

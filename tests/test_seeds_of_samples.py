@@ -36,6 +36,20 @@ def estimated(rule):
     )
 
 
+def on_one_rank(draw):
+    """A draw of softdraw.distributed, whose block is the whole row."""
+
+    def call(x, seed, rows):
+        torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
+        try:
+            return draw(x, 0, seed=seed, rows=rows)
+        finally:
+            torch.distributed.destroy_process_group()
+
+    return call
+
+
+CODES = torch.randn(6, 5, generator=torch.Generator().manual_seed(1))
 SEEDED = {
     "soft": lambda x, seed, rows: softdraw.gumbel_softmax(x, 0.7, seed=seed, rows=rows),
     "hard": lambda x, seed, rows: softdraw.gumbel_softmax(x, 0.7, hard=True, seed=seed, rows=rows),
@@ -76,6 +90,11 @@ SEEDED = {
             logits=x.unsqueeze(-2), seed=seed, rows=rows if isinstance(rows, int) else rows.unsqueeze(-1)
         ).index
     ),
+    "linear": lambda x, seed, rows: softdraw.linear_draw(x, CODES, codebook=CODES, seed=seed, rows=rows).value,
+    "sharded": on_one_rank(lambda x, *a, **k: softdraw.distributed.gumbel_softmax(x.detach(), *a, **k)),
+    "sharded draw": on_one_rank(lambda x, *a, **k: softdraw.distributed.draw(x.detach(), *a, **k)),
+    "sharded index": on_one_rank(softdraw.distributed.gumbel_max),
+    "sharded index draw": on_one_rank(lambda *a, **k: softdraw.distributed.draw_index(*a, **k).index),
     "weights": lambda x, seed, rows: softdraw.multinomial(x.detach().exp(), 4, True, seed=seed, rows=rows),
     "weights in order": lambda x, seed, rows: softdraw.multinomial(x.detach().exp(), 3, seed=seed, rows=rows),
 }
@@ -84,6 +103,7 @@ TAKES = {  # every public name with seed= takes a seed for each sample, but for 
     *("multinomial", "fold_in", "draw", "expect", "nn.GumbelSoftmax.forward"),
     *("OneHotCategorical.rsample", "Bernoulli.rsample", "RelaxedOneHotCategorical.rsample", "Subset.rsample"),
     *("OneHotCategorical.sample", "Bernoulli.sample", "Subset.sample", "PlackettLuce.sample", "PlackettLuce.rsample"),
+    *("linear_draw", *(f"distributed.{name}" for name in ("gumbel_max", "gumbel_softmax", "draw", "draw_index"))),
     *("gumbel_sinkhorn", *(f"nn.{name}.forward" for name in ("Codebook", "Gate", "Latent", "Router"))),
 }
 ONE = {

@@ -18,7 +18,6 @@ CODES = {getattr(torch, name): code for name, code in STORAGE.items()}
 _WIDE = {dtype: torch.float64 if dtype == torch.float64 else torch.float32 for dtype in CODES}
 _CPU = torch.device("cpu")  # the kernels write to the CPU, whatever the default device is
 # A number to take after: empty_like takes less time than empty.
-_NUMBER = {dtype: torch.zeros((), dtype=wide, device=_CPU) for dtype, wide in _WIDE.items()}
 ANY_NUMBER, UNIT_INTERVAL, ZERO_OR_ONE = range(3)  # what a target may be
 
 
@@ -41,7 +40,7 @@ def nll(bits: Bits) -> tuple[Tensor, Tensor | None, bool]:
     """The loss, what backward needs, and whether every target was allowed."""
     x = bits.x
     if bits.reduction:
-        out, sums = _empty_like(_NUMBER[x.dtype]), sums_of_nll(bits)
+        out, sums = _empty((), dtype=_WIDE[x.dtype], device=_CPU), numbers_kept(bits)
         saved = _empty(sums, dtype=torch.float64, device=_CPU) if sums else None
     else:
         dtype = x.dtype if bits.law else _WIDE[x.dtype]
@@ -49,7 +48,7 @@ def nll(bits: Bits) -> tuple[Tensor, Tensor | None, bool]:
     return out, saved, not _run("bits_nll", bits, out, saved)
 
 
-def sums_of_nll(bits: Bits) -> int:
+def numbers_kept(bits: Bits) -> int:
     """How many numbers the loss keeps for its backward pass: what a mean without weights is divided by is known."""
     return 3 if bits.reduction and (bits.weight is not None or bits.mask is not None) else 0
 

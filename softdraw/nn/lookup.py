@@ -60,7 +60,8 @@ class _LookUp(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple:
         of_y, _, of_codes = ctx.needs_input_grad
-        dy, dcodes = _gradients(grad_outputs[0], *ctx.saved_tensors, of_y, of_codes)
+        index, codebook = ctx.saved_tensors
+        dy, dcodes = _gradients(grad_outputs[0], index, codebook, of_y, of_codes)
         return dy, None, dcodes
 
 
@@ -75,7 +76,8 @@ class _QuickLookUp(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple:
         of_y, of_codes, _ = ctx.needs_input_grad
-        return (*_gradients(grad_outputs[0], *ctx.saved_tensors, of_y, of_codes), None)
+        index, codebook = ctx.saved_tensors
+        return (*_gradients(grad_outputs[0], index, codebook, of_y, of_codes), None)
 
 
 _quick = quick_apply(_QuickLookUp, _QuickLookUp.backward)

@@ -163,7 +163,7 @@ def _bits_fake(*inputs: Any) -> tuple[Tensor, Tensor, Tensor]:
     bits, name = Bits(*inputs[:-1]), inputs[-1]
     x, wide = bits.x, compute_dtype(bits.x.dtype)
     rowwise, plain = name == "share", not bits.reduction
-    words = 2 * bits.rows + 1 if rowwise else bits_cpu.sums_of_nll(bits) if name == "nll" else 0
+    words = 2 * bits.rows + 1 if rowwise else bits_cpu.numbers_kept(bits) if name == "nll" else 0
     shape = () if not plain else (bits.rows,) if rowwise else x.shape
     narrow = not rowwise and plain and (bits.law or name != "nll")
     out = x.new_empty(shape, dtype=x.dtype if narrow else wide)

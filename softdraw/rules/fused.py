@@ -69,10 +69,10 @@ def draw_with_index(rule: Pathwise, logits: Tensor, request: Request) -> tuple[T
         y = draw_one_hots(rule, logits, request)
         return y, index_of(y.detach())
     if not (logits.requires_grad and is_grad_enabled()):
-        return rules.hard_index(logits, *request[:4])
+        return rules.hard_index(logits, *request[:4])  # pyright: ignore[reportReturnType]
     at: list[Tensor] = []
     tau = prepare_tau(kernel.tau, logits, logits.dim() - 1)
-    return _quick_one_hots(logits, (*request, tau, rule, kernel, at)), at[0]
+    return _quick_one_hots(logits, (*request, tau, rule, kernel, at)), at[0]  # pyright: ignore[reportReturnType]
 
 
 def draw_bits(rule: Pathwise, theta: Tensor, request: Request) -> Tensor | None:
@@ -119,7 +119,7 @@ def exact_one_hots(logits: Tensor, request: Request) -> Tensor:
     if split_over_categories(logits):
         from softdraw.distributed import dtensor
 
-        return dtensor.one_hots(logits, samples, seed, rows, mask)
+        return dtensor.one_hots(logits, samples, _seed_of(logits, request), rows, mask)
     if _direct(logits):
         return rules.hard_index(logits, seed, rows, mask, samples)[0]
     # The index alone is an operation that torch.func maps, and that knows DTensors.
