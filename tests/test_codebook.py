@@ -212,7 +212,7 @@ def loss_of_head(draw):
 
 
 def linear_over_ranks(rank, world, mesh):
-    """The index and the gradients of a layer and draw in one under DDP and FSDP2, from this rank's part of the batch."""
+    """The index and the gradients of a layer and draw in one under DDP and FSDP2, of this rank's part of the batch."""
     from torch.distributed.fsdp import fully_shard
 
     found, x, ids = {}, batch().double().chunk(world)[rank], (torch.arange(8) * 10).chunk(world)[rank]

@@ -1,0 +1,144 @@
+"""A linear layer and a draw in one whose categories are split over ranks: equal to the whole, and what is sent."""
+
+import pytest
+import torch
+from linear_cases import RULES, D, K, N, V, operands
+from ranks import on_ranks, sent
+from sharded_cases import cuts
+
+import softdraw
+from softdraw import distributed
+
+EMPTY, BROKEN = 3, 5  # rows: nothing allowed, and a NaN among the logits
+
+
+def keys_of(mask):
+    return {"seed": 3, "rows": torch.arange(12).view(N) * 7 + 2**33, "mask": mask}
+
+
+def masked():
+    mask = torch.rand(12, K, generator=torch.Generator().manual_seed(1)) < 0.7
+    mask[EMPTY] = False
+    return mask.view(*N, K)
+
+
+def given(dtype):
+    """x has a row that is NaN."""
+    x, *layer = operands(dtype)
+    x.view(12, D)[BROKEN, 0] = torch.nan
+    return [x, *layer]
+
+
+def loss(value, log_prob):
+    """Of the sound rows."""
+    sound = torch.ones(12, dtype=torch.bool)
+    sound[[EMPTY, BROKEN]] = False
+    lp = log_prob.flatten()[sound]
+    return value.flatten(0, -2)[sound].sin().sum() + (lp * torch.arange(len(lp))).sum()
+
+
+def plain(draw, leaves):
+    """Value, index, log-probability and the gradients of ``leaves``."""
+    value, index, log_prob = draw
+    loss(value, log_prob).backward()
+    return [value.detach(), index, log_prob.detach(), *(t.grad for t in leaves)]
+
+
+@pytest.mark.parametrize("world", [1, 3, 4])
+def test_blocks_give_what_the_whole_layer_gives(world):
+    at, mask = cuts(K, world), masked()
+
+    def work(rank, world):
+        a, b = at[rank : rank + 2]
+        found = []
+        for dtype in (torch.float64, torch.float32):
+            for rule in RULES:
+                x, *layer = given(dtype)
+                leaves = [t.clone().requires_grad_() for t in (x, *(t[a:b] for t in layer))]
+                draw = distributed.linear_draw(
+                    leaves[0], leaves[1], a, None, *leaves[2:], rule=rule, **keys_of(mask[..., a:b])
+                )
+                found.append(plain(draw, leaves))
+        return found
+
+    every, cases = on_ranks(world, work), [(t, r) for t in (torch.float64, torch.float32) for r in RULES]
+    for i, (dtype, rule) in enumerate(cases):
+        leaves = [t.clone().requires_grad_() for t in given(dtype)]
+        wanted = plain(softdraw.linear_draw(*leaves, rule=rule, **keys_of(mask)), leaves)
+        within = 1e-12 if dtype == torch.float64 else 2e-5
+        assert wanted[0].flatten(0, 1)[BROKEN].isnan().all()
+        for found in every:
+            assert torch.equal(found[i][1], wanted[1])
+            for got, want in zip(found[i][:4], wanted, strict=False):  # and the gradient of x
+                torch.testing.assert_close(got, want, rtol=within, atol=within, equal_nan=True)
+        for n, want in enumerate(wanted[4:], 4):
+            blocks = torch.cat([found[i][n] for found in every])
+            torch.testing.assert_close(blocks, want, rtol=within, atol=within, equal_nan=True)
+
+
+def test_what_is_sent():
+    """Forward one all-gather, and one all-reduce of the value; backward one of sums over categories, and one of dx."""
+
+    def work(rank, world):
+        found = {}
+        for rule in RULES[:4]:
+            x, weight, bias, codebook = (t.requires_grad_() for t in operands(torch.float32))
+            a, b = cuts(K, world)[rank : rank + 2]
+            sent()
+            draw = distributed.linear_draw(x, weight[a:b], a, None, bias[a:b], codebook[a:b], rule=rule, seed=1)
+            forward = sent()
+            (draw.value.sum() + draw.log_prob.sum()).backward()
+            found[type(rule).__name__] = forward, sent()
+        alone = distributed.linear_draw(x.detach(), weight[a:b], a, seed=1)
+        forward = sent()
+        alone.log_prob.sum().backward()
+        return found, forward, sent()
+
+    of_x, one, three = ("allreduce", 12 * 4 * D), ("allreduce", 12 * 4), ("allgather", 12 * 12)
+    for found, forward, backward in on_ranks(2, work):
+        for name, passes in found.items():
+            sums = one if name == "ZGR" else three
+            assert passes == ([("allgather", 12 * 20), ("allreduce", 12 * 4 * V)], [sums, of_x]), name
+        assert (forward, backward) == ([("allgather", 12 * 20)], [one])
+
+
+@pytest.mark.parametrize("world", [2, 4])
+def test_parameters_that_are_dtensors_split_over_their_categories(world):
+    """In a mesh of 2 x 2 the rows of x are split over the other dimension, and its plain part is given as it is."""
+    rule, at = RULES[3], torch.arange(12) * 7
+    leaves = [t.requires_grad_() for t in operands()]
+    mask = masked() | (torch.arange(K) < 2)
+    draw = softdraw.linear_draw(
+        leaves[0].flatten(0, 1), *leaves[1:], rule=rule, seed=3, rows=at, mask=mask.flatten(0, 1)
+    )
+    (draw.value.sin().sum() + draw.log_prob.sum()).backward()
+
+    def work(rank, world):
+        from torch.distributed.tensor import Replicate, Shard, distribute_tensor, init_device_mesh
+
+        mesh = init_device_mesh("cpu", (world // 2, 2))
+        x, *layer = operands()
+        layer = [distribute_tensor(t, mesh, [Replicate(), Shard(0)]).requires_grad_() for t in layer]
+        found = []
+        for place in (lambda t: t, lambda t: distribute_tensor(t, mesh, [Shard(0), Replicate()])):
+            mine = place(x.flatten(0, 1)).requires_grad_()
+            y = softdraw.linear_draw(mine, *layer, rule=rule, seed=3, rows=at, mask=mask.flatten(0, 1))
+            placed = [getattr(t, "placements", None) for t in y]
+            total = y.value.sin().sum() + y.log_prob.sum()
+            total.backward()
+            found.append((placed, [whole(t) for t in (*y, mine.grad, *(t.grad for t in layer))]))
+            for t in layer:
+                t.grad = None
+        return found, softdraw.linear_draw(x, *layer).index
+
+    def whole(t):
+        return (t.full_tensor() if hasattr(t, "full_tensor") else t).detach()
+
+    every = on_ranks(world, work)
+    for found, _ in every:
+        for _, values in found:
+            for got, want in zip(values, (*draw, *(t.grad for t in leaves)), strict=True):
+                torch.testing.assert_close(got.view(want.shape), want.detach(), rtol=1e-12, atol=1e-12)
+        assert found[0][0] == [None] * 3
+        assert all(p[0].is_shard(0) and p[1].is_replicate() for p in found[1][0])
+    assert all(torch.equal(index, every[0][1]) for _, index in every)  # of a seed that was drawn
