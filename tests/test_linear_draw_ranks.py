@@ -142,3 +142,65 @@ def test_parameters_that_are_dtensors_split_over_their_categories(world):
         assert found[0][0] == [None] * 3
         assert all(p[0].is_shard(0) and p[1].is_replicate() for p in found[1][0])
     assert all(torch.equal(index, every[0][1]) for _, index in every)  # of a seed that was drawn
+
+
+X, W = torch.zeros(3, 4), torch.zeros(7, 4)
+REFUSED = {  # what is given, and what the error says
+    "rule": (lambda d: d.linear_draw(X, W, 0, rule=softdraw.ReinMax(), seed=0), TypeError, ["rule", "reinmax", "ZGR"]),
+    "samples": (lambda d: d.linear_draw(X, W, 0, rule=softdraw.GumbelRao(0.5, 3), seed=0), TypeError, ["rule", "ZGR"]),
+    "shape": (lambda d: d.linear_draw(X, W[:, :3], 0, seed=0), ValueError, ["weight", "(K, 4)", "(7, 3)"]),
+    "seed": (lambda d: d.linear_draw(X, W, 0, seed=None), TypeError, ["seed must be given", "None"]),
+    "column": (lambda d: d.linear_draw(X, W, 2**32 - 3, seed=0), ValueError, ["col_start", "7 columns"]),
+    "mask": (lambda d: d.linear_draw(X, W, 0, seed=0, mask=X > 0), ValueError, ["mask", "(3, 4)", "(3, 7)"]),
+}
+
+
+def test_what_is_refused():
+    def work(rank, world):
+        from torch.distributed.tensor import Replicate, Shard, distribute_tensor, init_device_mesh
+
+        mesh = init_device_mesh("cpu", (1,))
+        x, rows = (distribute_tensor(t, mesh, [Replicate()]) for t in (X, W))
+        split, book = distribute_tensor(W, mesh, [Shard(0)]), distribute_tensor(W, mesh, [Shard(1)])
+        part = x.redistribute(mesh, [Shard(0)])
+        calls = {name: lambda call=call: call(distributed) for name, (call, *_) in REFUSED.items()}
+        calls |= {
+            name: lambda call=call: softdraw.linear_draw(*call, seed=0)
+            for name, call in {
+                "x alone": (x, W),
+                "bias": (X, split, W[:, 0]),
+                "replicated": (X, rows),
+                "features": (X, book),
+                "codebook": (X, split, None, book),
+                "rows over categories": (part, split),
+            }.items()
+        }
+        calls["block"] = lambda: distributed.linear_draw(X, split, 0, seed=0)
+        calls["first"] = lambda: softdraw.linear_draw(X, split, seed=0, col_start=3)
+        calls["compiled"] = lambda: torch.compile(
+            lambda x: distributed.linear_draw(x, W, 0, seed=0).index, backend="eager", fullgraph=True
+        )(X)
+        return {name: said(call) for name, call in calls.items()}
+
+    words = {name: (kind, some) for name, (_, kind, some) in REFUSED.items()} | {
+        "x alone": (TypeError, ["x", "DTensor", "x.full_tensor()", "weight"]),
+        "bias": (TypeError, ["bias", "plain tensor", "distribute"]),
+        "replicated": (ValueError, ["weight", "Replicate", "Shard(0)"]),
+        "features": (ValueError, ["weight", "dim=1", "Shard(0)"]),
+        "codebook": (ValueError, ["codebook", "dim=1", "redistribute"]),
+        "rows over categories": (ValueError, ["x", "dim=0", "Replicate()"]),
+        "block": (TypeError, ["weight", "DTensor", ".to_local()"]),
+        "first": (ValueError, ["col_start", "3"]),
+        "compiled": (Exception, ["do not compile"]),
+    }
+    (errors,) = on_ranks(1, work)
+    for name, (kind, some) in words.items():
+        assert isinstance(errors[name], kind), (name, errors[name])
+        assert [word for word in some if word not in str(errors[name])] == [], (name, errors[name])
+
+
+def said(call):
+    try:
+        return call()
+    except Exception as error:
+        return error

@@ -37,15 +37,20 @@ def linear_draw(given: Given, agree: bool) -> tuple[Tensor | None, Tensor, Tenso
     seed = agreed(seed, weight) if agree else seed
     seed, ids, tau = (local_part(t, weight, rows) for t in (seed, given.rows, given.tau))
     columns = [_tensor().Shard(x.dim() - 1) if i == over else p for i, p in enumerate(rows)]
-    own = (
-        None if t is None else t.to_local(grad_placements=_summed(rows, over))
-        for t in (weight, given.bias, given.codebook)
-    )
+    grads = _summed(rows, over)
     part = linear.Part(
         x.to_local(grad_placements=rows) if is_dtensor(x) else x,
-        *own,
-        *(seed, ids, local_part(given.mask, weight, columns), tau.to(compute_dtype(given.dtype))),
-        *(first, given.dtype, given.rule, mesh.get_group(over)),
+        weight.to_local(grad_placements=grads),
+        None if given.bias is None else given.bias.to_local(grad_placements=grads),
+        None if given.codebook is None else given.codebook.to_local(grad_placements=grads),
+        seed,
+        ids,
+        local_part(given.mask, weight, columns),
+        tau.to(compute_dtype(given.dtype)),
+        first,
+        given.dtype,
+        given.rule,
+        mesh.get_group(over),
     )
     made = linear.drawn(part)
     if not is_dtensor(x):

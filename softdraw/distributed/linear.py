@@ -16,9 +16,8 @@ from torch.compiler import is_compiling
 from torch.distributed import ProcessGroup
 
 from softdraw.arguments import COLUMN_MAX, KernelRule, check_layer, compute_dtype, layer_dtype, row_ids
-from softdraw.distributed import merge
+from softdraw.distributed import collectives, merge
 from softdraw.distributed.blocks import prepare, prepare_key, prepare_tau
-from softdraw.distributed.collectives import gather, total
 from softdraw.distributed.rules import HasKernel, checked_kernel
 from softdraw.kernels.tile_reference import LOGIT, SCORE, TOP, TOTAL
 from softdraw.operators.linear import Draws, Layer, linear, result, with_missing
@@ -80,7 +79,7 @@ def linear_draw(
         >>> weight = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])  # this rank's: here the only one, with all
         >>> value, index, log_prob = softdraw.distributed.linear_draw(torch.ones(2, 2), weight, 0, seed=0)
         >>> index, log_prob
-        (tensor([2, 0]), tensor([-0.5514, -1.5514]))
+        (tensor([2, 2]), tensor([-0.5514, -0.5514]))
 
     Source:
         Wijmans et al. (2025), "Cut your losses in large-vocabulary language models"; each rule names its own.
@@ -170,8 +169,8 @@ class _Drawn(torch.autograd.Function):
         part = Part(*inputs)
         x, weight, bias, codebook, seed, rows, mask, _, *how = inputs
         with torch.autocast(x.device.type, enabled=False):
-            carried = linear(x, weight, bias, seed, rows, mask, part.col_start, part.dtype)
-        numbers, column = _merged(*carried, part)
+            numbers, column = linear(x, weight, bias, seed, rows, mask, part.col_start, part.dtype)
+        numbers, column = _merged(numbers, column, part)
         index, log_prob, logsumexp = result(numbers, column, 0, part.dtype)
         own = index - part.col_start
         own = torch.where((index < 0) | (own < 0) | (own >= len(weight)), -1, own)
@@ -203,7 +202,7 @@ def _merged(numbers: Tensor, column: Tensor, part: Part) -> tuple[Tensor, Tensor
     """What a row carries over all ranks, from what it carries in the blocks."""
     wide = compute_dtype(part.dtype)
     said = [numbers[:, i].to(wide) for i in (SCORE, LOGIT, TOP, TOTAL)]
-    score, logit, top, whole, at = gather((*said, column), part.group)
+    score, logit, top, whole, at = collectives.gather((*said, column), part.group)
     index, best = merge.best(at, score)
     mine = (at == index) & (score == best)
     most, whole, _ = merge.shares(top, whole)
@@ -244,10 +243,10 @@ class _Ranks(Across):
         self._group = group
 
     def sums(self, each: Tensor) -> Tensor:
-        return total((each,), self._group)[0]
+        return collectives.total((each,), self._group)[0]
 
-    def means(self, top: Tensor, whole: Tensor, weighted: Tensor, tau: Any) -> tuple[Tensor, Tensor, Tensor]:
-        every = gather((top, whole, weighted), self._group)
+    def means(self, top: Tensor, total: Tensor, weighted: Tensor, tau: Any) -> tuple[Tensor, Tensor, Tensor]:
+        every = collectives.gather((top, total, weighted), self._group)
         most = every[0].amax(0)
         base = torch.where(most == -math.inf, 0, most)
         share = ((every[0] - base) / (1.0 if tau is None else tau)).exp()

@@ -20,7 +20,6 @@ from softdraw.arguments import (
     tau_tensor,
 )
 from softdraw.checks import check_floating
-from softdraw.distributed import dtensor_linear
 from softdraw.laws import OneHotCategorical
 from softdraw.laws.law import checked_rule
 from softdraw.linear.function import Call, drawn
@@ -65,7 +64,9 @@ def linear_draw(
 
     Args:
         x: ``(*batch, D)``, floating point.
-        weight: W, ``(K, D)``, as ``torch.nn.Linear`` has it, K categories, in the dtype of x.
+        weight: W, ``(K, D)``, as ``torch.nn.Linear`` has it, K categories, in the dtype of x. It may be a DTensor
+            placed ``Shard(0)``, with bias and codebook split alike; x is then the same plain tensor on every rank, or a
+            DTensor, and so are the results (:func:`softdraw.distributed.linear_draw` says what is sent).
         bias: b, ``(K,)``.
         codebook: C, ``(K, V)``, in the dtype of x: a vector for each category. Without it nothing is looked up: the
             value is None, and the index and its log-probability are all that is made.
@@ -116,6 +117,8 @@ def linear_draw(
     ids = row_ids(batch, x.device) if ids is None else ids
     key = seed_for(logits, seed, generator)
     if is_dtensor(weight):
+        from softdraw.distributed import dtensor_linear
+
         check_first_column(col_start)
         name, tau = _formula(checked)
         tau = tau_tensor(tau, logits, logits.dim() - 1)

@@ -86,8 +86,8 @@ class _Index(torch.autograd.Function):
     def forward(ctx: Any, *given: Any) -> tuple[Tensor, Tensor]:
         x, weight, bias, _, seed, rows, mask, _, col_start, dtype, *_ = given
         with torch.autocast(x.device.type, enabled=False):
-            carried = linear(x, weight, bias, seed, rows, mask, col_start, dtype)
-        index, log_prob, logsumexp = result(*carried, col_start, dtype)
+            numbers, column = linear(x, weight, bias, seed, rows, mask, col_start, dtype)
+        index, log_prob, logsumexp = result(numbers, column, col_start, dtype)
         ctx.save_for_backward(*given[:8], index, logsumexp)
         ctx.how = given[8:]
         ctx.mark_non_differentiable(index)
