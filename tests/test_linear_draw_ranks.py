@@ -144,6 +144,42 @@ def test_parameters_that_are_dtensors_split_over_their_categories(world):
     assert all(torch.equal(index, every[0][1]) for _, index in every)  # of a seed that was drawn
 
 
+class Head(torch.nn.Module):
+    """A layer, its draw and its codebook; the rows of the batch are given with their ids."""
+
+    def __init__(self, *layer):
+        super().__init__()
+        self.weight, self.bias, self.codebook = (torch.nn.Parameter(t) for t in layer)
+
+    def forward(self, x, rows):
+        return softdraw.linear_draw(x, self.weight, self.bias, self.codebook, seed=3, rows=rows)
+
+
+def test_a_layer_split_over_its_categories_under_fsdp():
+    """On a mesh of 2 x 2: parameters split over their categories, and by FSDP2 over the other dimension."""
+    x, *layer = operands()
+    x = x.flatten(0, 1)
+
+    def work(rank, world):
+        from torch.distributed.fsdp import fully_shard
+        from torch.distributed.tensor import Shard, distribute_tensor, init_device_mesh
+
+        mesh = init_device_mesh("cpu", (2, 2), mesh_dim_names=("rows", "categories"))
+        model = Head(*(distribute_tensor(t, mesh["categories"], [Shard(0)]) for t in operands()[1:]))
+        first = 6 * mesh.get_local_rank("rows")
+        value, index, log_prob = fully_shard(model, mesh=mesh["rows"])(x[first : first + 6], first)
+        (value.sin().sum() + log_prob.sum()).backward()
+        return index, [p.grad.full_tensor() * 2 for p in model.parameters()]  # FSDP takes the mean over its ranks
+
+    alone = Head(*layer)
+    value, index, log_prob = alone(x, 0)
+    (value.sin().sum() + log_prob.sum()).backward()
+    found = on_ranks(4, work)
+    assert torch.equal(torch.cat([found[0][0], found[2][0]]), index)
+    for _, gradients in found:
+        torch.testing.assert_close(gradients, [p.grad for p in alone.parameters()], rtol=1e-12, atol=1e-12)
+
+
 X, W = torch.zeros(3, 4), torch.zeros(7, 4)
 REFUSED = {  # what is given, and what the error says
     "rule": (lambda d: d.linear_draw(X, W, 0, rule=softdraw.ReinMax(), seed=0), TypeError, ["rule", "reinmax", "ZGR"]),

@@ -20,7 +20,7 @@ from softdraw.distributed import collectives, merge
 from softdraw.distributed.blocks import prepare, prepare_key, prepare_tau
 from softdraw.distributed.rules import HasKernel, checked_kernel
 from softdraw.kernels.tile_reference import LOGIT, SCORE, TOP, TOTAL
-from softdraw.operators.linear import Draws, Layer, linear, result, with_missing
+from softdraw.operators.linear import Draws, Layer, in_batch, linear, result, with_missing
 from softdraw.operators.linear_backward import Across, add_gradients
 from softdraw.operators.linear_sums import Arriving, Sums, blocks
 
@@ -147,8 +147,7 @@ def drawn(part: Part) -> tuple[Tensor | None, Tensor, Tensor]:
     seed, tau = (t.reshape(-1, 1) if t.dim() else t for t in (part.seed, part.tau))
     flat = _filled(part._replace(x=x, seed=seed, rows=part.rows.reshape(-1, 1), tau=tau))
     value, index, log_prob = _Drawn.apply(*flat)  # pyright: ignore
-    value = None if value is None else value.view(*batch, value.shape[-1])
-    return value, index.view(batch), log_prob.view(batch)
+    return None if value is None else in_batch(value, batch), in_batch(index, batch), in_batch(log_prob, batch)
 
 
 def _filled(part: Part) -> Part:

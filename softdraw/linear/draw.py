@@ -23,6 +23,7 @@ from softdraw.checks import check_floating
 from softdraw.laws import OneHotCategorical
 from softdraw.laws.law import checked_rule
 from softdraw.linear.function import Call, drawn
+from softdraw.operators.linear import in_batch
 from softdraw.overrides import not_scripted
 from softdraw.rules.pathwise import Pathwise
 from softdraw.rules.zgr import ZGR
@@ -131,8 +132,8 @@ def linear_draw(
     flat, ids = x.reshape(-1, x.shape[-1]), ids.reshape(-1, 1)
     call = Call(flat, weight, bias, codebook, key, ids, allowed, col_start, layer_dtype(x), checked, kernel)
     value, index, log_prob = drawn(call)
-    value = None if value is None else value.view(*batch, value.shape[-1])
-    return LinearDraw(value, index.view(batch), log_prob.view(batch))
+    value = None if value is None else in_batch(value, batch)
+    return LinearDraw(value, in_batch(index, batch), in_batch(log_prob, batch))
 
 
 def _checked(rule: object, tau: float | Tensor | None) -> Pathwise:

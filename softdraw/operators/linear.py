@@ -128,6 +128,11 @@ def with_missing(value: Tensor, index: Tensor, log_prob: Tensor) -> Tensor:
     return torch.where(index.unsqueeze(-1) < 0, none, value)
 
 
+def in_batch(t: Tensor, batch: torch.Size) -> Tensor:
+    """Rows ``(N, ...)`` in the shape of the batch; as they are where that is theirs, for FSDP2 warns of views."""
+    return t if len(batch) == 1 else t.view((*batch, *t.shape[1:]))
+
+
 def fast(device: torch.device, dtype: torch.dtype) -> Any:
     """The compiled body of tiles, where there is one and it is right."""
     body = kernels.body(device, dtype).tiles
