@@ -6,6 +6,8 @@ from decimal import Decimal
 import numpy as np
 import torch
 
+import softdraw
+
 NOT_A_TENSOR = ["1", [1.0], (1.0,), 1.0, True, torch.Tensor, np.zeros((3, 4), np.float32), object()]
 NOT_AN_INT = ["1", [1], (0, 1), 1.0, True, 1j, int, np.float32(1), np.bool_(True), np.array([0, 1]), Decimal(1)]
 NOT_AN_INT += [torch.tensor(1), torch.tensor([0, 1])]
@@ -206,3 +208,7 @@ BAD["count from 1"] = [*BAD["count"], 0]
 BAD["law of latents"] = [None, *NOT_A_TENSOR, X, torch.distributions.Normal(X, 1.0)]
 BAD["index of a row"] = [*BAD["index"], torch.tensor([0, 4, 0]), torch.zeros(7).long(), META.long(), X.long()]
 BAD["logits of noise"] = [*FLOATING, torch.zeros(7), torch.zeros(2, 3, 4), META]
+BAD["x"] = BAD["logits to draw from"]
+BAD["bias"] = BAD["codebook"] = [v for v in BAD["logits to draw from"] if v is not None]
+BAD["rule"] = ["zgr", None, softdraw.ZGR, softdraw.ReinMax(), softdraw.Reinforce()]
+BAD["tau or None"] = [v for v in BAD["tau"] if v is not None]

@@ -191,7 +191,38 @@ def over_ranks(rank, world):
         m = fully_shard(made(name), mesh=mesh)  # a loss of the law alone: its gradient must find whole parameters
         m(mine[1], seed=1, rows=mine[0]).law.entropy().mean().backward()
         found[f"{name} law"] = [p.grad for p in m.parameters()]
+    found |= linear_over_ranks(rank, world, mesh)
     return {name: [whole(t) for t in tensors] for name, tensors in found.items()}
+
+
+class Head(Codebook):
+    """A codebook whose call is the layer and draw in one, in the place of its forward pass."""
+
+    def forward(self, x, **keys):
+        return self.linear_draw(x, **keys)
+
+
+def head():
+    torch.manual_seed(0)
+    return Head(6, 40, 4, rule=softdraw.StraightThroughGumbel(0.7)).double()
+
+
+def loss_of_head(draw):
+    return (draw.value.sin().sum(-1) - 0.3 * draw.log_prob.squeeze(-1)).mean()
+
+
+def linear_over_ranks(rank, world, mesh):
+    """The index and the gradients of a layer and draw in one under DDP and FSDP2, of this rank's part of the batch."""
+    from torch.distributed.fsdp import fully_shard
+
+    found, x, ids = {}, batch().double().chunk(world)[rank], (torch.arange(8) * 10).chunk(world)[rank]
+    for kind in ("ddp", "fsdp"):
+        m = head()
+        wrapped = nn.parallel.DistributedDataParallel(m) if kind == "ddp" else fully_shard(m, mesh=mesh)
+        draw = wrapped(x, seed=1, rows=ids)
+        loss_of_head(draw).backward()
+        found[f"linear_draw {kind}"] = [draw.index, *(p.grad for p in m.parameters())]
+    return found
 
 
 def whole(x):
@@ -224,6 +255,14 @@ def test_ranks_agree_with_one_process(tmp_path, ranks_results):
                 for a, b in zip(found[f"{name} {kind}"], expected, strict=True):
                     if b is not None:
                         assert_close(torch.zeros_like(b) if a is None else torch.from_numpy(a), b)
+    m = head()
+    draw = m(batch().double(), seed=1, rows=torch.arange(8) * 10)
+    exact = torch.autograd.grad(loss_of_head(draw), list(m.parameters()))
+    for rank, found in results.items():
+        for kind in ("ddp", "fsdp"):
+            index, *gradients = map(torch.from_numpy, found[f"linear_draw {kind}"])
+            assert torch.equal(index, draw.index.chunk(2)[rank])
+            assert_close(gradients, list(exact))
 
 
 @pytest.mark.parametrize(

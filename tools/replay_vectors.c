@@ -81,7 +81,7 @@ static int replay(void* library, int64_t* same, int64_t* all) {
   memcpy(call, skip(8 * call_words), 8 * (size_t)call_words);
   const int64_t returned = next(), count = next();
   void* made[16];
-  int64_t logits = kFloat64;  // their kind, in word 1 of every call
+  int64_t logits = kFloat64;  // their kind, in word 1 of a call, or of one without it in word 0
   struct {
     int64_t kind, bytes;
     const void* want;
@@ -93,7 +93,7 @@ static int replay(void* library, int64_t* same, int64_t* all) {
     for (int word = 0; word < call_words; ++word)
       if (places >> word & 1) call[word] = (int64_t)(intptr_t)made[i];
     operands[i].kind = kind, operands[i].bytes = bytes;
-    if (places >> 1 & 1) logits = kind;
+    if (places & 3) logits = kind;
     operands[i].want = written ? skip(bytes) : NULL;
   }
   Operation operation = (Operation)find(library, name);

@@ -29,6 +29,7 @@ from softdraw.arguments.draw import (
     tau_error,
     tau_tensor,
 )
+from softdraw.arguments.layer import check_layer, layer_dtype
 from softdraw.arguments.rows import COLUMN_MAX, ROW_MAX, check_col_start, per_sample, prepare_rows, row_ids, rows_of
 
 __all__ = [
@@ -43,9 +44,11 @@ __all__ = [
     "call_error",
     "check_col_start",
     "check_flags",
+    "check_layer",
     "check_logits",
     "compute_dtype",
     "last",
+    "layer_dtype",
     "number_a_row",
     "number_tau",
     "number_tensor",

@@ -2,12 +2,14 @@
 
 from softdraw.distributed.indices import ShardedIndexDraw, draw_index, gumbel_max
 from softdraw.distributed.law import entropy, log_prob
+from softdraw.distributed.linear import ShardedLinearDraw, linear_draw
 from softdraw.distributed.losses import categorical_nll, kl_to_prior, kl_to_uniform
 from softdraw.distributed.relaxed import gumbel_softmax
 from softdraw.distributed.rules import draw
 
 __all__ = [
     "ShardedIndexDraw",
+    "ShardedLinearDraw",
     "categorical_nll",
     "draw",
     "draw_index",
@@ -16,5 +18,6 @@ __all__ = [
     "gumbel_softmax",
     "kl_to_prior",
     "kl_to_uniform",
+    "linear_draw",
     "log_prob",
 ]

@@ -8,16 +8,27 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from softdraw.arguments import a_row, check_col_start, number_tau, prepare_mask, prepare_rows, row_ids
-from softdraw.checks import check_device, check_floating
+from softdraw.arguments import (
+    a_row,
+    check_col_start,
+    check_layer,
+    layer_dtype,
+    number_tau,
+    prepare_mask,
+    prepare_rows,
+    row_ids,
+    tau_tensor,
+)
+from softdraw.checks import check_floating
 from softdraw.laws import OneHotCategorical
 from softdraw.laws.law import checked_rule
 from softdraw.linear.function import Call, drawn
+from softdraw.operators.linear import in_batch
 from softdraw.overrides import not_scripted
 from softdraw.rules.pathwise import Pathwise
 from softdraw.rules.zgr import ZGR
 from softdraw.seeds import seed_for
-from softdraw.tensors import is_dtensor
+from softdraw.tensors import check_first_column, is_dtensor
 
 
 class LinearDraw(NamedTuple):
@@ -54,7 +65,9 @@ def linear_draw(
 
     Args:
         x: ``(*batch, D)``, floating point.
-        weight: W, ``(K, D)``, as ``torch.nn.Linear`` has it, K categories, in the dtype of x.
+        weight: W, ``(K, D)``, as ``torch.nn.Linear`` has it, K categories, in the dtype of x. It may be a DTensor
+            placed ``Shard(0)``, with bias and codebook split alike; x is then the same plain tensor on every rank, or a
+            DTensor, and so are the results (:func:`softdraw.distributed.linear_draw` says what is sent).
         bias: b, ``(K,)``.
         codebook: C, ``(K, V)``, in the dtype of x: a vector for each category. Without it nothing is looked up: the
             value is None, and the index and its log-probability are all that is made.
@@ -96,31 +109,31 @@ def linear_draw(
         logsumexp; each rule names its own.
     """
     checked = _checked(rule, tau)
-    _check_layer(x, weight, bias, codebook)
+    check_layer(x, weight, bias, codebook)
     batch, k = x.shape[:-1], weight.shape[0]
     logits = torch.empty((), dtype=x.dtype, device=x.device).expand(*batch, k)  # their shape, without their memory
     allowed = prepare_mask(mask, logits, logits.dim() - 1)
     col_start = check_col_start(col_start, k)
     ids = prepare_rows(rows, batch, x.device, seed)
     ids = row_ids(batch, x.device) if ids is None else ids
+    key = seed_for(logits, seed, generator)
+    if is_dtensor(weight):
+        from softdraw.distributed import dtensor_linear
+
+        check_first_column(col_start)
+        name, tau = _formula(checked)
+        tau = tau_tensor(tau, logits, logits.dim() - 1)
+        given = dtensor_linear.Given(x, weight, bias, codebook, key, ids, allowed, tau, name, layer_dtype(x))
+        return LinearDraw(*dtensor_linear.linear_draw(given, agree=seed is None))
     checked = _flat(checked, logits)
     kernel = checked.kernel()
     assert kernel is not None
-    key = seed_for(logits, seed, generator)
     key = key.reshape(-1, 1) if key.dim() else key
     flat, ids = x.reshape(-1, x.shape[-1]), ids.reshape(-1, 1)
-    call = Call(flat, weight, bias, codebook, key, ids, allowed, col_start, _dtype(x), checked, kernel)
+    call = Call(flat, weight, bias, codebook, key, ids, allowed, col_start, layer_dtype(x), checked, kernel)
     value, index, log_prob = drawn(call)
-    value = None if value is None else value.view(*batch, value.shape[-1])
-    return LinearDraw(value, index.view(batch), log_prob.view(batch))
-
-
-def _dtype(x: Tensor) -> torch.dtype:
-    """The dtype that a linear layer computes in: autocast leaves float64 as it is."""
-    kind = x.device.type
-    if x.dtype == torch.float64 or x.is_meta or not torch.is_autocast_enabled(kind):
-        return x.dtype
-    return torch.get_autocast_dtype(kind)
+    value = None if value is None else in_batch(value, batch)
+    return LinearDraw(value, in_batch(index, batch), in_batch(log_prob, batch))
 
 
 def _checked(rule: object, tau: float | Tensor | None) -> Pathwise:
@@ -143,6 +156,13 @@ def _checked(rule: object, tau: float | Tensor | None) -> Pathwise:
     return checked_rule(replace(found, tau=tau), OneHotCategorical)  # pyright: ignore[reportArgumentType]
 
 
+def _formula(rule: Pathwise) -> tuple[str, float | Tensor]:
+    """The name of the rule's formula and its tau."""
+    kernel = rule.kernel()
+    assert kernel is not None
+    return kernel.name, kernel.tau
+
+
 def _flat(rule: Pathwise, logits: Tensor) -> Pathwise:
     """The rule for rows in one dimension: with one tau, or one for each, ``(N, 1)``."""
     given = {name: getattr(rule, name, None) for name in ("tau", "backward_tau")}
@@ -152,38 +172,3 @@ def _flat(rule: Pathwise, logits: Tensor) -> Pathwise:
 
 
 _NOISY = ("gumbel_rao", 1)  # the kernel of StraightThroughGumbel
-
-
-def _check_layer(x: Tensor, weight: Tensor, bias: Tensor | None, codebook: Tensor | None) -> None:
-    """The four fit each other."""
-    check_floating("x", x)
-    if x.dim() == 0:
-        raise ValueError("x must have a dimension of features, got a 0-d tensor: give it the shape (..., D)")
-    check_floating("weight", weight)
-    shapes = {"weight": (None, x.shape[-1]), "bias": weight.shape[:1], "codebook": (*weight.shape[:1], None)}
-    for name, t in {"weight": weight, "bias": bias, "codebook": codebook}.items():
-        if t is None:
-            continue
-        check_floating(name, t)
-        check_device(name, t, x.device, "x")
-        wanted = shapes[name]
-        if t.dim() != len(wanted) or any(a not in (None, b) for a, b in zip(wanted, t.shape, strict=True)):
-            shown = ", ".join("K" if n is None and name == "weight" else "V" if n is None else str(n) for n in wanted)
-            raise ValueError(
-                f"{name} must have the shape ({shown}{',' * (len(wanted) == 1)}) for x of shape {tuple(x.shape)} and "
-                f"weight of shape {tuple(weight.shape)}, got {tuple(t.shape)}: give what a linear layer has"
-            )
-        if t.dtype != x.dtype and not _casts(x):
-            raise TypeError(f"{name} must have the dtype of x, {x.dtype}, got {t.dtype}: write {name}.to(x.dtype)")
-    if not len(weight):
-        raise ValueError(f"weight must have at least one category, got shape {tuple(weight.shape)}")
-    for name, t in {"x": x, "weight": weight, "bias": bias, "codebook": codebook}.items():
-        if is_dtensor(t):
-            raise TypeError(
-                f"{name} is a DTensor, and a layer and draw in one takes plain tensors: write {name}.full_tensor(), or "
-                "call the module that fully_shard wraps, which gathers its parameters"
-            )
-
-
-def _casts(x: Tensor) -> bool:
-    return _dtype(x) != x.dtype

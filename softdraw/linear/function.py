@@ -17,7 +17,7 @@ from softdraw.arguments import KernelRule, compute_dtype, tau_tensor
 from softdraw.numerics import masked_for_draw, one_hot
 from softdraw.operators import draws
 from softdraw.operators.indices import said
-from softdraw.operators.linear import linear
+from softdraw.operators.linear import linear, result, with_missing
 from softdraw.operators.linear_backward import backward
 from softdraw.operators.operator import in_graph
 from softdraw.rules.fused import Request, draw_one_hots
@@ -86,7 +86,8 @@ class _Index(torch.autograd.Function):
     def forward(ctx: Any, *given: Any) -> tuple[Tensor, Tensor]:
         x, weight, bias, _, seed, rows, mask, _, col_start, dtype, *_ = given
         with torch.autocast(x.device.type, enabled=False):
-            index, log_prob, logsumexp = linear(x, weight, bias, seed, rows, mask, col_start, dtype)
+            numbers, column = linear(x, weight, bias, seed, rows, mask, col_start, dtype)
+        index, log_prob, logsumexp = result(numbers, column, col_start, dtype)
         ctx.save_for_backward(*given[:8], index, logsumexp)
         ctx.how = given[8:]
         ctx.mark_non_differentiable(index)
@@ -104,12 +105,9 @@ class _Value(torch.autograd.Function):
     def forward(ctx: Any, *given: Any) -> tuple[Tensor, Tensor, Tensor]:
         codebook, dtype = given[3], given[9]
         index, log_prob = _Index.forward(ctx, *given)
-        value = codebook[index.clamp_min(0)].to(dtype)
-        # A row without a draw has the value of an empty sum, or NaN as its logits.
-        none = torch.where(log_prob.isnan(), log_prob, 0).to(dtype).unsqueeze(-1)
         if not is_compiling():
             ctx.set_materialize_grads(False)
-        return torch.where(index.unsqueeze(-1) < 0, none, value), index, log_prob
+        return with_missing(codebook[index.clamp_min(0)].to(dtype), index, log_prob), index, log_prob
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple:

@@ -101,20 +101,36 @@ def _forward(
     mask: Tensor | None,
     col_start: int,
     dtype: torch.dtype,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """The index of every row, log p of it in the compute dtype, and the logsumexp in float64."""
+) -> tuple[Tensor, Tensor]:
+    """What every row carries at the end: its numbers in float64, and the column of its best score."""
     draws, n = Draws(seed, rows, mask, col_start), x.shape[0]
     take = _taking(x.device, dtype)
     numbers, column = tile_reference.best(n, x.device)
     for tile in tiles(Layer(x, weight, bias, dtype)):
         mine = tile_reference.Best(numbers[tile.rows], column[tile.rows])
         take(mine, tile.logits, draws.of(tile))
+    return numbers, column
+
+
+def result(numbers: Tensor, column: Tensor, col_start: int, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
+    """The index of every row, log p of it in the compute dtype, and the logsumexp in float64."""
     bad = numbers[:, SCORE].isnan()
     index = torch.where(bad | (column < 0), -1, column - col_start)
     log_total = numbers[:, TOTAL].log()
     log_prob = (numbers[:, LOGIT] - numbers[:, TOP]).nan_to_num(nan=-math.inf) - log_total.nan_to_num(neginf=0.0)
     logsumexp = (numbers[:, TOP] + log_total).masked_fill(bad, math.nan)
     return index, log_prob.masked_fill(bad, math.nan).to(compute_dtype(dtype)), logsumexp
+
+
+def with_missing(value: Tensor, index: Tensor, log_prob: Tensor) -> Tensor:
+    """The value where there is a draw; a row without one has that of an empty sum, or NaN as its logits."""
+    none = torch.where(log_prob.isnan(), log_prob, 0).to(value.dtype).unsqueeze(-1)
+    return torch.where(index.unsqueeze(-1) < 0, none, value)
+
+
+def in_batch(t: Tensor, batch: torch.Size) -> Tensor:
+    """Rows ``(N, ...)`` in the shape of the batch; as they are where that is theirs, for FSDP2 warns of views."""
+    return t if len(batch) == 1 else t.view((*batch, *t.shape[1:]))
 
 
 def fast(device: torch.device, dtype: torch.dtype) -> Any:
@@ -133,14 +149,10 @@ def _forward_fake(
     x: Tensor, weight: Tensor, bias: Any, seed: Any, rows: Any, mask: Any, col_start: int, dtype: Any
 ) -> Any:
     n = x.shape[0]
-    return (
-        x.new_empty(n, dtype=torch.int64),
-        x.new_empty(n, dtype=compute_dtype(dtype)),
-        x.new_empty(n, dtype=torch.float64),
-    )
+    return x.new_empty((n, 4), dtype=torch.float64), x.new_empty(n, dtype=torch.int64)
 
 
 INPUTS = (
     "Tensor x, Tensor weight, Tensor? bias, Tensor seed, Tensor rows, Tensor? mask, SymInt col_start, ScalarType dtype"
 )
-linear = Operation("linear_draw", f"({INPUTS}) -> (Tensor, Tensor, Tensor)", _forward, _forward_fake)
+linear = Operation("linear_draw", f"({INPUTS}) -> (Tensor, Tensor)", _forward, _forward_fake)

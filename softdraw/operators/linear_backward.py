@@ -14,7 +14,7 @@ from softdraw.kernels import tile_reference
 from softdraw.kernels.tile_reference import Law
 from softdraw.numerics import masked
 from softdraw.operators.linear import INPUTS, Draws, Layer, Tile, fast, tiles
-from softdraw.operators.linear_sums import Arriving, Sums, add_rows
+from softdraw.operators.linear_sums import Arriving, Sums
 from softdraw.operators.operator import Operation
 
 
@@ -40,18 +40,41 @@ def _backward(
     arriving = Arriving(u, codebook, g, index, dtype)
     sums = Sums(layer, (wanted[0], wanted[1], wanted[2]))
     if any(wanted[:3]):
-        law = _law(logsumexp, compute_dtype(dtype))
-        if rule == "zgr" or u is None:
-            _one_pass(layer, draws, arriving, law, index, sums)
-        else:
-            _two_passes(layer, draws, arriving, law, index, sums, rule, tau)
+        add_gradients(layer, draws, arriving, logsumexp, rule, tau, sums)
     of_codebook = x.new_empty(0)
     if wanted[3]:
-        assert codebook is not None
-        of_codebook = torch.zeros_like(codebook)
-        if u is not None:
-            add_rows(of_codebook, index, u)
+        of_codebook = arriving.of_codebook()
     return (*sums.all(), of_codebook)
+
+
+class Across:
+    """Where sums over the categories become those of all: nothing to do where one process has them all."""
+
+    def sums(self, each: Tensor) -> Tensor:
+        """The sum of the numbers of every block."""
+        return each
+
+    def means(self, top: Tensor, total: Tensor, weighted: Tensor, tau: Any) -> tuple[Tensor, Tensor, Tensor]:
+        """The largest score, the sum of exp((score - top) / tau) and that sum with weights, of all blocks."""
+        return top, total, weighted
+
+
+def add_gradients(
+    layer: Layer,
+    draws: Draws,
+    arriving: Arriving,
+    logsumexp: Tensor,
+    rule: str,
+    tau: Tensor | None,
+    sums: Sums,
+    across: Across = Across(),  # noqa: B008 (it holds nothing)
+) -> None:
+    """The gradients of the layer into ``sums``."""
+    law = _law(logsumexp, compute_dtype(layer.dtype))
+    if rule == "zgr" or arriving.of_log_prob_alone:
+        _one_pass(layer, draws, arriving, law, sums, across)
+    else:
+        _two_passes(layer, draws, arriving, law, sums, rule, tau, across)
 
 
 def _law(logsumexp: Tensor, wide: torch.dtype) -> Law:
@@ -71,7 +94,7 @@ def _at(number: Any, rows: slice) -> Any:
     return number[rows] if isinstance(number, Tensor) and number.dim() else number
 
 
-def _one_pass(layer: Layer, draws: Draws, arriving: Arriving, law: Law, index: Tensor, sums: Sums) -> None:
+def _one_pass(layer: Layer, draws: Draws, arriving: Arriving, law: Law, sums: Sums, across: Across) -> None:
     """ZGR, and every rule where only the log-probability has a gradient: p ((h - h_D) / 2 - g)."""
     less = arriving.at_index() / 2
     less = less if arriving.g is None else less + arriving.g
@@ -83,16 +106,16 @@ def _one_pass(layer: Layer, draws: Draws, arriving: Arriving, law: Law, index: T
         v, in_rows = turn(tile.logits, h, mask, _of(law, tile), 0.5, less[tile.rows])
         total[tile.rows].add_(in_rows)
         sums.add(tile, v)
-    sums.add_at(index, -total)
+    sums.add_at(arriving.index, -across.sums(total))
 
 
 def _two_passes(
-    layer: Layer, draws: Draws, arriving: Arriving, law: Law, index: Tensor, sums: Sums, rule: str, tau: Any
+    layer: Layer, draws: Draws, arriving: Arriving, law: Law, sums: Sums, rule: str, tau: Any, across: Across
 ) -> None:
     """Straight-through and straight-through Gumbel-softmax: q (h - <q, h>) / tau, and g (D - p) of the
     log-probability."""
     noisy = rule != "straight_through"
-    relaxed, mean = _relaxed(layer, draws, arriving, noisy, tau)
+    relaxed, mean = _relaxed(layer, draws, arriving, noisy, tau, across)
     share, g = 1 / (1.0 if tau is None else tau), arriving.g
     for tile in tiles(layer):
         mask = draws.of(tile).mask
@@ -105,7 +128,7 @@ def _two_passes(
             v = v.sub_(p.mul_(g[tile.rows]))
         sums.add(tile, v.to(layer.dtype))
     if g is not None:
-        sums.add_at(index, g)
+        sums.add_at(arriving.index, g)
 
 
 def _scores(tile: Tile, draws: Draws, noisy: bool) -> Tensor:
@@ -118,7 +141,9 @@ def _scores(tile: Tile, draws: Draws, noisy: bool) -> Tensor:
     return tile_reference.noise_of(z, key, gumbel).add_(z)
 
 
-def _relaxed(layer: Layer, draws: Draws, arriving: Arriving, noisy: bool, tau: Any) -> tuple[Law, Tensor]:
+def _relaxed(
+    layer: Layer, draws: Draws, arriving: Arriving, noisy: bool, tau: Any, across: Across
+) -> tuple[Law, Tensor]:
     """q, and <q, h> of each row, ``(N, 1)``."""
     n, wide = len(layer.x), compute_dtype(layer.dtype)
     top = torch.full((n, 1), -math.inf, dtype=wide, device=layer.x.device)
@@ -134,6 +159,7 @@ def _relaxed(layer: Layer, draws: Draws, arriving: Arriving, noisy: bool, tau: A
         total[at] = total[at] * kept + e.sum(-1, keepdim=True)
         weighted[at] = weighted[at] * kept + e.mul_(arriving.h(tile)).sum(-1, keepdim=True)
         top[at] = now
+    top, total, weighted = across.means(top, total, weighted, tau)
     scale = 1 / total.masked_fill(total == 0, 1)
     return Law(top.masked_fill(top == -math.inf, 0), scale, tau), weighted * scale
 

@@ -113,28 +113,41 @@ class Arriving:
     """What arrives at the one-hot, h = u C, a tile at a time, and at the log-probability."""
 
     def __init__(self, u: Tensor | None, codebook: Tensor | None, g: Tensor | None, index: Tensor, dtype: Any) -> None:
-        self._wide = compute_dtype(dtype)
-        self._u = None if u is None else u.to(dtype)
-        self._codebook, self._index = codebook, index
-        self.g = None if g is None else g.to(self._wide).unsqueeze(-1)
+        self.wide = compute_dtype(dtype)
+        self.u = None if u is None else u.to(dtype)
+        self._codebook, self.index = codebook, index
+        self.g = None if g is None else g.to(self.wide).unsqueeze(-1)
         self._room = index.new_empty(0, dtype=dtype)
+
+    @property
+    def of_log_prob_alone(self) -> bool:
+        """Whether nothing arrives at the value."""
+        return self.u is None
+
+    def of_codebook(self) -> Tensor:
+        """The gradient of the codebook: what arrives at each row, added up at its index."""
+        assert self._codebook is not None
+        out = torch.zeros_like(self._codebook)
+        if self.u is not None:
+            add_rows(out, self.index, self.u)
+        return out
 
     def h(self, tile: Tile) -> Tensor:
         """h of a tile, in the place of the last one."""
-        if self._u is None or self._codebook is None:
+        if self.u is None or self._codebook is None:
             return torch.zeros_like(tile.logits)
         if self._room.numel() < tile.logits.numel():
             self._room = torch.empty_like(tile.logits).flatten()
         out = self._room[: tile.logits.numel()].view(tile.logits.shape)
         codes = self._codebook[tile.cols].to(out.dtype)
-        return torch.mm(self._u[tile.rows], codes.t(), out=out)
+        return torch.mm(self.u[tile.rows], codes.t(), out=out)
 
     def at_index(self) -> Tensor:
         """h of the drawn category, ``(N, 1)``; 0 where there is none."""
-        if self._u is None or self._codebook is None:
-            return torch.zeros_like(self._index, dtype=self._wide).unsqueeze(-1)
-        h = torch.empty_like(self._index, dtype=self._wide).unsqueeze(-1)
+        if self.u is None or self._codebook is None:
+            return torch.zeros_like(self.index, dtype=self.wide).unsqueeze(-1)
+        h = torch.empty_like(self.index, dtype=self.wide).unsqueeze(-1)
         for rows in blocks(len(h)):
-            codes = self._codebook[self._index[rows].clamp_min(0)].to(self._wide)
-            h[rows] = codes.mul_(self._u[rows].to(self._wide)).sum(-1, keepdim=True)
-        return h.masked_fill(self._index.unsqueeze(-1) < 0, 0)
+            codes = self._codebook[self.index[rows].clamp_min(0)].to(self.wide)
+            h[rows] = codes.mul_(self.u[rows].to(self.wide)).sum(-1, keepdim=True)
+        return h.masked_fill(self.index.unsqueeze(-1) < 0, 0)
