@@ -95,6 +95,9 @@ SEEDED = {
     "sharded draw": on_one_rank(lambda x, *a, **k: softdraw.distributed.draw(x.detach(), *a, **k)),
     "sharded index": on_one_rank(softdraw.distributed.gumbel_max),
     "sharded index draw": on_one_rank(lambda *a, **k: softdraw.distributed.draw_index(*a, **k).index),
+    "sharded linear": on_one_rank(
+        lambda x, start, **k: softdraw.distributed.linear_draw(x, CODES, start, codebook=CODES, **k).value
+    ),
     "weights": lambda x, seed, rows: softdraw.multinomial(x.detach().exp(), 4, True, seed=seed, rows=rows),
     "weights in order": lambda x, seed, rows: softdraw.multinomial(x.detach().exp(), 3, seed=seed, rows=rows),
 }
@@ -103,7 +106,10 @@ TAKES = {  # every public name with seed= takes a seed for each sample, but for 
     *("multinomial", "fold_in", "draw", "expect", "nn.GumbelSoftmax.forward"),
     *("OneHotCategorical.rsample", "Bernoulli.rsample", "RelaxedOneHotCategorical.rsample", "Subset.rsample"),
     *("OneHotCategorical.sample", "Bernoulli.sample", "Subset.sample", "PlackettLuce.sample", "PlackettLuce.rsample"),
-    *("linear_draw", *(f"distributed.{name}" for name in ("gumbel_max", "gumbel_softmax", "draw", "draw_index"))),
+    *(
+        "linear_draw",
+        *(f"distributed.{name}" for name in ("gumbel_max", "gumbel_softmax", "draw", "draw_index", "linear_draw")),
+    ),
     *("gumbel_sinkhorn", *(f"nn.{name}.forward" for name in ("Codebook", "Gate", "Latent", "Router"))),
 }
 ONE = {

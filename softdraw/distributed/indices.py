@@ -21,7 +21,8 @@ from softdraw.noise import STREAMS
 
 
 class ShardedIndexDraw(NamedTuple):
-    """What :func:`draw_index` returns: three tensors of the shape ``(*sample_shape, *batch)``, equal on all ranks."""
+    """What :func:`softdraw.distributed.draw_index` returns: three tensors ``(*sample_shape, *batch)``, equal on all
+    ranks."""
 
     index: Tensor  # pyright: ignore[reportIncompatibleMethodOverride]  (tuple.index, which nobody calls here)
     log_prob: Tensor
@@ -43,7 +44,7 @@ def gumbel_max(
     .. math:: x = \arg\max_r m_r, \qquad m_r = \max_{j \in r} (\theta_j + G_j)
 
     Args:
-        block, col_start, group, seed, rows, mask: as for :func:`gumbel_softmax`.
+        block, col_start, group, seed, rows, mask: as for :func:`softdraw.distributed.gumbel_softmax`.
         sample_shape: shape of independent draws, each with a noise stream of its own; the first is the plain draw.
 
     Returns:
@@ -95,7 +96,7 @@ def draw_index(
         p = \mathrm{softmax}(x)
 
     Args:
-        block, col_start, group, seed, rows, mask: as for :func:`gumbel_softmax`.
+        block, col_start, group, seed, rows, mask: as for :func:`softdraw.distributed.gumbel_softmax`.
         temperature: T >= 0, a number or a tensor, one for each row; 0 is the argmax. Truncation (top_k, top_p, min_p)
             needs whole rows: it is not here.
         sample_shape: shape of independent draws, each with a noise stream of its own; the first is the plain draw.

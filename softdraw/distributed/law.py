@@ -82,7 +82,7 @@ def log_prob(
     .. math:: \ell = x_i - \log \sum_r \sum_{j \in r} e^{x_j}
 
     Args:
-        block, col_start, group, mask: as for :func:`gumbel_softmax`.
+        block, col_start, group, mask: as for :func:`softdraw.distributed.gumbel_softmax`.
         index: categories of the whole row, integers of the batch's shape; the same on every rank.
 
     Returns:
@@ -148,7 +148,7 @@ def entropy(block: Tensor, col_start: int, group: ProcessGroup | None = None, *,
     .. math:: H = -\sum_j p_j \log p_j, \qquad p = \mathrm{softmax}(x)
 
     Args:
-        block, col_start, group, mask: as for :func:`gumbel_softmax`.
+        block, col_start, group, mask: as for :func:`softdraw.distributed.gumbel_softmax`.
 
     Returns:
         float32 (float64 for float64 logits) of the batch's shape, the same on every rank; 0 where nothing is allowed,

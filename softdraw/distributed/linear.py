@@ -26,7 +26,7 @@ from softdraw.operators.linear_sums import Arriving, Sums, blocks
 
 
 class ShardedLinearDraw(NamedTuple):
-    """What :func:`linear_draw` returns, equal on all ranks."""
+    """What :func:`softdraw.distributed.linear_draw` returns, equal on all ranks."""
 
     value: Tensor | None  # (*batch, V); None without a codebook
     index: Tensor  # pyright: ignore[reportIncompatibleMethodOverride]  (tuple.index, which nobody calls here)
@@ -58,7 +58,7 @@ def linear_draw(
         bias: this rank's part of b, ``(n,)``.
         codebook: this rank's rows of C, ``(n, V)``.
         rule: ``ZGR()`` (the default), ``StraightThrough(tau)`` or ``StraightThroughGumbel(tau)``.
-        seed, rows: as for :func:`gumbel_softmax`; the same on every rank.
+        seed, rows: as for :func:`softdraw.distributed.gumbel_softmax`; the same on every rank.
         mask: bool, True = allowed, broadcasts to ``(*batch, n)``: this rank's categories.
 
     Returns:

@@ -35,7 +35,8 @@ def categorical_nll(
     .. math:: \ell = -\sum_k t_k \log\mathrm{softmax}(x)_k
 
     Args:
-        block, col_start, group: as for :func:`gumbel_softmax`; -inf is a forbidden category, as in padding.
+        block, col_start, group: as for :func:`softdraw.distributed.gumbel_softmax`; -inf is a forbidden category, as
+            in padding.
         target: indices in the whole row, integers of the batch's shape, the same on every rank; or the block of a
             distribution, of the shape of the logits' block.
         mask: bool, True = counted, of the batch's shape. A row left out gets zero gradient.
@@ -98,11 +99,12 @@ def kl_to_uniform(
     .. math:: \mathrm{KL}(q \,\|\, u) = \sum_k q_k (\log q_k + \log K), \qquad q = \mathrm{softmax}(x)
 
     Args:
-        block, col_start, group, mask, weight, reduction: as for :func:`categorical_nll`. K is the number of categories
+        block, col_start, group, mask, weight, reduction: as for :func:`softdraw.distributed.categorical_nll`.
+            K is the number of categories
             of all ranks, forbidden ones included.
 
     Returns:
-        As :func:`categorical_nll`. One all-gather of 16 bytes a row and rank.
+        As :func:`softdraw.distributed.categorical_nll`. One all-gather of 16 bytes a row and rank.
 
     Gradient:
         :math:`q_k (\log q_k + H(q))`, exact. The backward pass sends nothing.
@@ -143,11 +145,12 @@ def kl_to_prior(
         \qquad q = \mathrm{softmax}(x), \quad p = \mathrm{softmax}(\text{prior})
 
     Args:
-        block, col_start, group, mask, weight, reduction: as for :func:`categorical_nll`.
+        block, col_start, group, mask, weight, reduction: as for :func:`softdraw.distributed.categorical_nll`.
         prior_block: this rank's block of the prior's logits; broadcasts to the block. May be learned.
 
     Returns:
-        As :func:`categorical_nll`; inf where the prior forbids a category that the row allows. One all-gather of 20
+        As :func:`softdraw.distributed.categorical_nll`; inf where the prior forbids a category that the row allows.
+        One all-gather of 20
         bytes a row and rank.
 
     Gradient:

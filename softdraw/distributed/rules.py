@@ -66,7 +66,7 @@ def draw(
               \text{backward}
 
     Args:
-        block, col_start, group, seed, rows, mask: as for :func:`gumbel_softmax`.
+        block, col_start, group, seed, rows, mask: as for :func:`softdraw.distributed.gumbel_softmax`.
         rule: ``ZGR()`` (the default), ``StraightThrough``, ``ReinMax``, ``GappedStraightThrough``,
             ``StraightThroughGumbel`` or ``GumbelSoftmax``. The others need whole rows.
 

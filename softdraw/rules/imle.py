@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.compiler import is_compiling
 
 from softdraw.checks import number
 from softdraw.numerics import k_hot
@@ -66,7 +67,8 @@ class IMLE(Pathwise):
     ) -> Tensor:
         check_drawn(self, noise)
         scores = law.theta + self.tau * noise.gumbel(law.theta)
-        return _TopK.apply(scores, law.k, self.lam)  # pyright: ignore[reportReturnType]
+        top = _TopK if is_compiling() else _TopKInEagerCode
+        return top.apply(scores, law.k, self.lam)  # pyright: ignore[reportReturnType]
 
 
 class _TopK(torch.autograd.Function):
@@ -82,13 +84,17 @@ class _TopK(torch.autograd.Function):
         ctx.save_for_backward(scores, output)
 
     @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple:
+        scores, z = ctx.saved_tensors
+        return (z - k_hot(scores - ctx.lam * grad_outputs[0], ctx.k)) / ctx.lam, None, None
+
+
+class _TopKInEagerCode(_TopK):
+    """The same, which says why it has no forward mode: torch.compile takes no function with a ``jvp``."""
+
+    @staticmethod
     def jvp(ctx: Any, *_: Any) -> Tensor:
         raise NotImplementedError(
             "IMLE has no forward mode (jvp, jacfwd): what it gives for a gradient is not linear in it, so no tangent "
             "corresponds to it. Take reverse mode (backward, torch.func.vjp), or another rule, such as ZGR()"
         )
-
-    @staticmethod
-    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple:
-        scores, z = ctx.saved_tensors
-        return (z - k_hot(scores - ctx.lam * grad_outputs[0], ctx.k)) / ctx.lam, None, None
