@@ -24,7 +24,7 @@ def test_the_library_repeats_what_was_recorded(tmp_path):
     recorded = subprocess.run(
         [sys.executable, TOOLS / "record_vectors", vectors], capture_output=True, text=True, check=True
     )
-    every = (*native.OPERATIONS, *native.PASSES, *native.OVER_BITS, *native.OF_SUBSETS)
+    every = (*native.OPERATIONS, *native.PASSES, *native.OVER_BITS, *native.OF_SUBSETS, *native.OF_TILES)
     calls = int(recorded.stdout.split()[0])
     assert f"{calls} calls of {len(every)} operations" in recorded.stdout
     subprocess.run(["cc", "-O1", "-o", program, TOOLS / "replay_vectors.c", "-ldl", "-lm"], check=True)
