@@ -55,9 +55,8 @@ def train(pixels, out, *options, epochs=4):
 @pytest.mark.parametrize(("rule", "hard"), [("GumbelSoftmax", False), ("StraightThroughGumbel", True)])
 def test_draws_of_the_relaxed_rules_are_those_of_gumbel_softmax(rule, hard):
     """Bit for bit, gradient included: the rule is the machinery's, the computation the function's."""
-    settings = Settings(rule=rule, groups=4, categories=5)
-    model = Autoencoder(torch.full((12,), 0.5), settings, torch.Generator().manual_seed(0))
-    model.latent.tau = 0.7
+    model = Autoencoder(torch.full((12,), 0.5), Settings(rule=rule), torch.Generator().manual_seed(0))
+    model.tau = 0.7
     logits = torch.randn(6, 4, 5, generator=torch.Generator().manual_seed(1)).requires_grad_()
     seed, ids = torch.tensor(3), torch.tensor([5, 0, 9, 2, 7, 1])
     ours = model.draw(logits, seed, ids)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 import time
-from functools import partial
-from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -47,13 +45,9 @@ class Trainer:
         # foreach: the operations of torch's default on the CPU, in fewer calls, so with the same bits.
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=settings.learning_rate, foreach=True)
         steps = settings.epochs * math.ceil(len(self.train) / settings.batch_size)
-        # A rule without a tau has a schedule too, whose steps count.
-        scheduled = self.model if settings.has_tau else SimpleNamespace(tau=settings.tau_start)
-        self.tau = TauScheduler(scheduled, settings.tau(steps))
+        self.tau = TauScheduler(self.model, settings.tau(steps))
         self.kl_weight = settings.kl_weight(steps)
-        # tau is a buffer, and every rank steps its own.
-        several = partial(nn.parallel.DistributedDataParallel, broadcast_buffers=False)
-        self.parallel = several(self.model) if ranks.count > 1 else self.model
+        self.parallel = nn.parallel.DistributedDataParallel(self.model) if ranks.count > 1 else self.model
         self.history: list[dict[str, float]] = []
         self.seconds = {"training": 0.0, "total": 0.0}
 

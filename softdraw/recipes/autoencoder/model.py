@@ -11,13 +11,14 @@ Kingma and Welling (2014), "Auto-encoding variational Bayes", eq. 3.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
 from softdraw import losses
-from softdraw.nn import Latent
 from softdraw.recipes.autoencoder.settings import Settings
+from softdraw.verbs import draw
 
 
 class Autoencoder(nn.Module):
@@ -35,7 +36,8 @@ class Autoencoder(nn.Module):
         self.groups, self.categories = settings.groups, settings.categories
         codes = self.groups * self.categories
         self.encoder = _mlp(pixels, settings.width, codes)
-        self.latent = Latent(None, self.groups, self.categories, unimix=0.0, rule=settings.pathwise())
+        self.rule, self.has_tau = settings.pathwise(), settings.has_tau
+        self.tau = settings.tau_start  # a TauScheduler writes it
         self.decoder = _mlp(codes, settings.width, pixels)
         for weight in self.parameters():  # from the run's own generator: the global one is left alone
             if weight.dim() == 2:
@@ -55,8 +57,9 @@ class Autoencoder(nn.Module):
         return self.decoder(z.flatten(-2))  # (..., D)
 
     def draw(self, logits: Tensor, seed: Tensor, ids: Tensor) -> Tensor:
-        """A training draw, ``(B, L, K)``, with the gradient of the run's rule; its tau is a buffer of the module."""
-        return self.latent(logits=logits, draw=True, seed=seed, rows=ids).value
+        """A training draw, ``(B, L, K)``, with the gradient of the run's rule."""
+        rule = replace(self.rule, tau=self.tau) if self.has_tau else self.rule
+        return draw(logits, rule, seed=seed, rows=ids)
 
     def forward(self, x: Tensor, seed: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
         """Reconstruction and KL terms, each ``(B,)``; ``ids`` keys the draw of each image, wherever it is."""
