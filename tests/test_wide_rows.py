@@ -124,7 +124,7 @@ for f in (lambda: softdraw.gumbel_softmax(x.detach(), seed=1),
     y = softdraw.draw(x, softdraw.ZGR(), seed=0)
     g = torch.empty_like(y).fill_(0.5)
     before = others()
-    for _ in range(2000):
+    for _ in range(20_000):  # the other CPU may be busy for seconds
         f()
         if others() > before + 3:  # hundredths of a second
             break
