@@ -116,7 +116,7 @@ def _indices(body: Any, draw: Draw, noise: Tensor) -> Iterator[Result]:
     yield "topk", body.topk(draw, n, 2), scores.argsort(-1, descending=True)[..., :2]
     at, chosen, numbers = body.drawn(draw, n)
     given = _allowed(x.to(wide), mask)
-    log_p = given.log_softmax(-1)
+    log_p = given - given.logsumexp(-1, keepdim=True)  # log_softmax would start a team of threads
     top, mean = given.amax(-1), (log_p.exp() * log_p.clamp_min(-1e4)).sum(-1)
     yield "drawn", at, best
     yield "drawn", chosen.to(wide), given.expand_as(scores).gather(-1, best.unsqueeze(-1)).squeeze(-1)
