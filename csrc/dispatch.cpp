@@ -167,7 +167,7 @@ int64_t usage(const Pass* pass, UsageOperation operation, bool backward) {
   return refused;
 }
 
-// 0 if everything was allowed. Elements are worked on in parts whatever rows they are in, save where rows are summed.
+// 0 if everything was allowed. Elements are worked on in parts whatever rows they are in, except where rows are summed.
 int64_t over_bits(const Bits* given, BitsOperation operation, Finish finish, bool writes_elements) {
   double own_sums[3];
   Bits own = *given;

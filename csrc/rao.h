@@ -12,7 +12,7 @@ namespace {
 
 using softdraw::Rule;
 
-// ReinMax at tau = 1 is ZGR. It is asked of the call, for a row's last bit must not depend on its neighbours' tau.
+// ReinMax at tau = 1 is ZGR. It is asked of the call, because a row's last bit must not depend on its neighbours' tau.
 inline Rule rule_of(const Call& call) {
   const bool plain = call.rule == softdraw::kReinMax && !call.tau && call.tau_value == 1;
   return plain ? softdraw::kZgr : (Rule)call.rule;

@@ -59,7 +59,7 @@ def seed_for(
     batch = x.shape[:-1] if batch is None else batch
     if type(x) in PLAIN or not is_dtensor(x):
         return prepare_seed(seed, generator, x.device, batch)
-    if not split_over_categories(x):  # of which some draws are made, and the others are refused before
+    if not split_over_categories(x):  # some draws serve it; the others refused it before
         check_whole_rows(x)
     key = prepare_seed(seed, generator, x.device, batch)
     return agreed(key, x) if seed is None else key

@@ -182,7 +182,7 @@ def test_rules_that_do_not_serve_the_law_are_left_out_of_the_default():
         lambda y: (y[..., 0] + y[..., 1] - 0.3) ** 3, softdraw.Subset(one_hot_logits(4), 2), samples=50
     )
     assert [type(r.rule).__name__ for r in found.rules] == ["StraightThrough", "ZGR", "LeaveOneOut"]
-    assert found.notes[0].startswith("Left out, for they do not serve Subset: StraightThroughGumbel, GumbelRao")
+    assert found.notes[0].startswith("Left out, because they do not serve Subset: StraightThroughGumbel, GumbelRao")
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])

@@ -103,7 +103,7 @@ def _finding(row: dict, path: str) -> Finding:
 
 @cache
 def _fingerprint() -> tuple[str, ...]:
-    """The versions of the doctor and of Python; its files too, for a checkout changes without a new version."""
+    """The versions of the doctor and of Python; its files too, because a checkout changes without a new version."""
     files = sorted(Path(__file__).parent.rglob("*.py"))
     state = [f"{file.name} {status.st_mtime_ns} {status.st_size}" for file in files if (status := file.stat())]
     return (__version__, ".".join(map(str, sys.version_info[:2])), *state)

@@ -44,9 +44,9 @@ def candidates(problem: Problem, seed: int) -> tuple[list[Any], tuple[str, ...]]
     left_out = [type(rule).__name__ for rule in RULES if rule not in served and differentiable]
     notes = []
     if problem.law.rule.needs not in problem.law.offers:
-        notes.append(f"Score-function rules alone, for no pathwise rule serves {type(problem.law).__name__}.")
+        notes.append(f"Score-function rules alone, because no pathwise rule serves {type(problem.law).__name__}.")
     elif not differentiable:
         notes.append("f gives no gradient at its sample (a black box), so pathwise rules are left out.")
     if left_out:
-        notes.append(f"Left out, for they do not serve {type(problem.law).__name__}: {', '.join(left_out)}.")
+        notes.append(f"Left out, because they do not serve {type(problem.law).__name__}: {', '.join(left_out)}.")
     return served, tuple(notes)

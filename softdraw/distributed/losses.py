@@ -100,8 +100,7 @@ def kl_to_uniform(
 
     Args:
         block, col_start, group, mask, weight, reduction: as for :func:`softdraw.distributed.categorical_nll`.
-            K is the number of categories
-            of all ranks, forbidden ones included.
+            K is the number of categories of all ranks, forbidden ones included.
 
     Returns:
         As :func:`softdraw.distributed.categorical_nll`. One all-gather of 16 bytes a row and rank.
@@ -150,8 +149,7 @@ def kl_to_prior(
 
     Returns:
         As :func:`softdraw.distributed.categorical_nll`; inf where the prior forbids a category that the row allows.
-        One all-gather of 20
-        bytes a row and rank.
+        One all-gather of 20 bytes a row and rank.
 
     Gradient:
         :math:`q_k (\log q_k - \log p_k - \mathrm{KL})` and, for the prior, :math:`p_k - q_k`, exact. The backward pass

@@ -105,7 +105,7 @@ def draw_index(
     split = split_over_categories(x)
     if split and not (top_k is None and top_p is None and min_p is None):
         raise ValueError(
-            "top_k, top_p and min_p must be None where logits is a DTensor split over its categories, for truncation "
+            "top_k, top_p and min_p must be None where logits is a DTensor split over its categories: truncation "
             "needs whole rows: redistribute it first, to a shard of another dimension or Replicate()"
         )
     bounds = prepare_bounds(top_k, top_p, min_p, logits, dim)

@@ -6,21 +6,18 @@ follow one another. Noise, softmax and reductions are as in ``reference``, which
 
 from __future__ import annotations
 
-import math
-import struct
-
 import torch
 from torch import Tensor
 
 from softdraw.arguments import Fields, KernelRule, Tau, compute_dtype
 from softdraw.kernels import bits_cpu, pass_cpu, reference, subset_cpu, tile_cpu
+from softdraw.kernels.cpu_operands import at_temperature, layout, number_or_rows
 from softdraw.kernels.native import CALL, RULES, STORAGE, address, function
 
 _pack, _empty_like, _threads, _INT64 = CALL.pack, torch.empty_like, torch.get_num_threads, torch.int64  # looked up once
 DTYPES = {getattr(torch, name): code for name, code in STORAGE.items()}
 _RULES = {name: number for number, name in enumerate(RULES)}
 passes, over_bits, subsets, tiles = pass_cpu, bits_cpu, subset_cpu, tile_cpu
-_LIMITS = {dtype: (torch.finfo(dtype).tiny, torch.finfo(dtype).max) for dtype in (torch.float32, torch.float64)}
 
 
 def soft(draw: Fields) -> Tensor:
@@ -75,14 +72,14 @@ def drawn(draw: Fields, samples: int) -> tuple[Tensor, Tensor, Tensor]:
     batch = draw[0].shape[:-1]
     at = torch.empty((samples, *batch), dtype=torch.int64, device="cpu")
     numbers = torch.empty(at.numel() + 3 * batch.numel(), dtype=torch.float64, device="cpu")
-    _run("tempered", numbers, _at_temperature(draw), samples=samples, more=_indexaddress(at))
+    _run("tempered", numbers, at_temperature(draw), samples=samples, more=_indexaddress(at))
     return at, numbers[: at.numel()].view(at.shape), numbers[at.numel() :].view(*batch, 3)
 
 
 def topk(draw: Fields, samples: int, k: int) -> Tensor:
     """The indices of the k largest x + tau G, best first, ``(samples, *batch, k)``; -1 where there are no more."""
     at = torch.empty((samples, *draw[0].shape[:-1], k), dtype=torch.int64, device="cpu")
-    _run("topk", at, _at_temperature(draw), samples=samples, more=(at.data_ptr(), 0, 0.0, 0, k, False))
+    _run("topk", at, at_temperature(draw), samples=samples, more=(at.data_ptr(), 0, 0.0, 0, k, False))
     return at
 
 
@@ -136,7 +133,7 @@ def soft_bits(draw: Fields, stretch: float) -> Tensor:
     theta, tau, seed, rows, mask, _ = draw
     mask_at = rows_at = taus_at = 0
     if rows is not None or mask is not None or type(tau) is not float or not theta.is_contiguous() or theta.is_neg():
-        tau, taus = _number_or_rows(tau, compute_dtype(theta.dtype))
+        tau, taus = number_or_rows(tau, compute_dtype(theta.dtype))
         theta, mask, rows, taus = _alike(theta, mask, rows, taus)
         mask_at, rows_at, taus_at = address(mask), address(rows), address(taus)
     out = _empty_like(theta)
@@ -153,7 +150,7 @@ def bits_backward(draw: Fields, grad: Tensor, sample: Tensor, rule: KernelRule, 
     (theta, tau, seed, rows, mask, _), (name, _, gap, count) = draw, rule
     mask_at = rows_at = taus_at = 0
     if rows is not None or mask is not None or type(tau) is not float or not theta.is_contiguous() or theta.is_neg():
-        tau, taus = _number_or_rows(tau, compute_dtype(theta.dtype))
+        tau, taus = number_or_rows(tau, compute_dtype(theta.dtype))
         theta, mask, rows, taus = _alike(theta, mask, rows, taus)
         mask_at, rows_at, taus_at = address(mask), address(rows), address(taus)
     if not grad.is_contiguous() or grad.is_neg():
@@ -197,8 +194,8 @@ def _run(
     logits, tau, seed, rows, mask, col_start = draw
     shape = logits.shape
     cols = shape[-1]
-    layout, mask_at, rows_at, taus_at = None, 0, 0, 0
-    # A draw of contiguous logits with one seed and one tau needs no layout. _layout knows what else needs none.
+    strides, mask_at, rows_at, taus_at = None, 0, 0, 0
+    # A draw of contiguous logits with one seed and one tau needs no layout. ``layout`` knows what else needs none.
     if not (
         type(tau) is float
         and rows is None
@@ -212,10 +209,10 @@ def _run(
         elif name in _INDICES and isinstance(tau, Tensor):
             tau, taus = 1.0, tau
         else:
-            tau, taus = _number_or_rows(tau, compute_dtype(logits.dtype))
+            tau, taus = number_or_rows(tau, compute_dtype(logits.dtype))
         given = None if logits is out else logits.resolve_neg()
         grad = None if grad is None else grad.resolve_neg()
-        layout = _layout(shape, (None if name in _INDICES else out, given, grad, mask, seed, rows, taus))
+        strides = layout(shape, (None if name in _INDICES else out, given, grad, mask, seed, rows, taus))
         mask_at, rows_at, taus_at = address(mask), address(rows), address(taus)
         logits = out if given is None else given
     index_at, sample_at, gap, rule, count, is_given = more
@@ -242,7 +239,7 @@ def _run(
         count,
         is_given,
     )
-    function(name)(call, layout)
+    function(name)(call, strides)
     return out
 
 
@@ -270,43 +267,3 @@ def _indexaddress(index: Tensor) -> More:
 
 def _rule(index_at: int, sample_at: int, rule: KernelRule, given: bool) -> More:
     return index_at, sample_at, rule.gap, _RULES[rule.name], rule.draws, given
-
-
-def _at_temperature(draw: Fields) -> Fields:
-    """The draw with a temperature that is a number or has one element a row."""
-    logits, tau, *rest = draw
-    if isinstance(tau, Tensor):
-        tau = reference.checked_temperature(tau, compute_dtype(logits.dtype))
-        tau = tau.item() if tau.numel() == 1 else tau
-    return logits, tau, *rest  # pyright: ignore[reportReturnType]
-
-
-def _number_or_rows(tau: Tau, dtype: torch.dtype) -> tuple[float, Tensor | None]:
-    """One tau as a number, or one for every row as a tensor in the compute dtype; illegal values are errors."""
-    if not isinstance(tau, Tensor):
-        return tau, None
-    if tau.numel() != 1:
-        return 1.0, reference.checked(tau, dtype)
-    number = tau.item()
-    if not 0 < number < math.inf:
-        reference.checked(tau, dtype)
-    low, high = _LIMITS[dtype]
-    return min(max(number, low), high), None
-
-
-def _layout(shape: torch.Size, operands: tuple[Tensor | None, ...]) -> bytes | None:
-    """Sizes of the batch and the strides of every operand over it, as csrc/call.h has them; None if rows simply follow
-    one another in all of them, and seed and tau are the same for all."""
-    *dense, seed, rows, taus = operands
-    if (
-        taus is None
-        and (seed is None or seed.numel() == 1)
-        and (rows is None or (rows.is_contiguous() and rows.shape[:-1] == shape[:-1]))
-        and all(t is None or (t.is_contiguous() and t.shape == shape) for t in dense)
-    ):
-        return None
-    batch, n = shape[:-1], len(shape)
-    strides = [(0,) * n if t is None else t.expand(shape).stride() for t in dense]
-    strides += [(0,) * n if t is None else t.expand(*batch, 1).stride() for t in (seed, rows, taus)]
-    numbers = (n - 1, *batch, *(step for operand in strides for step in operand))
-    return struct.pack(f"={len(numbers)}q", *numbers)

@@ -29,7 +29,7 @@ class BCEInAutocast(Check):
 
     What else changes when the sigmoid leaves the model: whatever reads its output. Evaluation, thresholds, metrics and
     exported models then get logits: write torch.sigmoid(model(x)), or compare with 0 in place of 0.5. A checkpoint
-    stays valid, for a sigmoid has no weights.
+    stays valid, because a sigmoid has no weights.
     """
 
     code = "SD102"

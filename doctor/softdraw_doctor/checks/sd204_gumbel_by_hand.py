@@ -12,7 +12,7 @@ from softdraw_doctor.vocabulary import spellings
 class GumbelByHand(Check):
     """Gumbel noise written by hand: -log(-log(u)).
 
-    Without an eps it is infinite where u is 0. Its upper tail ends at 16.6, for the largest float32 uniform below 1 is
+    Without an eps it is infinite where u is 0. Its upper tail ends at 16.6: the largest float32 uniform below 1 is
     1 - 2**-24. With an eps it is not Gumbel noise: in -log(-log(u + eps) + eps) the inner eps cuts the lower tail, the
     outer one the upper. With eps = 1e-20 that does nothing in float32 unless u is 0 or so near 1 that the inner
     logarithm is 0, and then gives 46, which wins every draw; with 1e-10 or 1e-6 rare events above 23 or 14 never

@@ -17,7 +17,7 @@ class MultinomialTooWide(Check):
     """torch.multinomial is given more than 2**24 categories.
 
     It raises "number of categories cannot exceed 2^24". So does torch.utils.data.WeightedRandomSampler with as many
-    weights, for it calls multinomial. At 2**24 itself, with replacement, the float32 sum has stopped growing: the upper
+    weights, which calls multinomial. At 2**24 itself, with replacement, the float32 sum has stopped growing: the upper
     half is drawn 0 times.
 
     Off by default: --select SD209 turns it on.
